@@ -1,8 +1,8 @@
-"""The shelf: an in-memory index of parsed objects, joined into what the data path needs.
+"""In-memory index of parsed objects, joined into the targets that the data path needs.
 
-Several sources (reflectors, a folder) feed it; each owns what it put, and an object is there as long as one source
-has it. `get` is a dictionary lookup: the join is made once after each change, when first asked for. Not thread-safe:
-every call is made on one event loop.
+Several sources (reflectors, a folder) fill it. Each source owns its objects, and an object exists while at least one
+source has it. `get` is a dictionary lookup: the first call after a change makes the join. The store is not
+thread-safe. Use it on one event loop.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,10 +25,10 @@ _BUILTIN_SOURCE: Final = "builtin"
 
 
 class Store:
-    """Connectors, Secrets, ConnectorClasses and what RBAC knows, by source; see the module's text."""
+    """Connectors, Secrets, ConnectorClasses and RBAC objects of all sources. See the module's docstring."""
 
     def __init__(self, *, expected: Iterable[str] = ()) -> None:
-        """`expected` names the sources whose first list must be in before the store is synced."""
+        """Create a store. It is synced after the first list of each source in `expected`."""
         self._sources: dict[str, dict[ObjectIdentity, StoreObject]] = {
             _BUILTIN_SOURCE: {(ConnectorClass, K8S.name): K8S}
         }
@@ -39,18 +39,18 @@ class Store:
         self._rbac_objects: dict[ObjectIdentity, Role | Binding] = {}
         self._bindings: Bindings | None = None
         self._dependents: dict[ObjectKey | ObjectIdentity, set[ObjectKey]] = {}
-        """The Connectors that name a Secret, or an object of cluster scope."""
+        """Connectors by the Secret, class or role that they reference."""
         self._resolved = _ResolutionCache(self._resolve)
         self.get: Final[Callable[[ObjectKey], Target | Unusable | None]] = self._resolved.__getitem__
-        """What the Connector of a key is good for; None if there is none of ours.
+        """Return the target of a Connector, or why it is unusable. Return None if there is no supported Connector.
 
-        What is withheld is Unusable whether it is there or not: ask only for callers who may use that key.
+        A key that is not served is Unusable even if no Connector exists. Call it only for callers who may use the key.
         """
         self._shared_ca_file: bytes | None = None
         self._shared_secrets: dict[ObjectKey, bytes] = {}
         self._subscribers: list[Subscriber] = []
         self.unsynced_sources = set(expected)
-        """Sources that have not listed yet."""
+        """Sources whose first list is still missing."""
         self._served_namespaces: frozenset[str] | None = None
         self._not_served: dict[str | None, NotServed] = {}
 
@@ -71,12 +71,12 @@ class Store:
 
     @property
     def bindings(self) -> Bindings:
-        """Roles and bindings of a folder, compiled once after each change."""
+        """Compiled roles and bindings of a folder. They are compiled once after each change."""
         if self._bindings is None:
             self._bindings = Bindings(
                 cluster_roles=self._roles.values(),
-                roles=(each for each in self._rbac_objects.values() if isinstance(each, Role)),
-                bindings=(each for each in self._rbac_objects.values() if isinstance(each, Binding)),
+                roles=(obj for obj in self._rbac_objects.values() if isinstance(obj, Role)),
+                bindings=(obj for obj in self._rbac_objects.values() if isinstance(obj, Binding)),
             )
         return self._bindings
 
@@ -92,7 +92,7 @@ class Store:
 
     @property
     def shared_ca(self) -> bytes | None:
-        """PEM of the CAs for Connectors that name none (labelled Secrets, then the file); None if there are none."""
+        """PEM of the CAs for Connectors without their own (labelled Secrets, then the file), or None."""
         parts = [self._shared_secrets[key] for key in sorted(self._shared_secrets)]
         if self._shared_ca_file is not None:
             parts.append(self._shared_ca_file)
@@ -100,36 +100,36 @@ class Store:
 
     @property
     def synced(self) -> bool:
-        """True once every expected source has listed."""
+        """True after the first list of every expected source."""
         return not self.unsynced_sources
 
     def replace(self, source: str, objects: Iterable[StoreObject]) -> None:
-        """Take `objects` for all that `source` has (a list), and count the source as synced."""
-        new_objects = {identify(each): each for each in objects}
+        """Replace all objects of `source` by `objects` (a list). The source is synced then."""
+        new_objects = {identify(obj): obj for obj in objects}
         old_objects = self._sources.setdefault(source, {})
         changed_keys: set[ObjectKey] = set()
-        for identity in [each for each in old_objects if each not in new_objects]:
+        for identity in [identity for identity in old_objects if identity not in new_objects]:
             changed_keys |= self._drop(source, identity)
-        for identity, each in new_objects.items():
-            if old_objects.get(identity) != each or isinstance(each, Secret):
-                changed_keys |= self._set(source, identity, each)
+        for identity, obj in new_objects.items():
+            if old_objects.get(identity) != obj or isinstance(obj, Secret):
+                changed_keys |= self._set(source, identity, obj)
         self.unsynced_sources.discard(source)
         self._notify(changed_keys)
 
     def put(self, source: str, obj: StoreObject) -> None:
-        """One object of `source` was added or modified; nobody is told of one that means what it meant."""
+        """Add or update an object of `source`. Subscribers are notified only if its meaning changed."""
         identity = identify(obj)
         previous = self._sources.get(source, {}).get(identity)
         if previous != obj or self._current_object(identity) != obj or isinstance(obj, Secret):
             self._notify(self._set(source, identity, obj))
 
     def remove(self, source: str, kind: type, name: ObjectKey | str) -> None:
-        """One object of `source` was deleted; `kind` is Connector, Secret, ConnectorClass or ClusterRole."""
+        """Remove an object of `source`. `kind` is Connector, Secret, ConnectorClass or ClusterRole."""
         if (kind, name) in self._sources.get(source, {}):
             self._notify(self._drop(source, (kind, name)))
 
     def remove_source(self, source: str) -> None:
-        """The source is gone (a named watch that nobody needs), and with it what only it had."""
+        """Remove a source and its objects, for example of a watch by name that is no longer needed."""
         changed_keys: set[ObjectKey] = set()
         for identity in list(self._sources.get(source, {})):
             changed_keys |= self._drop(source, identity)
@@ -138,35 +138,35 @@ class Store:
         self._notify(changed_keys)
 
     def expect(self, source: str) -> None:
-        """Not synced until `source` has listed."""
+        """Wait for the first list of `source` before the store is synced."""
         self.unsynced_sources.add(source)
 
     def stop_expecting(self, source: str) -> None:
-        """Do not wait for `source` any more: it cannot be read."""
+        """Stop waiting for `source`, because it cannot be read."""
         self.unsynced_sources.discard(source)
 
     @property
     def not_served(self) -> Mapping[str | None, NotServed]:
-        """Namespaces that cannot be served at the moment, and why; None stands for all."""
+        """Namespaces that are not served at the moment, with the reason. The key None stands for all namespaces."""
         return self._not_served
 
     def not_served_reason(self, namespace: str) -> NotServed | None:
-        """Why no Connector of that namespace can be used; None if they can."""
+        """Return the reason why the namespace is not served, or None if it is served."""
         if not self.serves(namespace):
             return namespace_not_configured(namespace)
         return self._not_served.get(namespace) or self._not_served.get(None)
 
     def serves(self, namespace: str) -> bool:
-        """Whether it is one of those of `serve_only`."""
+        """Return True if `serve_only` includes the namespace."""
         return self._served_namespaces is None or namespace in self._served_namespaces
 
     def serve_only(self, namespaces: Iterable[str] | None) -> None:
-        """None: Connectors of all namespaces are served."""
+        """Serve only Connectors of these namespaces. None means all namespaces."""
         self._served_namespaces = None if namespaces is None else frozenset(namespaces)
         self._resolved.clear()
 
     def set_not_served(self, namespace: str | None, not_served: NotServed | None) -> None:
-        """Serve Connectors of the namespace, or of all, no more; or, without a reason, again."""
+        """Stop serving a namespace, or all if it is None. Serve it again if `not_served` is None."""
         if self._not_served.get(namespace) == not_served:
             return
         _set_or_pop(self._not_served, namespace, not_served)
@@ -175,13 +175,13 @@ class Store:
             self._notify({key for key in self._connectors if namespace in (None, key.namespace)})
 
     def set_ca_file(self, pem: bytes | None) -> None:
-        """The content of `connector_ca_file`."""
+        """Set the content of the option `connector_ca_file`."""
         if pem != self._shared_ca_file:
             self._shared_ca_file = pem
             self._notify(self._invalidate_all())
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Call `subscriber` with the keys of the Connectors that a change may concern; returns how to end that."""
+        """Call `subscriber` with the keys of Connectors that a change may affect. Return a function to unsubscribe."""
         self._subscribers.append(subscriber)
         return lambda: self._subscribers.remove(subscriber)
 
@@ -190,7 +190,7 @@ class Store:
             return Unusable(key=key, reason=not_served.reason, message=not_served.message)
         connector = self._connectors.get(key)
         if connector is None:
-            # Unknown keys are what anybody can send: they are not remembered.
+            # Do not cache unknown keys, because any client can send them.
             return None
         cls = self._classes.get(connector.class_name)
         resolution = resolve(connector, cls, self._secrets.get, self.shared_ca, self._roles.get)
@@ -203,7 +203,7 @@ class Store:
         source_objects[identity] = obj
         if isinstance(obj, Secret) and isinstance(current, Secret):
             if current is not previous and _is_older(obj, current):
-                # Of two watches one is behind the other; to its own state before, what a watch brings is always next.
+                # One of two watches can be behind the other. A watch's own previous state is always older.
                 return set()
             if current == obj:
                 self._secrets[obj.key] = obj
@@ -211,7 +211,7 @@ class Store:
         return self._index(identity, obj)
 
     def _current_object(self, identity: ObjectIdentity) -> StoreObject | None:
-        """What counts of all that the sources hold."""
+        """Return the object that is in effect of all sources' objects with that identity."""
         kind, name = identity
         obj: StoreObject | None
         if isinstance(name, str):
@@ -224,7 +224,7 @@ class Store:
 
     def _drop(self, source: str, identity: ObjectIdentity) -> set[ObjectKey]:
         del self._sources[source][identity]
-        # The last source: what is built in comes first and yields to every other.
+        # The last source wins. The built-in source is the first, so every other source wins over it.
         remaining = [objects[identity] for objects in self._sources.values() if identity in objects]
         return self._index(identity, remaining[-1] if remaining else None)
 
@@ -283,7 +283,7 @@ class Store:
 
 
 class _ResolutionCache(dict[ObjectKey, Target | Unusable | None]):
-    """Joins what it does not hold, when it is asked for."""
+    """Cache of resolutions. It joins a missing key on access."""
 
     def __init__(self, join: Callable[[ObjectKey], Target | Unusable | None]) -> None:
         super().__init__()
@@ -294,13 +294,14 @@ class _ResolutionCache(dict[ObjectKey, Target | Unusable | None]):
 
 
 def _is_older(secret: Secret, other: Secret) -> bool:
-    """Resource versions of one kind are decimal numbers that grow (KEP-5504); where they are not, nothing is known."""
+    """Return True if `secret` is older than `other`. Resource versions of one kind are growing numbers (KEP-5504)."""
     versions = secret.resource_version, other.resource_version
-    return all(each.isascii() and each.isdigit() for each in versions) and int(versions[0]) < int(versions[1])
+    numeric = all(version.isascii() and version.isdigit() for version in versions)
+    return numeric and int(versions[0]) < int(versions[1])
 
 
 def identify(obj: StoreObject) -> ObjectIdentity:
-    """What tells an object from others: another one of the same identity replaces it."""
+    """Return the identity of an object. An object replaces another one with the same identity."""
     if isinstance(obj, ConnectorClass | ClusterRole):
         return type(obj), obj.name
     if isinstance(obj, Secret | Role | Binding):
@@ -315,7 +316,7 @@ def _dependencies(connector: Connector | InvalidConnector | None) -> frozenset[O
     if isinstance(connector, InvalidConnector):
         return frozenset((class_identity,))
     roles = connector.permissions.role_names if connector.permissions is not None else frozenset()
-    return frozenset((class_identity, *connector.secret_keys, *((ClusterRole, each) for each in roles)))
+    return frozenset((class_identity, *connector.secret_keys, *((ClusterRole, role) for role in roles)))
 
 
 def _set_or_pop[K, V](mapping: dict[K, V], key: K, value: V | None) -> None:

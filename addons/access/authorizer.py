@@ -1,6 +1,7 @@
-"""From a head to the decision on it: who asks, may it, is there a place. Values go in, one frozen value comes out.
+"""Access decisions on the CONNECT and the requests of one client connection.
 
-The client is not read while a check is waited for.
+An `Authorizer` authenticates the caller, checks its right to use the Connector, counts its connections, and returns one
+frozen `AuthorizationResult`. While a check runs, the client is not read.
 """
 
 import time
@@ -19,8 +20,8 @@ from connector_store.domain.callers.authorization_header import BasicAuthorizati
 from connector_store.domain.credential.token_request import IssuingCredential
 from connector_store.domain.decision.decide import (
     AuthenticateInTunnel,
+    Decision,
     Resolution,
-    Verdict,
     decide_connect,
     decide_request,
     precheck_connect,
@@ -31,38 +32,39 @@ from connector_store.domain.objects.models import Target
 
 
 class AuthorizationResult(NamedTuple):
-    """A verdict, and for the records what is known of its caller; `token` is the one that was checked."""
+    """A decision, with the Connector and the caller for the records. `token` is the token that was checked."""
 
-    decision: Verdict | AuthenticateInTunnel
+    decision: Decision | AuthenticateInTunnel
     key: ObjectKey | None
     identity: Identity | None = None
     token: str | None = None
 
     def __repr__(self) -> str:
-        return f"Decision({self.key}, {type(self.decision).__name__})"
+        return f"AuthorizationResult({self.key}, {type(self.decision).__name__})"
 
 
 OnDecision = Callable[[AuthorizationResult], None]
 
 
 class Authorizer:
-    """Of one client connection, which has its place among those of its caller to a Connector."""
+    """Authorizer of one client connection, which counts as one of its caller's connections to the Connector."""
 
     def __init__(self, checks: Checks, sockets: Sockets) -> None:
         self._checks = checks
         self._sockets = sockets
         self._slot: tuple[str, ObjectKey] | None = None
         self._grant_key: tuple[str, ObjectKey, int] | None = None
-        """Whose answer `_granted` is: the token, the Connector, and what was withdrawn before it."""
+        """Key of `_granted`: token, Connector, and `revocation_count` at that time."""
         self._granted: Granted | None = None
         sockets.add_close_callback(self._release_slot)
 
     def authorize_connect(self, head: RequestHead, on_decision: OnDecision) -> AuthorizationResult | None:
-        """The decision on a CONNECT; None where it takes a while: then `then` gets it."""
+        """Decide on a CONNECT. Return None if the caller must be checked first. Then `on_decision` gets the result."""
         checks = self._checks
-        full = checks.is_audit_log_full is not None and checks.is_audit_log_full()
         credentials = precheck_connect(
-            audit_log_full=full, synced=not checks.unsynced, credentials=_parse_credentials(head)
+            audit_log_full=checks.is_audit_log_full is not None and checks.is_audit_log_full(),
+            synced=not checks.unsynced,
+            credentials=_parse_credentials(head),
         )
         if isinstance(credentials, Deny):
             return AuthorizationResult(credentials, None)
@@ -81,15 +83,19 @@ class Authorizer:
     def authorize_request(
         self, head: RequestHead, request: ConnectorRequest, on_decision: OnDecision
     ) -> AuthorizationResult | None:
-        """The decision on a request; None where it takes a while: then `then` gets it."""
+        """Decide on a request. Return None if the caller must be checked first. Then `on_decision` gets the result."""
         checks, token = self._checks, request.token
         if isinstance(token, ParseError):
             return self._decide_request(head, request, None, None)
         access_result, resolution = self._get_cached(token, request.key)
         if access_result is not None:
             return self._decide_request(head, request, access_result, resolution)
-        full = checks.is_audit_log_full is not None and checks.is_audit_log_full()
-        deny = precheck_request(audit_log_full=full, method=head.method, synced=not checks.unsynced, token=token)
+        deny = precheck_request(
+            audit_log_full=checks.is_audit_log_full is not None and checks.is_audit_log_full(),
+            method=head.method,
+            synced=not checks.unsynced,
+            token=token,
+        )
         if deny is not None:
             return AuthorizationResult(deny, request.key)
         self._check_caller(
@@ -98,7 +104,7 @@ class Authorizer:
         return None
 
     def _get_cached(self, token: str, key: ObjectKey) -> tuple[AccessResult | None, Resolution]:
-        """As `known`; an answer that holds is not looked for again."""
+        """Like the function `get_cached`, but use the grant of the last request while it is valid."""
         checks, granted = self._checks, self._granted
         grant_key = (token, key, checks.access.revocation_count)
         if granted is not None and grant_key == self._grant_key and time.monotonic() < granted.valid_until:
@@ -108,11 +114,11 @@ class Authorizer:
         return access_result, resolution
 
     def _check_caller(self, token: str, key: ObjectKey, on_checked: Callable[[AccessResult, Resolution], None]) -> None:
-        """`then` gets the answer, and what is there when it has come."""
+        """Check the caller. `on_checked` gets the result, and the resolution at that time."""
         checks, sockets = self._checks, self._sockets
         sockets.pause_reading()
         check = check_caller(checks, token, key, sockets.source_ip)
-        sockets.run_task("a check", check, NO_ANSWER, lambda answer: on_checked(answer, checks.target_tokens.get(key)))
+        sockets.run_task("a check", check, NO_ANSWER, lambda result: on_checked(result, checks.target_tokens.get(key)))
 
     def _decide_connect(
         self,
@@ -156,7 +162,7 @@ class Authorizer:
         return self._conclude(decision, request.key, token, access_result, resolution)
 
     def _other_connections(self, access_result: AccessResult | None, key: ObjectKey) -> int:
-        """Other connections of the caller to the Connector."""
+        """Return the number of the caller's other connections to the Connector."""
         if not isinstance(access_result, Granted):
             return 0
         slot = (access_result.identity.user, key)
@@ -164,13 +170,13 @@ class Authorizer:
 
     def _conclude(
         self,
-        decision: Verdict | AuthenticateInTunnel,
+        decision: Decision | AuthenticateInTunnel,
         key: ObjectKey,
         token: str | None,
         access_result: AccessResult | None,
         resolution: Resolution,
     ) -> AuthorizationResult:
-        # Who may not know of a Connector is not named beside it.
+        # The records name a caller together with a Connector only if the caller may know that it exists.
         identity = access_result.identity if isinstance(access_result, Granted) and resolution is not None else None
         if identity is not None and not isinstance(decision, Deny) and self._slot != (identity.user, key):
             self._acquire_slot((identity.user, key))
@@ -195,7 +201,10 @@ class Authorizer:
 
 
 def get_cached(checks: Checks, token: str, key: ObjectKey) -> tuple[AccessResult | None, Resolution]:
-    """What is known without waiting: the answer, None where `ask` is to be waited for; and what is there."""
+    """Return what is available without waiting: the access result and the resolution of `key`.
+
+    The access result is None if `check_caller` is necessary.
+    """
     return _with_resolution(checks, checks.access.check_cached(token, key), key)
 
 

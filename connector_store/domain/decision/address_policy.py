@@ -1,4 +1,4 @@
-"""The addresses that a target may have: an IP address is decided on before it is dialled, whoever resolved it."""
+"""Policy for the addresses of targets. The proxy checks each IP address before it connects to it."""
 
 import ipaddress
 from collections.abc import Callable, Iterable
@@ -20,17 +20,20 @@ METADATA_NETWORKS: Final[tuple[Network, ...]] = tuple(
             "fd00:42::42/128",  # Scaleway
             "fd00:a9fe:a9fe::/48",  # Akamai
             "fd00:c1::a9fe:a9fe/128",  # Oracle Cloud
-            "fd00:ec2::/32",  # AWS, its other services for instances too
+            "fd00:ec2::/32",  # AWS, including its other services for instances
             "fd20:ce::254/128",  # Google Cloud
         ),
     )
 )
-"""What clouds tell their machines, credentials among it, at addresses that are not link-local."""
+"""Metadata services of clouds at addresses that are not link-local. They give out credentials."""
 DENIED_IN_CLUSTER: Final[tuple[Network, ...]] = (
     *map(ipaddress.ip_network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10")),
     *METADATA_NETWORKS,
 )
-"""Unspecified, loopback, link-local (RFC 6890): the proxy's own node and metadata services; and the other of these."""
+"""Unspecified, loopback and link-local addresses (RFC 6890), and METADATA_NETWORKS.
+
+They lead to the proxy's own node, or to metadata services.
+"""
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _V4_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
@@ -38,7 +41,7 @@ _V4_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
 
 @dataclass(frozen=True, kw_only=True)
 class AddressPolicy:
-    """Which resolved addresses may be dialled: those not in `deny`, and all in `allow`."""
+    """Networks of targets. An address is allowed if it is in `allow`, or not in `deny`."""
 
     allow: tuple[Network, ...] = ()
     deny: tuple[Network, ...] = ()
@@ -52,30 +55,31 @@ class AddressPolicy:
         in_cluster: bool,
         own_addresses: Iterable[str] = (),
     ) -> "AddressPolicy":
-        """The policy of the settings `targets-allow` and `targets-deny`.
+        """Create the policy from the settings `targets-allow` and `targets-deny`.
 
-        In a cluster DENIED_IN_CLUSTER and `own` (the proxy's addresses: pod IPs, Service IPs) are denied besides.
+        In a cluster, the policy also denies DENIED_IN_CLUSTER and `own_addresses` (the proxy's pod IPs and Service
+        IPs).
         """
         if not in_cluster:
             return cls(allow=allow, deny=deny)
-        own_networks = tuple(ipaddress.ip_network(normalise(each)) for each in own_addresses)
+        own_networks = tuple(ipaddress.ip_network(normalise(address)) for address in own_addresses)
         return cls(allow=allow, deny=deny + DENIED_IN_CLUSTER + own_networks)
 
     def allows(self, ip: str | IpAddress) -> bool:
-        """False for a denied address, and for text that is no IP address."""
+        """Return False for a denied address, and for text that is not an IP address."""
         try:
             address = normalise(ip)
         except ValueError:
             return False
         if _is_in_any(address, self.allow):
             return True
-        return not any(_is_in_any(each, self.deny) for each in (address, *_embedded_ipv4(address)))
+        return not any(_is_in_any(candidate, self.deny) for candidate in (address, *_embedded_ipv4(address)))
 
     @cached_property
     def denies(self) -> Callable[[str], bool]:
-        """True for an IP address that may not be dialled; what a name resolves to is known only then.
+        """Function that returns True for a denied IP address. It returns False for a host name, which is not resolved.
 
-        Answers are remembered: it is asked for every request.
+        It caches its results, because it is called for every request.
         """
         return lru_cache(maxsize=1024)(self._denies)
 
@@ -87,7 +91,7 @@ class AddressPolicy:
 
 
 def normalise(ip: str | IpAddress) -> IpAddress:
-    """The address that is really dialled: IPv4-mapped IPv6 is IPv4, and a scope (`%eth0`) says nothing."""
+    """Return the address that a connection uses: IPv4 for IPv4-mapped IPv6, and no scope (`%eth0`)."""
     address = ipaddress.ip_address(ip)
     if isinstance(address, ipaddress.IPv4Address):
         return address
@@ -95,7 +99,7 @@ def normalise(ip: str | IpAddress) -> IpAddress:
 
 
 def _embedded_ipv4(address: IpAddress) -> tuple[ipaddress.IPv4Address, ...]:
-    """IPv4 addresses that a gateway makes of an IPv6 one: 6to4, NAT64 (RFC 6052), IPv4-compatible (RFC 4291)."""
+    """Return IPv4 addresses to which a gateway translates `address`: 6to4, NAT64 (RFC 6052), compatible (RFC 4291)."""
     if isinstance(address, ipaddress.IPv4Address):
         return ()
     if address.sixtofour is not None:
@@ -106,4 +110,4 @@ def _embedded_ipv4(address: IpAddress) -> tuple[ipaddress.IPv4Address, ...]:
 
 
 def _is_in_any(address: IpAddress, networks: tuple[Network, ...]) -> bool:
-    return any(address in each for each in networks)
+    return any(address in network for network in networks)

@@ -1,8 +1,8 @@
-"""The order of checks: one list for a CONNECT, and one for a request, each read from top to bottom.
+"""Access decisions: the checks of a CONNECT and of a request, in their order.
 
-can it be written down -> synced -> what is said of the caller -> who it is, and may it use this key -> the object ->
-usable -> address -> address policy -> what the request would do -> how many connections. It is also the order of
-knowledge: nobody learns about an object that they may not use. A new check is a line here, and its refusal in `denial`.
+audit log -> synced -> credentials -> authentication and authorization for the key -> the object exists -> it is
+usable -> address -> address policy -> permissions -> number of connections. The order keeps a secret: callers learn
+nothing about an object that they may not use. To add a check, add a line here and its refusal in `denial`.
 """
 
 from dataclasses import dataclass, field
@@ -28,18 +28,18 @@ from connector_store.domain.permissions.impersonation import write_impersonation
 from connector_store.domain.permissions.permissions import NotAllowed, parse_request_attributes
 
 ALLOWED_METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
-"""TRACE is not among them: its answer would show the credential (RFC 9110 section 9.3.8)."""
+"""TRACE is not allowed, because its response would contain the credential (RFC 9110 section 9.3.8)."""
 
 Resolution = Target | Unusable | None
-"""What the store has for a key."""
+"""Result of a lookup of a key in the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inject:
-    """Goes on to `target` with its credential.
+    """Decision to send the request to `target` with its credential.
 
-    `role` is the ClusterRole that lends it, empty where all is lent, or all but what is denied. `caller` is header
-    lines that tell the target who calls.
+    `role` is the ClusterRole that allowed it. It is empty if the Connector has no `allow`. `impersonation_headers` are
+    header lines that tell the target who the caller is.
     """
 
     target: Target
@@ -50,7 +50,7 @@ class Inject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forward:
-    """Goes on to `target` without a credential: its class makes authentication optional and no Secret is named."""
+    """Decision to send the request to `target` without a credential, because authentication is optional."""
 
     target: Target
     grant: Granted
@@ -60,17 +60,17 @@ class Forward:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthenticateInTunnel:
-    """A tunnel for `key` may open; its caller comes inside, and nothing of the Connector is looked at before."""
+    """Decision to open a tunnel for `key`. Each request in it authenticates, and then the Connector is checked."""
 
     key: ObjectKey
 
 
-Verdict = Inject | Deny | Forward
+Decision = Inject | Forward | Deny
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessPolicy:
-    """What the proxy's settings say: addresses that may be dialled, connections per caller and Connector."""
+    """Limits from the proxy's settings: allowed addresses, and connections of one caller to one Connector."""
 
     addresses: AddressPolicy = field(default_factory=AddressPolicy)
     max_connections: int = 1000
@@ -79,7 +79,7 @@ class AccessPolicy:
 def precheck_connect(
     *, audit_log_full: bool, synced: bool, credentials: BasicAuthorization | ParseError
 ) -> Deny | BasicAuthorization:
-    """What of a CONNECT is decided before anybody is asked: Deny, or whom to check."""
+    """Run the checks of a CONNECT that need no TokenReview or SubjectAccessReview."""
     if audit_log_full:
         return denial.audit_log_full()
     if not synced:
@@ -99,21 +99,20 @@ def decide_connect(
     authority: str,
     policy: AccessPolicy,
     connection_count: int,
-) -> Verdict | AuthenticateInTunnel:
+) -> Decision | AuthenticateInTunnel:
     """Decide on a CONNECT.
 
-    `full`: it would not be written down. `answer` is None where nobody was asked; `found` is the store's for the
-    caller's key; `taken` counts the caller's other connections to that Connector.
+    `audit_log_full`: the audit log accepts no more records. `access` is None if no check was made. `resolution` is the
+    store's value for the key in `credentials`. `connection_count` is the number of the caller's other connections to
+    the Connector.
     """
     precheck = precheck_connect(audit_log_full=audit_log_full, synced=synced, credentials=credentials)
     if isinstance(precheck, Deny):
         return precheck
     if precheck.token is None:
-        return (
-            AuthenticateInTunnel(key=precheck.key)
-            if host_of_authority(authority) is not None
-            else denial.bad_authority()
-        )
+        if host_of_authority(authority) is None:
+            return denial.bad_authority()
+        return AuthenticateInTunnel(key=precheck.key)
     usable = _check_access(precheck.key, access, resolution, authority, policy, is_request=False)
     if isinstance(usable, Deny):
         return usable
@@ -123,7 +122,7 @@ def decide_connect(
 
 
 def precheck_request(*, audit_log_full: bool, method: bytes, synced: bool, token: str | ParseError) -> Deny | None:
-    """What of a request is decided before anybody is asked."""
+    """Run the checks of a request that need no TokenReview or SubjectAccessReview."""
     if audit_log_full:
         return denial.audit_log_full()
     if method not in ALLOWED_METHODS:
@@ -147,13 +146,15 @@ def decide_request(
     headers: Headers,
     policy: AccessPolicy,
     connection_count: int,
-) -> Verdict:
-    """Decide on a request in a tunnel that was opened for `key` and `authority`, or for `key` alone (None).
+) -> Decision:
+    """Decide on a request.
 
-    Without an authority `raw_target` lies below the path of the address, and Host is the proxy's own.
+    In a tunnel, `key` and `authority` are those of its CONNECT. With direct access, `authority` is None, `raw_target`
+    is relative to the path of the Connector's address, and Host is the proxy's own.
 
-    `answer` is the access check's for `token`: the tunnel's or, where that comes inside, this request's, a ParseError
-    if it has no readable one. `taken` counts the caller's other connections to that Connector.
+    `token` is the token of the tunnel, or of this request if the tunnel has none. It is a ParseError if the request
+    has no valid one. `access` is the result of the access check for `token`. `connection_count` is the number of the
+    caller's other connections to the Connector.
     """
     deny = precheck_request(audit_log_full=audit_log_full, method=method, synced=synced, token=token)
     if deny is not None:
@@ -188,14 +189,14 @@ def decide_request(
 def _inject_or_forward(
     target: Target, grant: Granted, role: str = "", impersonation_headers: bytes = b""
 ) -> Inject | Forward:
-    kind = Forward if target.credential is None else Inject
-    return kind(target=target, grant=grant, role=role, impersonation_headers=impersonation_headers)
+    decision = Forward if target.credential is None else Inject
+    return decision(target=target, grant=grant, role=role, impersonation_headers=impersonation_headers)
 
 
 def _check_permissions(
     target: Target, grant: Granted, method: bytes, raw_target: bytes, headers: Headers
 ) -> Deny | tuple[str, bytes]:
-    """The role by which the Connector lends it, and as whom it goes on."""
+    """Return the role that allows the request, and the impersonation headers for it."""
     role, impersonation_headers = "", b""
     if target.permissions is not None:
         attributes = parse_request_attributes(method, raw_target, headers, target.address.prefix)

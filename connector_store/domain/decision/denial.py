@@ -1,6 +1,7 @@
-"""Refusals: a status, a phrase that kubectl shows on CONNECT, a warning that it shows inside a tunnel, and a Status.
+"""Refusals of the proxy, one function for each, so that each has one text, one status code and one metric label.
 
-There is one function per refusal, so that each has one text, one code and one label.
+A refusal contains a status code, a reason phrase, a warning and a Status object. kubectl shows the phrase for a
+CONNECT, and the warning for a request.
 """
 
 import json
@@ -23,16 +24,16 @@ Cause = Literal[
     "bad_request", "header_too_large", "too_many", "not_found", "timeout",
     "target_unreachable", "target_denied", "target_refused", "audit", "internal",
 ]  # fmt: skip
-"""Label of connector_denials_total."""
+"""Values of the label `cause` of the metric connector_denials_total."""
 TARGET_REFUSED: Final = "target_refused"
-"""The target answered 401 to our credential."""
+"""Cause of the refusal after the target answered 401 for our credential."""
 
 _MAX_PHRASE: Final = 512
 _MAX_HEADER_NAME: Final = 64
 _NOT_SYNCED_RETRY_AFTER: Final = 1
 _TOO_MANY_RETRY_AFTER: Final = 5
 _AUDIT_RETRY_AFTER: Final = 5
-# metav1.StatusReason, k8s.io/apimachinery/pkg/apis/meta/v1/types.go; client-go reads others as unknown.
+# Values of metav1.StatusReason (k8s.io/apimachinery/pkg/apis/meta/v1/types.go). client-go reads others as unknown.
 _STATUS_REASONS: Final = {
     400: "BadRequest",
     401: "Unauthorized",
@@ -49,9 +50,9 @@ _STATUS_REASONS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deny:
-    """A refusal. `cause` is the metric's label; `retry_after` is in seconds; a 401 asks for `challenge`.
+    """A refusal. `cause` is the metric's label, `retry_after` is in seconds, `challenge` is the scheme of a 401.
 
-    `about` is the request that was refused for what it would do; `role` is for the audit log alone.
+    `request_info` is the request that the Connector's permissions refuse. `role` is only for the audit log.
     """
 
     status: int
@@ -61,22 +62,22 @@ class Deny:
     challenge: Literal["Bearer", "Basic"] = "Bearer"
     request_info: RequestInfo | None = None
     role: str = ""
-    """The ClusterRole that denies it."""
+    """ClusterRole that denies the request."""
 
     @property
     def reason(self) -> str:
-        """The StatusReason of the Kubernetes API."""
+        """StatusReason of the Kubernetes API."""
         return _STATUS_REASONS.get(self.status, "InternalError")
 
     @property
     def phrase(self) -> bytes:
-        """The reason phrase (RFC 9112 section 4), one line of printable ASCII: all that kubectl shows of a CONNECT."""
+        """Reason phrase (RFC 9112 section 4) in printable ASCII. kubectl shows only this for a refused CONNECT."""
         text = f"{HTTPStatus(self.status).phrase}: {self.message}"[:_MAX_PHRASE]
-        return "".join(each if " " <= each <= "~" else "?" for each in text).encode("ascii")
+        return "".join(character if " " <= character <= "~" else "?" for character in text).encode("ascii")
 
     @property
     def body(self) -> bytes:
-        """A Status object (meta/v1) as JSON."""
+        """Status object (meta/v1) as JSON."""
         status: dict[str, object] = {
             "kind": "Status",
             "apiVersion": "v1",
@@ -99,9 +100,9 @@ class Deny:
 
     @property
     def headers(self) -> tuple[Header, ...]:
-        """Headers that belong to the refusal itself; length and connection are the writer's.
+        """Headers of the refusal. The writer of the response adds Content-Length and Connection.
 
-        The message is there as a warning too: client-go's discovery makes "unknown" of a Status.
+        A Warning header repeats the message, because client-go's discovery reports a Status as "unknown".
         """
         headers: list[Header] = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-cache, private")]
         headers.append(warning_header(self.message))
@@ -124,7 +125,7 @@ def not_synced() -> Deny:
 
 
 def bad_credentials(error: ParseError, *, is_request: bool) -> Deny:
-    """No credentials of the caller, or unreadable ones."""
+    """Refuse missing or invalid credentials."""
     return Deny(status=401 if is_request else 407, message=str(error), cause="credentials")
 
 
@@ -137,7 +138,7 @@ def bad_token(*, is_request: bool) -> Deny:
 
 
 def unavailable(retry_after: int, public_reason: str = "") -> Deny:
-    """`told` is what a caller may know of the reason."""
+    """Refuse because the access check failed. `public_reason` is the part of the reason that the caller may see."""
     return Deny(
         status=503,
         message=f"the caller cannot be checked at the moment{': ' if public_reason else ''}{public_reason}; try again",
@@ -147,7 +148,7 @@ def unavailable(retry_after: int, public_reason: str = "") -> Deny:
 
 
 def access_denied(key: ObjectKey) -> Deny:
-    """One answer for a Connector that is not there and one that the caller may not use."""
+    """Refuse a Connector that does not exist, or that the caller may not use. Both get the same refusal."""
     return Deny(
         status=403,
         message=f'connectors.connectors.alauda.io "{key.name}" not found in namespace "{key.namespace}", '
@@ -157,7 +158,7 @@ def access_denied(key: ObjectKey) -> Deny:
 
 
 def unusable(problem: Unusable) -> Deny:
-    """502 where it is the target that grants no token, as where it cannot be reached."""
+    """Refuse an unusable Connector. The status is 502 if the target issued no token, as if it were unreachable."""
     status = 502 if problem.reason == TOKEN_NOT_ISSUED else 503
     return Deny(status=status, message=f"Connector {problem.key} cannot be used: {problem.message}", cause="unusable")
 
@@ -189,7 +190,7 @@ def path_traversal(key: ObjectKey) -> Deny:
 
 
 def misdirected() -> Deny:
-    """On this connection (RFC 9110 section 15.5.20): clients may try again on another."""
+    """Refuse on this connection (RFC 9110 section 15.5.20). Clients may try again on another connection."""
     return Deny(
         status=421,
         message="the server name of the connection, Host and path do not name one and the same Connector",
@@ -211,7 +212,7 @@ def impersonation_header(header: bytes) -> Deny:
 
 
 def not_permitted(key: ObjectKey, info: RequestInfo, result: NotAllowed) -> Deny:
-    """In the words of k8s.io/apiserver, pkg/endpoints/handlers/responsewriters/errors.go."""
+    """Refuse in the words of k8s.io/apiserver, pkg/endpoints/handlers/responsewriters/errors.go."""
     missing = result.missing
     if missing.resource:
         resource = f"{missing.resource}/{missing.subresource}" if missing.subresource else missing.resource
@@ -233,7 +234,7 @@ def not_permitted(key: ObjectKey, info: RequestInfo, result: NotAllowed) -> Deny
 
 
 def cannot_impersonate(key: ObjectKey, error: ParseError) -> Deny:
-    """The target is to be told who calls, and must not be told of this caller."""
+    """Refuse a caller whose identity cannot be passed on to the target."""
     return Deny(status=403, message=f'Connector "{key}" cannot impersonate you: {error.reason}', cause="impersonation")
 
 
@@ -246,12 +247,12 @@ def absolute_form() -> Deny:
 
 
 def invalid_message(status: int, reason: str, limit: int) -> Deny:
-    """What is no message: too large a head where `status` is 431."""
+    """Refuse an invalid HTTP message. A `status` of 431 means that its head is too large."""
     return header_too_large(limit) if status == 431 else bad_request(reason)
 
 
 def bad_authority() -> Deny:
-    """Of a CONNECT (RFC 9110 section 9.3.6)."""
+    """Refuse a CONNECT with an invalid authority (RFC 9110 section 9.3.6)."""
     return bad_request("the authority is not HOST:PORT")
 
 
@@ -264,7 +265,7 @@ def bad_request(message: str) -> Deny:
 
 
 def header_too_large(limit: int) -> Deny:
-    """`limit` is in bytes."""
+    """Refuse a head that is larger than `limit` bytes."""
     return Deny(status=431, message=f"the header is larger than {limit} bytes", cause="header_too_large")
 
 
@@ -278,19 +279,19 @@ def too_many_connections(limit: int) -> Deny:
 
 
 def not_found() -> Deny:
-    """For requests to the proxy itself."""
+    """Refuse a request to the proxy itself."""
     return Deny(status=404, message="not found; the proxy itself serves /ca.crt and /kubeconfig", cause="not_found")
 
 
 def target_unreachable(target: Target, problem: str) -> Deny:
-    """`problem` says why, the certificate's fault for example."""
+    """Refuse because the connection to the target failed. `problem` is the reason, such as an invalid certificate."""
     return Deny(
         status=502, message=f"target {target.address} of Connector {target.key}: {problem}", cause="target_unreachable"
     )
 
 
 def target_denied(target: Target, address: str) -> Deny:
-    """The target's name leads to `resolved` only, which the address policy denies."""
+    """Refuse a target that resolves only to addresses that the address policy denies, such as `address`."""
     return Deny(
         status=503,
         message=f"target {target.address} of Connector {target.key} resolves to {address}, which targets-deny covers; "
@@ -308,7 +309,7 @@ def target_timeout(target: Target, seconds: float) -> Deny:
 
 
 def target_refused(target: Target) -> Deny:
-    """The target answered 401 to our credential."""
+    """Refuse because the target answered 401 for our credential."""
     fix = f"; renew Secret {target.secret_name}" if target.secret_name else ""
     message = f"the target refused the credential of Connector {target.key}{fix}"
     if isinstance(target.credential, IssuedToken):
@@ -317,7 +318,7 @@ def target_refused(target: Target) -> Deny:
 
 
 def audit_log_full() -> Deny:
-    """The audit log is full, and the proxy is to serve nothing that it cannot write down."""
+    """Refuse because the audit log is full. The proxy serves only requests that it can record."""
     return Deny(
         status=503,
         message="the proxy's audit log is not read, and nothing is served that is not written down; try again later",
@@ -327,11 +328,11 @@ def audit_log_full() -> Deny:
 
 
 def watch_error(reason: str) -> bytes:
-    """An event of type ERROR that ends a watch: a WatchEvent (meta/v1) as a line of JSON."""
+    """Return an event of type ERROR that ends a watch: a WatchEvent (meta/v1) as a line of JSON."""
     status = Deny(status=403, message=f"the watch was cut: {reason}", cause="access")
     return b'{"type":"ERROR","object":%b}\n' % status.body
 
 
 def internal_error() -> Deny:
-    """Something of ours failed; its log line says what."""
+    """Refuse because of an error in the proxy. The log has the error."""
     return Deny(status=500, message="the proxy failed; its log says why", cause="internal")

@@ -1,9 +1,9 @@
-"""The direct door: a request that is sent to the proxy as if it were the target.
+"""Direct access: requests that the client sends to the proxy as the server.
 
-Its path names the Connector (`/connectors/NAMESPACE/NAME/…`), or its host does, an alias of the proxy.
+The path names the Connector (`/connectors/NAMESPACE/NAME/…`), or the host does, as an alias of the proxy.
 
->>> by_path(b"/connectors/team-a/k8s/api/v1/pods?limit=5")
-Named(key=ObjectKey(namespace='team-a', name='k8s'), target=b'/api/v1/pods?limit=5')
+>>> parse_direct_path(b"/connectors/team-a/k8s/api/v1/pods?limit=5")
+DirectRequest(key=ObjectKey(namespace='team-a', name='k8s'), target=b'/api/v1/pods?limit=5')
 """
 
 import re
@@ -20,14 +20,14 @@ _PATH: Final = re.compile(rb"/connectors/([a-z0-9.-]+/[a-z0-9.-]+)(/[^?]*)?(\?.*
 
 
 class DirectRequest(NamedTuple):
-    """A Connector, and the request target without what named it."""
+    """Connector and target of a request. `target` does not have the part that names the Connector."""
 
     key: ObjectKey
     target: bytes
 
 
 def parse_direct_path(target: bytes) -> DirectRequest | None:
-    """Read a request target in the path form; None if it names no Connector. Nothing of it is decoded."""
+    """Parse a request target that names a Connector, without decoding it. Return None if it names none."""
     match = _PATH.fullmatch(target)
     if match is None:
         return None
@@ -39,24 +39,24 @@ def parse_direct_path(target: bytes) -> DirectRequest | None:
 
 
 def parse_request_token(headers: Headers, key: ObjectKey) -> str:
-    """The caller's token: `Bearer TOKEN`, or `Basic base64("NAMESPACE/NAME:TOKEN")` for that very Connector."""
+    """Return the token from `Bearer TOKEN`, or from `Basic base64("NAMESPACE/NAME:TOKEN")` with the Connector `key`."""
     if headers.values(b"proxy-authorization"):
         raise ParseError("Proxy-Authorization", "is for CONNECT; send the token in Authorization, and only there")
     value = headers.single_value(b"authorization")
     if value is None or value[:6].lower() != b"basic ":
         return parse_bearer(value)
-    caller = parse_basic(value)
-    if caller.key != key:
+    authorization = parse_basic(value)
+    if authorization.key != key:
         raise ParseError("Authorization", "names another Connector than the address of the request")
-    return caller.token or ""
+    return authorization.token or ""
 
 
 def with_target_host(headers: Headers, address: Address) -> Headers:
-    """The fields for the target: its own Host in place of the proxy's."""
-    return Headers([(b"Host", host_header(address)), *(each for each in headers if each[0].lower() != b"host")])
+    """Return `headers` with the target's Host in place of the proxy's."""
+    return Headers([(b"Host", host_header(address)), *(header for header in headers if header[0].lower() != b"host")])
 
 
 def host_header(address: Address) -> bytes:
-    """As clients say it: without the port of https (RFC 9110 section 7.2)."""
+    """Return the Host header for `address`, without the default port of https (RFC 9110 section 7.2)."""
     authority = address.authority
     return (authority.removesuffix(":443") if address.port == 443 else authority).encode("ascii")

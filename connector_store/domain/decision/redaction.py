@@ -1,12 +1,12 @@
-"""What of a request may be written down: never a token, wherever its caller has put it, but always what was done.
+"""Redaction of request targets for logs. A log never contains a token, but always shows what was done.
 
->>> loggable("/api/v1/pods?watch=true&fieldSelector=x&Ey4=", frozenset())
+>>> redact_target("/api/v1/pods?watch=true&fieldSelector=x&Ey4=", frozenset())
 '/api/v1/pods?watch&fieldSelector&...'
->>> loggable("http://team-a%2Fk8s:TOKEN@proxy/kubeconfig", frozenset())
+>>> redact_target("http://team-a%2Fk8s:TOKEN@proxy/kubeconfig", frozenset())
 'http://proxy/kubeconfig'
 
-The query is read as Go's net/url reads it, which the API server goes by: names are decoded, and what does not parse is
-as if it were not there. Three dots stand for what was left out.
+The query is parsed as by Go's net/url, which the API server uses: names are decoded, and invalid pairs are ignored.
+Three dots replace omitted text.
 """
 
 import re
@@ -16,9 +16,9 @@ from urllib.parse import unquote_plus
 from connector_store.domain.base.request_info import RequestInfo
 
 MAX_PATH: Final = 2048
-"""Characters of a path."""
+"""Maximum characters of a path."""
 MAX_COMMAND: Final = 16384
-"""Characters of all the words of a command."""
+"""Maximum characters of all words of a command together."""
 ELLIPSIS: Final = "..."
 
 _LOGGED_PARAMETERS: Final = frozenset(
@@ -69,7 +69,7 @@ _LOGGED_PARAMETERS: Final = frozenset(
         "watch",
     ]
 )
-"""Parameters of the Kubernetes API and of kubelet's. What a caller writes in the place of a name may be anything."""
+"""Parameters of the Kubernetes API and of kubelet's API. Other names are omitted, because they could be a secret."""
 
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,2}")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -79,7 +79,7 @@ _NODE_PROXY_PARAMETERS: Final = frozenset({"command", "cmd"})
 
 
 def command_parameters(info: RequestInfo | None) -> frozenset[str]:
-    """The parameters that hold a command: of an exec, or of kubelet's /exec and /run through the proxy of a node."""
+    """Return the parameters that contain a command: of exec, or of kubelet's /exec and /run in a node's `proxy`."""
     if info is not None and info.subresource == "exec":
         return _EXEC_PARAMETERS
     if info is not None and info.resource == "nodes" and info.subresource == "proxy":
@@ -88,7 +88,7 @@ def command_parameters(info: RequestInfo | None) -> frozenset[str]:
 
 
 def redact_target(target: str, commands: frozenset[str]) -> str:
-    """A request target without the values of its query, but for those of `commands`, which come first."""
+    """Return a request target without the values of its query, except those of `commands`, which it puts first."""
     path, question_mark, query = _remove_userinfo(target).partition("?")
     logged_path = _truncate(redact_tokens(path), MAX_PATH)
     if not question_mark:
@@ -101,7 +101,7 @@ def redact_target(target: str, commands: frozenset[str]) -> str:
 
 
 def redact_tokens(text: str) -> str:
-    """JSON Web Tokens are easily known: no text needs one."""
+    """Replace each JSON Web Token in `text` by dots."""
     return _JWT.sub(ELLIPSIS, text) if "eyJ" in text else text
 
 
@@ -126,7 +126,7 @@ def _decode_name(name: str) -> str | None:
 
 
 def _remove_userinfo(target: str) -> str:
-    """Without the userinfo of an absolute or authority form, whatever characters it was written with."""
+    """Remove the userinfo from an absolute or authority form, even if it contains invalid characters."""
     if target.startswith("/") and not target.startswith("//"):
         return target
     before, at, after = target.rpartition("@")

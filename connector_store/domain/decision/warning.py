@@ -1,10 +1,10 @@
-"""Warnings that kubectl and every other client-go program print, whatever it makes of an answer's body.
+"""Warning headers. kubectl and other client-go programs print them, even if they ignore the response's body.
 
->>> warning('renew Secret "k8s"')
+>>> warning_header('renew Secret "k8s"')
 (b'Warning', b'299 kubernetes-connector "renew Secret \\\\"k8s\\\\""')
 
-The header is that of RFC 7234 section 5.5 in the form of k8s.io/apimachinery, pkg/util/net: code 299, an agent, a
-quoted text, and no date.
+The format is RFC 7234 section 5.5, as in k8s.io/apimachinery, pkg/util/net: code 299, an agent, a quoted text, and no
+date.
 """
 
 from bisect import bisect_right
@@ -16,15 +16,15 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.models import Target
 
 MAX_WARNING: Final = 256
-"""Bytes of the header's value; a longer text is cut, and says so. A Status holds all of it."""
+"""Maximum bytes of the header's value. A longer text is truncated, and ends with dots. A Status has the full text."""
 _AGENT: Final = "kubernetes-connector"
 _ELLIPSIS: Final = "..."
 _MAX_TEXT: Final = MAX_WARNING - len(f'299 {_AGENT} ""')
 
 
 def warning_header(text: str) -> Header:
-    """A text as one header, in printable ASCII on one line."""
-    pieces = [_escape(each) for each in text[:MAX_WARNING]]
+    """Return `text` as a Warning header, in printable ASCII on one line."""
+    pieces = [_escape(character) for character in text[:MAX_WARNING]]
     sizes = [*accumulate(map(len, pieces))]
     if sizes and sizes[-1] > _MAX_TEXT:
         pieces[bisect_right(sizes, _MAX_TEXT - len(_ELLIPSIS)) :] = [_ELLIPSIS]
@@ -32,9 +32,10 @@ def warning_header(text: str) -> Header:
 
 
 def expiry_warning_text(target: Target, *, expires_at: float, now: float, expiry_warning: float) -> str | None:
-    """What to say of a credential that ends at `ends`, where that is less than `within` seconds from `now`.
+    """Return a warning if the credential expires in less than `expiry_warning` seconds, else None.
 
-    `ends` and `now` are unix seconds. One that has ended already is said too: clocks differ, and the target decides.
+    `expires_at` and `now` are Unix seconds. An expired credential also gets only a warning, because clocks differ and
+    the target decides.
     """
     remaining = expires_at - now
     if remaining > expiry_warning:
@@ -45,7 +46,7 @@ def expiry_warning_text(target: Target, *, expires_at: float, now: float, expiry
 
 
 def permissions_warning(key: ObjectKey) -> Header:
-    """Beside the target's answer to a review of oneself, which is for the credential."""
+    """Return the warning for a self-review, because the target answers it for the credential."""
     return warning_header(
         f"Connector {key} lends less than the target says here of its credential; "
         f"see: connectorctl can-i VERB RESOURCE --connector {key}, or: "
@@ -60,7 +61,7 @@ def _escape(character: str) -> str:
 
 
 def _format_duration(seconds: float) -> str:
-    """In the largest unit of which there are two at least, rounded down: 3 h, 90 min."""
+    """Format a duration in the largest unit that gives at least 2, rounded down: 3 h, 90 min."""
     for unit, unit_seconds in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * unit_seconds:
             return f"{int(seconds // unit_seconds)} {unit}"

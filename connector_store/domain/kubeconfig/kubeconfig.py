@@ -1,9 +1,10 @@
-"""Connectors -> the kubeconfig of a workload: it leads through the proxy and holds no credential of a target.
+"""Writer of kubeconfigs for Connectors. A kubeconfig leads through the proxy and contains no credential of a target.
 
-One entry gives one cluster, user and context named `k8s`; several are named NAMESPACE/NAME each, the first is
-current. The rotating form has password `x` in proxy-url and the token in a file beside it, which client-go reads
-again every minute. The direct form needs no proxy-url: its server is the proxy, which the request or the host tells
-the Connector.
+- A single entry gives one cluster, user and context named `k8s`. Several entries are named NAMESPACE/NAME, and the
+  first is the current context.
+- The rotating form has the password `x` in proxy-url, and the token in a file next to it. client-go reads that file
+  again every minute.
+- The direct form has no proxy-url. Its server is the proxy, and the path or the host names the Connector.
 """
 
 import base64
@@ -23,7 +24,7 @@ from connector_store.domain.objects.models import Address
 
 TOKEN_FILE: Final = "context.token"  # noqa: S105 - the name of a file
 PLACEHOLDER: Final = "fake-token"
-"""Stands for the target's token, so that clients which insist on one send something."""
+"""Placeholder for the target's token, for clients that require a token."""
 _SINGLE_CONTEXT_NAME: Final = "k8s"
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _HOST = re.compile(r"[A-Za-z0-9._:-]+")
@@ -33,7 +34,7 @@ _HOST = re.compile(r"[A-Za-z0-9._:-]+")
 class KubeconfigEntry:
     """One Connector of a kubeconfig.
 
-    `proxy` is the proxy's `http://HOST[:PORT]`, or https; `ca` the PEM of the proxy's CA or CAs; `token` the caller's.
+    `proxy` is the proxy's URL, `http[s]://HOST[:PORT]`. `ca` is the PEM of the proxy's CAs. `token` is the caller's.
     """
 
     key: ObjectKey
@@ -45,12 +46,15 @@ class KubeconfigEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeconfigStyle:
-    """How a kubeconfig is made.
+    """Options for the form of a kubeconfig.
 
-    `rotating`: the token lies in a file beside it. `direct`: its server is the proxy, by TLS. `ca_file`: where the CA
-    lies beside it; else it is in it. `plugin`: the `users[].user.exec` of a Connector, which prints its
-    token (client.authentication.k8s.io). `name`: of the context of an only Connector. `namespace`: where commands
-    without one go.
+    - `rotating`: the token is in a file next to the kubeconfig.
+    - `direct`: the server is the proxy, over TLS.
+    - `ca_file`: name of the CA file next to the kubeconfig. Without it, the kubeconfig contains the CA.
+    - `exec_plugin`: returns `users[].user.exec`, a command that prints the Connector's token
+      (client.authentication.k8s.io).
+    - `context_name`: name of the context if there is only one Connector.
+    - `namespace`: default namespace of the contexts.
     """
 
     rotating: bool = False
@@ -62,12 +66,12 @@ class KubeconfigStyle:
 
     @property
     def token_in_requests(self) -> bool:
-        """Whether the client sends the token with its requests, and not with CONNECT."""
+        """True if the client sends the token with its requests, and not with CONNECT."""
         return self.rotating or self.exec_plugin is not None
 
 
 def parse_proxy_url(url: str) -> tuple[str, str, int]:
-    """Scheme, host (an IPv6 address in brackets) and port of a proxy; ParseError if that is not what the URL names."""
+    """Return scheme, host (an IPv6 address in brackets) and port. Raise ParseError if `url` is not a proxy's URL."""
     try:
         parts = urlsplit(url)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
@@ -81,9 +85,9 @@ def parse_proxy_url(url: str) -> tuple[str, str, int]:
 
 
 def proxy_url(entry: KubeconfigEntry, *, rotating: bool = False) -> str:
-    """The proxy's URL with the caller's credentials (RFC 3986 section 3.2.1) and an explicit port.
+    """Return the proxy's URL with the caller's credentials (RFC 3986 section 3.2.1) and an explicit port.
 
-    The port is written out because some clients demand one; ParseError if `proxy` is not the URL of a host.
+    Some clients require the port. Raise ParseError if `entry.proxy` is not a proxy's URL.
     """
     scheme, host, port = parse_proxy_url(entry.proxy)
     user = quote(str(entry.key), safe="")
@@ -92,9 +96,10 @@ def proxy_url(entry: KubeconfigEntry, *, rotating: bool = False) -> str:
 
 
 def direct_url(entry: KubeconfigEntry) -> str:
-    """The proxy as the server itself: by the Connector's own Service where `proxy` is that, else by a path.
+    """Return the URL of the proxy as the server: the alias if `entry.proxy` is the alias, else a path of the proxy.
 
-    One port serves plain and TLS; where the URL names none, each scheme has its own. ParseError as `proxy_url`.
+    One port serves plain HTTP and TLS. Without a port in the URL, each scheme has its default port. Raise ParseError
+    if `entry.proxy` is not a proxy's URL.
     """
     scheme, host, port = parse_proxy_url(entry.proxy)
     authority = host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
@@ -102,20 +107,20 @@ def direct_url(entry: KubeconfigEntry) -> str:
 
 
 def render_kubeconfig(entries: Sequence[KubeconfigEntry], *, rotating: bool = False) -> str:
-    """The kubeconfig as YAML; `entries` is not empty."""
+    """Return the kubeconfig as YAML. `entries` must not be empty."""
     return to_yaml(build_kubeconfig(entries, KubeconfigStyle(rotating=rotating)))
 
 
 def to_yaml(config: Mapping[str, Any]) -> str:
-    """A kubeconfig as kubectl writes it, its fields in their order."""
+    """Return a kubeconfig as YAML, with the order of its fields."""
     text: str = yaml.safe_dump(dict(config), sort_keys=False, width=1_000_000)
     return text
 
 
 def build_kubeconfig(entries: Sequence[KubeconfigEntry], style: KubeconfigStyle) -> dict[str, Any]:
-    """The kubeconfig (v1 Config, client-go tools/clientcmd/api/v1) as a value; `entries` is not empty."""
+    """Return the kubeconfig (v1 Config, client-go tools/clientcmd/api/v1). `entries` must not be empty."""
     single_name = style.context_name or _SINGLE_CONTEXT_NAME
-    names = [single_name] if len(entries) == 1 else [str(each.key) for each in entries]
+    names = [single_name] if len(entries) == 1 else [str(entry.key) for entry in entries]
     namespace = {"namespace": style.namespace} if style.namespace else {}
     return {
         "apiVersion": "v1",

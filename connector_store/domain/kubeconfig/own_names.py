@@ -1,9 +1,9 @@
-"""The names under which the proxy is reached: its own, and the alias of each Connector.
+"""Host names of the proxy: its own names, and the alias of each Connector.
 
 >>> names = OwnNames(hosts=("localhost",), cluster_domain="cluster.local")
->>> names.connector("c-k8s.team-a.svc.cluster.local")
+>>> names.connector_by_alias("c-k8s.team-a.svc.cluster.local")
 ObjectKey(namespace='team-a', name='k8s')
->>> names.connector("localhost"), names.connector("c-k8s")
+>>> names.connector_by_alias("localhost"), names.connector_by_alias("c-k8s")
 (None, None)
 """
 
@@ -18,15 +18,15 @@ from connector_store.domain.objects.address_matching import host_of_header
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnNames:
-    """`hosts` are lower case; `cluster_domain` is that of the Services that are aliases."""
+    """The proxy's own names (`hosts`, in lower case), and the domain of the aliases."""
 
     hosts: tuple[str, ...]
     cluster_domain: str
 
     def connector_by_alias(self, host: str) -> ObjectKey | None:
-        """The Connector whose alias that is, in one of the spellings that resolve in a cluster; None if of none.
+        """Return the Connector of an alias, in any spelling that resolves in a cluster. Return None for other hosts.
 
-        Whether there is such a Connector is nobody's to learn here.
+        The Connector need not exist. Callers must not learn here whether it does.
         """
         if not host.startswith(ALIAS_PREFIX):
             return None
@@ -42,8 +42,8 @@ class OwnNames:
 
 
 def parse_host_names(text: str) -> tuple[str, ...]:
-    """Read host names and IP addresses, separated by commas; ParseError, with an empty path, names the first wrong."""
-    return tuple(dict.fromkeys(_parse_host_name(each.strip()) for each in text.split(",") if each.strip()))
+    """Parse host names and IP addresses, separated by commas. A ParseError, with an empty path, has the first error."""
+    return tuple(dict.fromkeys(_parse_host_name(name.strip()) for name in text.split(",") if name.strip()))
 
 
 def _parse_host_name(text: str) -> str:

@@ -1,11 +1,11 @@
-"""The Service of a Connector, an alias for the proxy: its name, its label, and the URL that leads through it.
+"""The Service of a Connector, which is an alias of the proxy: its name, its label and its URL.
 
-Callers send their tokens where it leads, so nobody names it to them who has not seen that it is ours: an ExternalName
-to the proxy, with our label, owned by its Connector.
+Callers send their tokens to the alias. The programs therefore publish it only after they have verified that it is an
+ExternalName of the proxy, has our label, and is owned by its Connector.
 
->>> service_name("k8s"), service_name("a.b")
+>>> alias_service_name("k8s"), alias_service_name("a.b")
 ('c-k8s', None)
->>> service_url(ObjectKey("team-a", "k8s"), "cluster.local")
+>>> alias_url(ObjectKey("team-a", "k8s"), "cluster.local")
 'http://c-k8s.team-a.svc.cluster.local'
 """
 
@@ -21,12 +21,12 @@ ALIAS_PREFIX: Final = "c-"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "connectors-controller"
 ALIAS_SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
-"""Label selector of the Services that the controller has made."""
+"""Label selector of the Services that the controller creates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A Service as far as we look at it. `connector` is the name of the Connector that owns it, if one does."""
+    """The fields of a Service that the programs use. `owner_name` is the Connector that owns it, or None."""
 
     key: ObjectKey
     uid: str = ""
@@ -38,10 +38,10 @@ class Service:
 
 
 def parse_service(raw: Mapping[str, Any]) -> Service:
-    """Read a Service of the API server's."""
+    """Parse a Service from the API server."""
     metadata = raw["metadata"]
     spec = raw.get("spec") or {}
-    owner: Mapping[str, Any] = next((each for each in metadata.get("ownerReferences") or () if _is_connector(each)), {})
+    owner: Mapping[str, Any] = next(filter(_is_connector, metadata.get("ownerReferences") or ()), {})
     return Service(
         key=ObjectKey(metadata["namespace"], metadata["name"]),
         uid=metadata.get("uid", ""),
@@ -54,7 +54,7 @@ def parse_service(raw: Mapping[str, Any]) -> Service:
 
 
 def is_alias_service(service: Service, connector: ObjectKey, uid: str, host: str) -> bool:
-    """True if it is the alias of the Connector with that uid, for the proxy at `host`."""
+    """Return True if `service` is the alias of the Connector with that `uid`, for the proxy at `host`."""
     return (
         service.is_managed
         and (service.key.namespace, service.key.name) == (connector.namespace, alias_service_name(connector.name))
@@ -64,26 +64,29 @@ def is_alias_service(service: Service, connector: ObjectKey, uid: str, host: str
 
 
 def alias_service_name(connector: str) -> str | None:
-    """None for a Connector whose name no Service can have: a DNS label (RFC 1035) of at most 63 characters."""
+    """Return the name of the Connector's alias Service, or None if it would not be a valid name.
+
+    A Service's name is a DNS label (RFC 1035) of at most 63 characters.
+    """
     name = ALIAS_PREFIX + connector
     return name if is_dns_label(name) else None
 
 
 def connector_of_alias(service: ObjectKey) -> ObjectKey:
-    """The Connector that a Service of that name would belong to."""
+    """Return the Connector to which a Service of that name would belong."""
     return ObjectKey(service.namespace, service.name.removeprefix(ALIAS_PREFIX))
 
 
 def alias_url(connector: ObjectKey, cluster_domain: str) -> str:
-    """Where the Connector's own Service leads to the proxy: `http://c-NAME.NAMESPACE.svc.DOMAIN`."""
+    """Return the URL of the Connector's alias: `http://c-NAME.NAMESPACE.svc.DOMAIN`."""
     return f"http://{ALIAS_PREFIX}{connector.name}.{connector.namespace}.svc.{cluster_domain}"
 
 
 def proxy_url_for(connector: ObjectKey, settings: Settings, *, alias_verified: bool) -> str | None:
-    """What a kubeconfig names as the proxy: the alias if it was `seen` to be ours, else the proxy's own Service.
+    """Return the proxy's URL for a kubeconfig: the alias if `alias_verified`, else the proxy's own Service.
 
-    By https where the setting `proxy-tls` says so. None where the settings name no Service of the proxy: then nothing
-    can be known to lead there.
+    The scheme is https if the setting `proxy-tls` is on. Return None if the settings name no Service of the proxy,
+    because no URL is then known to lead to the proxy.
     """
     if settings.proxy_host is None:
         return None
@@ -92,7 +95,7 @@ def proxy_url_for(connector: ObjectKey, settings: Settings, *, alias_verified: b
 
 
 def is_alias(host: str, connector: ObjectKey) -> bool:
-    """True for the name of the Connector's own Service with the cluster's domain behind it."""
+    """Return True if `host` is the Connector's alias, with any cluster domain."""
     return host.startswith(f"{ALIAS_PREFIX}{connector.name}.{connector.namespace}.svc.")
 
 

@@ -1,6 +1,6 @@
-"""What a pod finds in its volume: {file name: content}.
+"""Files of a volume: the requested configurations, and the built-in files.
 
-The configurations that it asked for, and the built-in files, which know one Connector: the first.
+The built-in files are for one Connector, the first.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -22,16 +22,16 @@ _STYLES: Final = {
     "kubeconfig-rotating": KubeconfigStyle(rotating=True),
     "kubeconfig-direct": KubeconfigStyle(rotating=True, direct=True, ca_file=CA_FILE),
 }
-"""Configurations that are a kubeconfig, in a file of their name."""
+"""Configurations that are a kubeconfig. The file has the name of the configuration."""
 CONFIGURATIONS: Final = (*_STYLES, IN_CLUSTER)
 REQUIRED_FILES: Final[Mapping[str, tuple[str, ...]]] = {
     "kubeconfig-rotating": (TOKEN_FILE,),
     "kubeconfig-direct": (TOKEN_FILE, CA_FILE),
     IN_CLUSTER: (CA_FILE,),
 }
-"""Built-in files that configurations read beside their own."""
+"""Built-in files that each configuration also needs."""
 IN_CLUSTER_FILES: Final = ("token", "namespace")
-"""With ca.crt the files that programs look for at their service account's path (client-go, rest.InClusterConfig)."""
+"""Files that programs read at their service account's path, with ca.crt (client-go, rest.InClusterConfig)."""
 
 BUILT_IN_FILES: Final = (
     TOKEN_FILE,
@@ -44,9 +44,9 @@ BUILT_IN_FILES: Final = (
     ".env",
 )
 ERROR_FILE: Final = ".error.json"
-"""Beside them while something cannot be renewed."""
+"""File that exists in the volume while a renewal fails."""
 NO_PROXY: Final = "localhost,127.0.0.1,::1"
-"""What programs that take `.env` reach without the proxy: themselves."""
+"""Hosts that programs with `.env` reach without the proxy: only the program's own host."""
 
 
 def render_files(
@@ -56,9 +56,9 @@ def render_files(
     *,
     namespace: str,
 ) -> Mapping[str, bytes]:
-    """All files of a volume; `entries` is not empty, `configurations` are of CONFIGURATIONS.
+    """Return all files of a volume by name. `entries` must not be empty, `configurations` are from CONFIGURATIONS.
 
-    `namespace` is the pod's: where a program that takes the target for its own cluster works by default.
+    `namespace` is the pod's. It is the default namespace of programs that use the target as their own cluster.
     """
     first = entries[0]
     url = proxy_url(first)

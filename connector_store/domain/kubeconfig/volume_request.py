@@ -1,7 +1,7 @@
-"""The volumeAttributes of a pod's volume -> a VolumeRequest.
+"""Parser of the volumeAttributes of a pod's volume.
 
-What kubelet adds is named csi.storage.k8s.io/*, everything else is the pod author's. All mistakes are told at once,
-each with its attribute and what to write instead. An empty attribute counts as absent.
+Attributes named csi.storage.k8s.io/* are from kubelet. All others are from the pod's author. One error reports all
+problems, each with its attribute and how to fix it. An empty attribute counts as absent.
 
 >>> pod = {POD_NAME: "p", POD_NAMESPACE: "team-a", POD_UID: "u", SERVICE_ACCOUNT: "default", EPHEMERAL: "true"}
 >>> request = parse_volume(pod | {"connector.name": "k8s", "configuration.names": "kubeconfig"})
@@ -43,19 +43,19 @@ ATTRIBUTES: Final = (
 )
 
 MAX_ATTRIBUTE: Final = 4096
-"""Characters; the CSI specification's size limit of a whole map (section "Size Limits")."""
+"""Maximum characters of a value. It is the CSI specification's limit for a whole map (section "Size Limits")."""
 MAX_CONNECTORS: Final = 32
-"""So that every rendering fits twice into the volume's tmpfs."""
+"""Maximum number of Connectors. The volume's tmpfs must have room for two copies of each file."""
 _MAX_QUOTED: Final = 80
-"""Characters of a value that are told."""
+"""Maximum characters of a value in an error."""
 _MAX_REPORTED: Final = 5
-"""Attributes that are told one by one where many have the same mistake: a pod has room for a hundred thousand."""
+"""Maximum number of attributes that are reported one by one for the same problem. A pod can have 100,000."""
 _KUBELET_ATTRIBUTES: Final = frozenset({POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT, EPHEMERAL, TOKENS_KEY})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """Whose volume it is."""
+    """The pod of a volume."""
 
     namespace: str
     name: str
@@ -65,9 +65,9 @@ class Pod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeRequest:
-    """`expiration` is the token lifetime that the pod wishes for, in seconds.
+    """Volume that a pod requests. `token_expiration` is the requested token lifetime in seconds.
 
-    `ignored` says what the author wrote that does nothing, each with its attribute.
+    `warnings` report attributes that have no effect.
     """
 
     pod: Pod
@@ -79,7 +79,7 @@ class VolumeRequest:
 
 
 def parse_volume(context: Mapping[str, str]) -> VolumeRequest:
-    """Read the volume context of NodePublishVolume; one ParseError tells all that is wrong."""
+    """Parse the volume context of NodePublishVolume. One ParseError reports all problems."""
     parser = _VolumeParser(context)
     pod = parser.pod()
     parser.check_attributes()
@@ -101,7 +101,7 @@ def parse_volume(context: Mapping[str, str]) -> VolumeRequest:
 
 
 def parse_pod(context: Mapping[str, str]) -> Pod | None:
-    """Whose volume it is, where all else may be wrong; None if kubelet did not say."""
+    """Return the pod without validation, or None if kubelet did not send all of its attributes."""
     names = [context.get(key, "") for key in (POD_NAMESPACE, POD_NAME, POD_UID, SERVICE_ACCOUNT)]
     if not all(names):
         return None
@@ -109,7 +109,7 @@ def parse_pod(context: Mapping[str, str]) -> Pod | None:
 
 
 def author_attributes(context: Mapping[str, str]) -> dict[str, str]:
-    """What the pod's author wrote: the part that stays the same for as long as the volume lives."""
+    """Return the attributes from the pod's author. They do not change while the volume exists."""
     return {key: value for key, value in context.items() if not key.startswith(KUBELET_PREFIX)}
 
 
@@ -187,19 +187,19 @@ class _VolumeParser:
 
     def configurations(self) -> tuple[tuple[str, ...], frozenset[str]]:
         names = _split_list(self._context.get(CONFIGURATION_NAMES, ""))
-        selected = tuple(dict.fromkeys(each for each in names if not each.startswith("!")))
-        excluded_files = frozenset(each[1:] for each in names if each.startswith("!"))
-        for each in selected:
-            if each not in CONFIGURATIONS:
+        selected = tuple(dict.fromkeys(name for name in names if not name.startswith("!")))
+        excluded_files = frozenset(name[1:] for name in names if name.startswith("!"))
+        for configuration in selected:
+            if configuration not in CONFIGURATIONS:
                 choices = ", ".join(CONFIGURATIONS)
-                self._add_problem(CONFIGURATION_NAMES, f"{_quote(each)} is not a configuration; use {choices}")
-        for each in sorted(excluded_files - set(BUILT_IN_FILES)):
+                self._add_problem(CONFIGURATION_NAMES, f"{_quote(configuration)} is not a configuration; use {choices}")
+        for file in sorted(excluded_files - set(BUILT_IN_FILES)):
             choices = ", ".join(BUILT_IN_FILES)
-            self._add_problem(CONFIGURATION_NAMES, f"!{_quote(each)} leaves out no built-in file; those are {choices}")
-        for each in selected:
-            for file in REQUIRED_FILES.get(each, ()):
+            self._add_problem(CONFIGURATION_NAMES, f"!{_quote(file)} leaves out no built-in file; those are {choices}")
+        for configuration in selected:
+            for file in REQUIRED_FILES.get(configuration, ()):
                 if file in excluded_files:
-                    self._add_problem(CONFIGURATION_NAMES, f"!{file} leaves out the file that {each} reads")
+                    self._add_problem(CONFIGURATION_NAMES, f"!{file} leaves out the file that {configuration} reads")
         return selected, excluded_files
 
     def check_params(self) -> None:
@@ -216,7 +216,7 @@ class _VolumeParser:
             self.warnings.append(f"{CONFIGURATION_PARAMS}: no configuration has parameters")
 
     def check_kubelet_attributes(self) -> None:
-        """Attributes with kubelet's prefix that kubelet does not send; a newer one may, so they are no mistake."""
+        """Warn about unknown attributes with kubelet's prefix. They are not errors: a newer kubelet may send them."""
         unknown = sorted(
             key for key in self._context if key.startswith(KUBELET_PREFIX) and key not in _KUBELET_ATTRIBUTES
         )
@@ -245,5 +245,5 @@ def _split_list(text: str) -> list[str]:
 
 
 def _quote(text: str) -> str:
-    """A value in an error: what can be seen, and not all of something endless."""
+    """Quote a value for an error: printable and shortened."""
     return ascii(text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "…")

@@ -1,11 +1,11 @@
-"""Does what a request names belong to a Connector's address?
+"""Parser of Connector addresses, and comparison of requests with them.
 
 >>> address = parse_address("https://Host.example:6443/kubernetes/global/")
 >>> address
 Address(host='host.example', port=6443, prefix='/kubernetes/global')
->>> authority_matches("host.example:6443", address), path_within(b"/kubernetes/global/api?x=y", address)
+>>> authority_matches("host.example:6443", address), is_path_within(b"/kubernetes/global/api?x=y", address)
 (True, True)
->>> path_within(b"/kubernetes/global/%2e%2e/other", address)
+>>> is_path_within(b"/kubernetes/global/%2e%2e/other", address)
 False
 """
 
@@ -22,17 +22,17 @@ from connector_store.domain.objects.models import Address
 DEFAULT_PORT: Final = 443
 _MAX_PORT = 65535
 _MAX_AUTHORITY = 300
-"""Characters: RFC 1035 section 2.3.4 has 255 for a name."""
+"""Maximum number of characters. RFC 1035 section 2.3.4 allows 255 for a name."""
 _MAX_HOST = 253
 _MAX_ADDRESS = 2048
 _MAX_DECODING_ROUNDS = 4
-"""Rounds of percent-decoding; what still changes after them is outside."""
+"""Maximum rounds of percent-decoding. A path that still changes after them is not allowed."""
 
 _LABELS = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
-# https://url.spec.whatwg.org/#ends-in-a-number-checker: resolvers take such names for IPv4 addresses.
+# Resolvers read such names as IPv4 addresses, see https://url.spec.whatwg.org/#ends-in-a-number-checker.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@-]+")
-_TARGET_BYTES = bytes(each for each in range(0x21, 0x7F) if each != ord("#"))
+_TARGET_BYTES = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SEPARATORS = re.compile(r"[/\\]")
@@ -40,7 +40,7 @@ _PARAMETERS = re.compile(r"[;?#]")
 
 
 def parse_address(text: str) -> Address:
-    """Read `https://HOST[:PORT][/PATH]`. The path of a ParseError is empty: the caller knows the field."""
+    """Parse `https://HOST[:PORT][/PATH]`. The path of a ParseError is empty; the caller of this function adds it."""
     if len(text) > _MAX_ADDRESS:
         raise ParseError("", f"is longer than {_MAX_ADDRESS} characters")
     scheme, separator, remainder = text.partition("://")
@@ -55,7 +55,7 @@ def parse_address(text: str) -> Address:
 
 
 def host_of_authority(authority: str) -> str | None:
-    """The host of `host:port` (RFC 9110 section 9.3.6), normalised; None if it is nothing like that."""
+    """Return the normalised host of `host:port` (RFC 9110 section 9.3.6), or None if `authority` is invalid."""
     if len(authority) > _MAX_AUTHORITY or authority.endswith("]") or ":" not in authority:
         return None
     try:
@@ -65,7 +65,7 @@ def host_of_authority(authority: str) -> str | None:
 
 
 def host_of_header(host: bytes) -> str | None:
-    """The host of a Host header, normalised and without its port; None if it is none."""
+    """Return the normalised host of a Host header without its port, or None if the header is invalid."""
     if len(host) > _MAX_AUTHORITY:
         return None
     try:
@@ -75,20 +75,20 @@ def host_of_header(host: bytes) -> str | None:
 
 
 def authority_matches(authority: str, address: Address) -> bool:
-    """True if the authority of a CONNECT (`host:port`, RFC 9110 section 9.3.6) is that of `address`."""
+    """Return True if the authority of a CONNECT (`host:port`, RFC 9110 section 9.3.6) is that of `address`."""
     return len(authority) <= _MAX_AUTHORITY and _authority_equals(authority, address, 0)
 
 
 def host_matches(host: bytes, address: Address) -> bool:
-    """True if a Host header (RFC 9110 section 7.2; without a port: 443) is that of `address`."""
+    """Return True if a Host header (RFC 9110 section 7.2) is that of `address`. The default port is 443."""
     return len(host) <= _MAX_AUTHORITY and _authority_equals(host.decode("latin-1"), address, DEFAULT_PORT)
 
 
 def is_path_within(raw_target: bytes, address: Address) -> bool:
-    """True if a request target in origin form lies within the address's prefix, however a server may read it.
+    """Return True if every server reads a request target in origin form as below the address's prefix.
 
-    Servers differ in what they decode, collapse and strip. So a target is within only if it begins with the very bytes
-    of the prefix and, decoded as often as one likes, has no segment that a server could take for `.` or `..`.
+    Servers differ in what they decode, collapse and strip. A target is therefore within the prefix only if both hold:
+    it begins with the exact bytes of the prefix, and no round of decoding gives a segment like `.` or `..`.
     """
     if not raw_target.startswith(b"/") or raw_target.translate(None, _TARGET_BYTES):
         return False
@@ -107,7 +107,7 @@ def is_path_within(raw_target: bytes, address: Address) -> bool:
 
 
 def is_traversal_free(raw_target: bytes) -> bool:
-    """True if a request target is a path from which no server could go up, whatever it decodes."""
+    """Return True if a request target is a path without dot segments, in any round of decoding."""
     if not raw_target.startswith(b"/") or raw_target.translate(None, _TARGET_BYTES):
         return False
     path = raw_target.partition(b"?")[0]
@@ -121,7 +121,7 @@ def _is_traversal_free(path: bytes) -> bool:
     for _ in range(_MAX_DECODING_ROUNDS):
         if "%" not in text:
             break
-        # Compatibility forms too: some servers fold U+FF0E and U+2025 into dots.
+        # NFKC, because some servers fold compatibility forms such as U+FF0E and U+2025 into dots.
         text, previous = unicodedata.normalize("NFKC", unquote(text)), text
         if text == previous:
             break
@@ -129,7 +129,7 @@ def _is_traversal_free(path: bytes) -> bool:
         return False
     if "\ufffd" in text or _CONTROL.search(text) is not None:
         return False
-    return not any(_is_dot_segment(_PARAMETERS.split(each, maxsplit=1)[0]) for each in _SEPARATORS.split(text))
+    return not any(_is_dot_segment(_PARAMETERS.split(part, maxsplit=1)[0]) for part in _SEPARATORS.split(text))
 
 
 def _is_dot_segment(segment: str) -> bool:
@@ -146,7 +146,7 @@ def _authority_equals(authority: str, address: Address, default_port: int) -> bo
 
 @lru_cache(maxsize=1024)
 def _split_authority(authority: str, default_port: int) -> tuple[str, int]:
-    """`host[:port]` -> both, normalised (lower case, shortest IPv6 form, no brackets, no final dot)."""
+    """Split `host[:port]`, and normalise the host: lower case, shortest IPv6 form, no brackets, no final dot."""
     host, colon, port = authority.rpartition(":")
     if not colon or authority.endswith("]"):
         return _normalise_host(authority), _check_port(default_port)
@@ -165,7 +165,7 @@ def _normalise_host(text: str) -> str:
     host = text.lower()
     try:
         if host.startswith("[") and host.endswith("]"):
-            # A zone (RFC 6874) means nothing on another machine.
+            # The slash makes a zone (RFC 6874) invalid, because a zone has no meaning on another machine.
             return ipaddress.IPv6Address(host[1:-1].replace("%", "/")).compressed
         if _NUMBER.fullmatch(host.removesuffix(".").rpartition(".")[2]) is not None:
             return str(ipaddress.IPv4Address(host))
@@ -181,8 +181,8 @@ def _normalise_host(text: str) -> str:
 
 def _parse_prefix(path: str) -> str:
     stripped = path.rstrip("/")
-    if stripped and any(_SEGMENT.fullmatch(each) is None for each in stripped[1:].split("/")):
+    if stripped and any(_SEGMENT.fullmatch(segment) is None for segment in stripped[1:].split("/")):
         raise ParseError("", "has a path with empty segments or with characters that would need percent-encoding")
-    if any(not each.strip(".") for each in stripped[1:].split("/") if each):
+    if any(not segment.strip(".") for segment in stripped[1:].split("/") if segment):
         raise ParseError("", "has dot segments in its path; write the path that they lead to")
     return stripped

@@ -1,4 +1,4 @@
-"""The ConnectorClass `k8s`, which is built in: folders need no object for it, nor do doors that start first."""
+"""Built-in ConnectorClass `k8s`, used by folders and by programs that start before the object exists."""
 
 from types import MappingProxyType
 from typing import Final
@@ -8,8 +8,8 @@ from connector_store.domain.objects.models import AuthType, ConnectorClass, Http
 
 K8S: Final = ConnectorClass(
     name="k8s",
-    auth_types=tuple(AuthType(name=each.name, secret_type=each.secret_types[0].name) for each in KINDS),
+    auth_types=tuple(AuthType(name=kind.name, secret_type=kind.secret_types[0].name) for kind in KINDS),
     liveness=HttpProbe(path="/livez"),
-    auth_probes=MappingProxyType({each.name: HttpProbe(path="/api") for each in KINDS}),
+    auth_probes=MappingProxyType({kind.name: HttpProbe(path="/api") for kind in KINDS}),
     configurations=("kubeconfig", "kubeconfig-rotating"),
 )

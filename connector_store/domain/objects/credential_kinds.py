@@ -1,4 +1,4 @@
-"""The kinds of credentials that a Connector can lend: one row each."""
+"""Table of the supported kinds of credentials, and the choice of a kind by auth type."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -11,39 +11,44 @@ from connector_store.domain.objects.models import AuthType, Connector, Connector
 KINDS: Final[tuple[CredentialKind, ...]] = (bearer_token.KIND, token_request.KIND, client_certificate.KIND)
 
 SECRET_TYPES: Final[Mapping[str, SecretType]] = MappingProxyType(
-    {each.name: each for kind in KINDS for each in kind.secret_types}
+    {secret_type.name: secret_type for kind in KINDS for secret_type in kind.secret_types}
 )
-"""By the name of the type; Secrets of these types are watched as a whole, others by name."""
+"""Secret types by name. The programs watch all Secrets of these types, and other Secrets by name."""
 
-SECRET_SELECTORS: Final = tuple(f"type={each}" for each in SECRET_TYPES)
-"""Field selectors of the Secrets with credentials, one for each type: the API server knows no `or`."""
+SECRET_SELECTORS: Final = tuple(f"type={name}" for name in SECRET_TYPES)
+"""Field selectors of the Secrets with credentials, one for each type. Field selectors have no `or`."""
 
 
-def credential_kind(auth: AuthType) -> CredentialKind | None:
-    """None for an auth type that is not ours."""
-    candidates = [kind for kind in KINDS if any(each.name == auth.secret_type for each in kind.secret_types)]
-    exact_match = next((kind for kind in candidates if kind.requires_name and kind.name == auth.name), None)
+def credential_kind(auth_type: AuthType) -> CredentialKind | None:
+    """Return the kind of credential that `auth_type` uses, or None if it is not supported."""
+    candidates = [
+        kind for kind in KINDS if any(secret_type.name == auth_type.secret_type for secret_type in kind.secret_types)
+    ]
+    exact_match = next((kind for kind in candidates if kind.requires_name and kind.name == auth_type.name), None)
     return exact_match or next((kind for kind in candidates if not kind.requires_name), None)
 
 
-def accepted_secret_types(kind: CredentialKind, auth: AuthType) -> tuple[SecretType, ...]:
-    """The types that a Secret of this auth type may have, the one to recommend first."""
+def accepted_secret_types(kind: CredentialKind, auth_type: AuthType) -> tuple[SecretType, ...]:
+    """Return the types that a Secret of this auth type may have, the recommended one first."""
     if not kind.requires_name:
-        return (SECRET_TYPES[auth.secret_type],)
-    return tuple(sorted(kind.secret_types, key=lambda each: each.name != auth.secret_type))
+        return (SECRET_TYPES[auth_type.secret_type],)
+    return tuple(sorted(kind.secret_types, key=lambda secret_type: secret_type.name != auth_type.secret_type))
 
 
 def choose_auth_type(cls: ConnectorClass, name: str | None) -> AuthType | None:
-    """The auth type of that name; without a name the only one, or the first of a class that has only ours."""
+    """Return the auth type called `name`, or None if there is none.
+
+    Without a name, return the only auth type, or the first one if the class has only supported ones.
+    """
     if name is not None:
-        return next((each for each in cls.auth_types if each.name == name), None)
+        return next((auth_type for auth_type in cls.auth_types if auth_type.name == name), None)
     if len(cls.auth_types) == 1 or (cls.auth_types and all(map(credential_kind, cls.auth_types))):
         return cls.auth_types[0]
     return None
 
 
 def is_supported(connector: Connector | InvalidConnector, cls: ConnectorClass | None) -> bool:
-    """False for Connectors that authenticate by something else than our kinds: others serve those."""
+    """Return False for a Connector whose auth type is not supported. Other products handle those."""
     if cls is None:
         return True
     auth_type = choose_auth_type(cls, None if isinstance(connector, InvalidConnector) else connector.auth_name)
@@ -51,5 +56,5 @@ def is_supported(connector: Connector | InvalidConnector, cls: ConnectorClass | 
 
 
 def is_class_supported(cls: ConnectorClass) -> bool:
-    """False for classes none of whose auth types is ours."""
+    """Return True if at least one auth type of the class is supported."""
     return any(map(credential_kind, cls.auth_types))

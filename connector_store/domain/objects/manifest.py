@@ -1,7 +1,7 @@
-"""Raw API objects -> models.
+"""Parser of raw API objects. It returns the values of `models`.
 
-ParseError only for what has no usable identity or is of no kind of ours: an object that exists but cannot be read
-becomes a value that says why, so that its neighbours are served and its owner learns what to mend.
+A ParseError is raised only for an object without a usable identity, or of an unsupported kind. A Connector that cannot
+be parsed becomes an `InvalidConnector`, so that other Connectors still work and its owner learns how to fix it.
 """
 
 import json
@@ -35,15 +35,15 @@ API_VERSION: Final = f"{API_GROUP}/v1alpha1"
 KINDS: Final = {"Connector": API_VERSION, "ConnectorClass": API_VERSION, "Secret": "v1"} | dict.fromkeys(
     ("ClusterRole", "Role", "RoleBinding", "ClusterRoleBinding"), RBAC_VERSION
 )
-"""What is read, and the apiVersion that it must have."""
+"""Supported kinds, and the apiVersion that each must have."""
 
 
 def parse_object(
     raw: object, *, system_namespace: str, default_namespace: str = ""
 ) -> Connector | InvalidConnector | ConnectorClass | Secret | ClusterRole | Role | Binding:
-    """Read any object of ours by its apiVersion and kind.
+    """Parse an object of one of the `KINDS`.
 
-    Objects without a namespace get `default_namespace`, as kubectl does it.
+    Objects without a namespace get `default_namespace`, as with kubectl.
     """
     if not isinstance(raw, Mapping):
         raise ParseError("", "is not an object")
@@ -75,12 +75,12 @@ def _unsupported_object(fields: Fields) -> ParseError:
 
 
 def _quote(text: str) -> str:
-    """What somebody wrote, in one line and not too long."""
+    """Quote user input for an error message, shortened and on one line."""
     return json.dumps(text[:MAX_SUGGESTION_INPUT])
 
 
 def parse_connector(raw: Mapping[str, object], *, default_namespace: str = "") -> Connector | InvalidConnector:
-    """Read a Connector; Rejected with a condition's reason if its spec cannot be used."""
+    """Parse a Connector. Return an InvalidConnector with a condition's reason if its spec cannot be used."""
     metadata = parse_metadata(raw, namespaced=True, default_namespace=default_namespace)
     spec: Fields | None = None
     reason = "AddressInvalid"
@@ -133,7 +133,8 @@ def _address(spec: Fields) -> Address:
 def _permissions(spec: Fields, address: Address) -> Permissions | None:
     permissions = parse_permissions(spec)
     if permissions is not None and address.prefix.partition("/")[2].partition("/")[0] in ("api", "apis"):
-        # Of `https://HOST/api` the server would read the path /api/v1/secrets as one of its own, and we /v1/secrets.
+        # With the address `https://HOST/api`, the server reads /api/v1/secrets as its own path. We would read
+        # /v1/secrets.
         raise ParseError(
             spec.path_of("permissions"),
             "cannot be kept below an address whose path begins with /api or /apis; write the server's base URL",
@@ -142,7 +143,7 @@ def _permissions(spec: Fields, address: Address) -> Permissions | None:
 
 
 def _secret_ref_name(ref: Fields, metadata: Metadata) -> str | None:
-    """The name in a core/v1 ObjectReference, which must be of a Secret of the Connector's own namespace."""
+    """Return the name in a core/v1 ObjectReference. It must reference a Secret in the Connector's namespace."""
     if ref.text("kind") not in (None, "Secret"):
         raise ParseError(ref.path_of("kind"), "is not Secret")
     if ref.text("namespace") not in (None, metadata.key.namespace):
@@ -154,14 +155,14 @@ def _secret_ref_name(ref: Fields, metadata: Metadata) -> str | None:
 
 
 def _params(auth: Fields) -> AuthParams:
-    """Values may be anything in a class of somebody else's; what we can make no text of is empty."""
-    return tuple((each.text("name") or "", _param_text(each.value("value"))) for each in auth.items("params"))
+    """Return names and values. A value that has no text form becomes empty, because other classes allow any value."""
+    return tuple((param.text("name") or "", _param_text(param.value("value"))) for param in auth.items("params"))
 
 
 def _param_text(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return ",".join(value)
     return value if isinstance(value, str) else ""
 

@@ -1,7 +1,7 @@
-"""Raw ConnectorClass -> what of it we run; what we do not run is named, never ignored in silence.
+"""Parser of a raw ConnectorClass. It reports each field that is set but not supported.
 
-The schema is that of the Alauda product's CRD. Not run are Rego, Go templates, CEL responses, `probe.api`, parameters
-and what is unknown; two templates that say what we do anyway are read as such.
+The schema is that of the Alauda product's CRD. Rego, Go templates, CEL responses, `probe.api`, parameters and unknown
+fields are not supported. Two templates are supported, because they describe what the probes do anyway.
 """
 
 import re
@@ -14,10 +14,10 @@ from connector_store.domain.base.metadata import parse_metadata
 from connector_store.domain.objects.models import AuthType, ConnectorClass, HttpProbe
 
 SUPPORTED_CONFIGURATIONS: Final = ("kubeconfig", "kubeconfig-rotating")
-"""Configurations that the doors render themselves, whatever template the class has for them."""
+"""Configurations that the programs render themselves. They ignore the class's templates for them."""
 
 _TEMPLATE_MARK: Final = "{{"
-# Probes are relative to the address's path, and an auth probe carries the token: both templates ask for just that.
+# Probes are relative to the address's path, and an auth probe sends the token. These templates ask for the same.
 _ADDRESS_PATH_TEMPLATE = re.compile(r"\{\{-?\s*trimSuffix \"/\" \(urlParse \.Connector\.Spec\.Address\)\.path\s*-?\}\}")
 _TOKEN_TEMPLATE = re.compile(r"Bearer \{\{-?\s*\.Secret\.StringData\.token\s*-?\}\}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -28,14 +28,14 @@ _METHODS: Final = frozenset({"GET", "POST"})
 
 
 class _UnsupportedFields(list[str]):
-    """Paths of fields that are not run."""
+    """Paths of fields that are set but not supported, and errors of fields that cannot be parsed."""
 
     def add_if_set(self, fields: Fields, *names: str) -> None:
-        self.extend(fields.path_of(each) for each in names if fields.value(each) not in (None, {}, [], "", False))
+        self.extend(fields.path_of(name) for name in names if fields.value(name) not in (None, {}, [], "", False))
 
 
 def parse_class(raw: Mapping[str, object]) -> ConnectorClass:
-    """Read a ConnectorClass; ParseError only without a usable name."""
+    """Parse a ConnectorClass. A ParseError is raised only if it has no usable name."""
     metadata = parse_metadata(raw, namespaced=False)
     unsupported = _UnsupportedFields()
     try:
@@ -61,40 +61,42 @@ def parse_class(raw: Mapping[str, object]) -> ConnectorClass:
 
 
 def _auth_types(spec: Fields, unsupported: _UnsupportedFields) -> Iterator[AuthType]:
-    for each in _items(spec, ("auth", "types"), unsupported):
+    for auth_type in _items(spec, ("auth", "types"), unsupported):
         try:
-            name = each.text("name")
+            name = auth_type.text("name")
             if name is None:
-                raise ParseError(each.path_of("name"), "is empty")
-            yield AuthType(name=name, secret_type=each.text("secretType") or "", optional=each.flag("optional"))
-            unsupported.add_if_set(each, "params", "generator")
+                raise ParseError(auth_type.path_of("name"), "is empty")
+            yield AuthType(
+                name=name, secret_type=auth_type.text("secretType") or "", optional=auth_type.flag("optional")
+            )
+            unsupported.add_if_set(auth_type, "params", "generator")
         except ParseError as error:
             unsupported.append(str(error))
 
 
 def _auth_probes(spec: Fields, unsupported: _UnsupportedFields) -> Iterator[tuple[str, HttpProbe]]:
-    for each in _items(spec, ("authProbes",), unsupported):
+    for auth_probe in _items(spec, ("authProbes",), unsupported):
         try:
-            name = each.text("authName")
+            name = auth_probe.text("authName")
         except ParseError as error:
             unsupported.append(str(error))
             continue
-        probe = _probe(each, "probe", unsupported)
+        probe = _probe(auth_probe, "probe", unsupported)
         if name is None:
-            unsupported.append(f"{each.path_of('authName')}: is empty")
+            unsupported.append(f"{auth_probe.path_of('authName')}: is empty")
         elif probe is not None:
             yield name, probe
-        unsupported.add_if_set(each, "params")
+        unsupported.add_if_set(auth_probe, "params")
 
 
 def _configurations(spec: Fields, unsupported: _UnsupportedFields) -> Iterator[str]:
-    for each in _items(spec, ("configurations",), unsupported):
-        name = each.value("name")
+    for configuration in _items(spec, ("configurations",), unsupported):
+        name = configuration.value("name")
         if name in SUPPORTED_CONFIGURATIONS:
             yield str(name)
-            unsupported.add_if_set(each, "data", "params")
+            unsupported.add_if_set(configuration, "data", "params")
         else:
-            unsupported.append(each.path)
+            unsupported.append(configuration.path)
 
 
 def _items(fields: Fields, path: tuple[str, ...], unsupported: _UnsupportedFields) -> list[Fields]:
@@ -134,7 +136,7 @@ def _http_probe(http: Fields, unsupported: _UnsupportedFields) -> HttpProbe | No
 
 
 def _headers(http: Fields, unsupported: _UnsupportedFields) -> Iterator[tuple[str, str]]:
-    """`httpHeaders`, which the schema has as a list and the product's documents as a map."""
+    """Parse `httpHeaders`. They are a list in the schema, and a map in the product's documentation."""
     for name, value, path in _header_pairs(http):
         if name.lower() == "authorization" and _TOKEN_TEMPLATE.fullmatch(value) is not None:
             continue
@@ -150,5 +152,5 @@ def _header_pairs(http: Fields) -> Iterator[tuple[str, str, str]]:
         for name in headers.names():
             yield name, headers.text(name) or "", f"{headers.path}[{name}]"
         return
-    for each in http.items("httpHeaders"):
-        yield each.text("name") or "", each.text("value") or "", each.path
+    for header in http.items("httpHeaders"):
+        yield header.text("name") or "", header.text("value") or "", header.path

@@ -1,4 +1,4 @@
-"""Raw Secret -> what a Connector may take from it. No error quotes what a Secret holds."""
+"""Parser of a raw Secret. No error quotes the Secret's data."""
 
 import base64
 from collections.abc import Mapping
@@ -19,7 +19,10 @@ _OPAQUE = "Opaque"
 
 
 class _SecretPart[T](NamedTuple):
-    """A part of the Secret, or why it cannot be used; neither if it is not there, for want of the key `lacks`."""
+    """A value from the Secret, or the reason why it cannot be used. Both are None if it does not exist.
+
+    `missing_key` is the required key that the Secret does not have.
+    """
 
     value: T | None = None
     problem: str | None = None
@@ -27,7 +30,7 @@ class _SecretPart[T](NamedTuple):
 
 
 def parse_secret(raw: Mapping[str, object], *, system_namespace: str, default_namespace: str = "") -> Secret:
-    """Read a Secret of any type. Only those of `system_namespace` can hold CAs for all Connectors."""
+    """Parse a Secret of any type. Only Secrets in `system_namespace` can contain CAs for all Connectors."""
     metadata = parse_metadata(raw, namespaced=True, default_namespace=default_namespace)
     fields = Fields(raw, "")
     kind = fields.value("type")
@@ -78,14 +81,17 @@ def _ca(fields: Fields, kind: str) -> _SecretPart[bytes]:
 
 
 def _ca_keys(fields: Fields, kind: str) -> list[str]:
-    """Keys that hold CAs: ca.crt; else, where a Secret is not for a token, *.crt and *.pem, else any PEM."""
+    """Return the keys that contain CAs: ca.crt, if it exists.
+
+    In a Secret whose type is not a credential's, the fallbacks are *.crt and *.pem, then any key with PEM.
+    """
     keys = sorted({*fields.child("data").names(), *fields.child("stringData").names()})
     if _CA_KEY in keys:
         return [_CA_KEY]
     if kind in SECRET_TYPES:
         return []
-    certificate_keys = [each for each in keys if each.endswith(_CA_SUFFIXES)]
-    return certificate_keys or [each for each in keys if _holds_certificates(fields, each)]
+    certificate_keys = [key for key in keys if key.endswith(_CA_SUFFIXES)]
+    return certificate_keys or [key for key in keys if _holds_certificates(fields, key)]
 
 
 def _holds_certificates(fields: Fields, key: str) -> bool:
@@ -96,7 +102,7 @@ def _holds_certificates(fields: Fields, key: str) -> bool:
 
 
 def _decode(fields: Fields, key: str) -> bytes | None:
-    """stringData over data, as the API server merges them; base64 may have line breaks, as in Go."""
+    """Return the value of `key`. stringData wins over data, as in the API server. Base64 may have line breaks (Go)."""
     plain = fields.child("stringData")
     if key in plain.names():
         return (plain.text(key) or "").encode(errors="surrogatepass")

@@ -1,7 +1,7 @@
-"""What manifests mean, as frozen values: made by `manifest`, kept by the store, joined by `resolve`.
+"""Frozen values of the parsed manifests. `manifest` creates them, the store keeps them, `resolve` joins them.
 
-Raw objects stop at `manifest`. Nothing here holds a Secret's data beyond the credential and the CA certificates, and
-a `Credential` never shows itself in text.
+No raw object gets past `manifest`. Of a Secret's data, these values contain only the credential and the CA
+certificates. A `Credential` never appears in text.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ ADDRESS_ANNOTATION: Final = "connectors.alauda.io/address"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where a target is: https only.
+    """Address of a target. The scheme is always https.
 
-    `host` is lower case and without brackets; `prefix` is empty or `/path` without a trailing slash.
+    `host` is lower case and without brackets. `prefix` is empty, or `/path` without a trailing slash.
     """
 
     host: str
@@ -40,7 +40,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpProbe:
-    """`probe.http` of a ConnectorClass: plain values only."""
+    """`probe.http` of a ConnectorClass, without templates."""
 
     path: str
     method: str = "GET"
@@ -58,7 +58,7 @@ class AuthType:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectorClass:
-    """A ConnectorClass as far as we run it; `not_run` names the fields of it that we accept and do not run."""
+    """The supported part of a ConnectorClass. `unsupported_fields` are fields that are set, but have no effect."""
 
     name: str
     auth_types: tuple[AuthType, ...] = ()
@@ -72,7 +72,7 @@ class ConnectorClass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connector:
-    """A Connector's spec, with what of its metadata the doors need."""
+    """A Connector's spec, and the metadata that the programs need."""
 
     key: ObjectKey
     class_name: str
@@ -82,28 +82,28 @@ class Connector:
     secret_name: str | None = None
     ca_secret_name: str | None = None
     permissions: Permissions | None = None
-    """None: all that the credential may do."""
+    """Limit of the requests. None allows everything that the credential can do."""
     impersonation: Impersonation | None = None
-    """None: the target sees the credential's own account."""
+    """Prefixes of the caller's identity. None: the target sees the credential's own account."""
     uid: str = ""
     generation: int = 0
     resource_version: str = field(default="", compare=False)
-    """Of no account for what the object means: a write of its status moves it."""
+    """Ignored by comparisons, because a write of the status changes it."""
 
     @property
     def secret_keys(self) -> frozenset[ObjectKey]:
-        """The Secrets that it names, of its own namespace."""
+        """Secrets that the Connector references. They are in its own namespace."""
         names = (self.secret_name, self.ca_secret_name)
-        return frozenset(ObjectKey(self.key.namespace, each) for each in names if each is not None)
+        return frozenset(ObjectKey(self.key.namespace, name) for name in names if name is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
-    """What a Connector may take from a Secret.
+    """The part of a Secret that a Connector can use.
 
-    `credential` is None in a Secret of another type than `auth.SECRET_TYPES`, and where `lacks` names the key that is
-    missing (SecretKeyMissing); `ca` where there is none. `credential_problem` and `ca_problem` say why what is there
-    cannot be used (SecretInvalid, InvalidPEM). `ca` is PEM.
+    `credential` is None if the type is not in `credential_kinds.SECRET_TYPES`, or if the key `missing_key` does not
+    exist (SecretKeyMissing). `ca` is PEM, or None if the Secret has no CA. `credential_problem` and `ca_problem` say
+    why an existing value cannot be used (SecretInvalid, InvalidPEM).
     """
 
     key: ObjectKey
@@ -117,12 +117,12 @@ class Secret:
     pinned_address_problem: str | None = None
     is_shared_ca: bool = False
     resource_version: str = field(default="", compare=False)
-    """Tells which is the newer one of two sources'; empty in a folder."""
+    """Version that shows which of two sources has the newer state. It is empty in a folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvalidConnector:
-    """A Connector that exists but cannot be read: `reason` is a condition's reason, `message` says what to mend."""
+    """A Connector that exists, but cannot be parsed. `reason` is a condition's reason, `message` says how to fix it."""
 
     key: ObjectKey
     class_name: str
@@ -131,15 +131,15 @@ class InvalidConnector:
     uid: str = ""
     generation: int = 0
     resource_version: str = field(default="", compare=False)
-    """Of no account for what the object means: a write of its status moves it."""
+    """Ignored by comparisons, because a write of the status changes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A Connector that can be used: all that the data path needs, joined once for every change.
+    """A usable Connector with everything that the data path needs. The store joins it once for each change.
 
-    `credential` is None where the class makes authentication optional and no Secret is named. `ca` is the PEM of the
-    most specific source of trust, or None for the system's store.
+    `credential` is None if the class makes authentication optional and the Connector references no Secret. `ca` is
+    the PEM of the most specific source of trust, or None for the system's store.
     """
 
     key: ObjectKey
@@ -152,13 +152,16 @@ class Target:
     impersonation: Impersonation | None = None
 
 
-TOKEN_NOT_ISSUED: Final = "NotLent"
-"""Reason of an Unusable whose target grants no token: what the Secret holds may not mint, or the target is away."""
+TOKEN_NOT_ISSUED: Final = "NotLent"  # noqa: S105 - a reason
+"""Reason of an `Unusable` whose target issued no token.
+
+The Secret's credential may not issue tokens, or the target is down.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unusable:
-    """A Connector of ours that cannot be used: a condition's reason, and a message that names what to mend."""
+    """A Connector that cannot be used. `reason` is a condition's reason, `message` says how to fix it."""
 
     key: ObjectKey
     reason: str

@@ -1,7 +1,7 @@
-"""Connector + class + Secrets -> what the data path may do with it.
+"""Join of a Connector with its class, Secrets and roles. The result is a `Target`, or the reason why there is none.
 
-The same join gives the proxy its `Target`, `connectorctl status` its explanation and the controller its conditions;
-it never looks at status, so a failed probe stops nobody.
+The proxy, `connectorctl status` and the controller's conditions use the same join. It ignores the Connector's status,
+so a failed probe does not block any caller.
 """
 
 from collections.abc import Callable
@@ -38,9 +38,9 @@ def resolve(
     shared_ca: bytes | None,
     lookup_role: RoleLookup,
 ) -> Target | Unusable | None:
-    """Join a Connector with what it names; None if it is not ours.
+    """Join a Connector with the objects that it references. Return None if its auth type is not supported.
 
-    `shared_ca` is the PEM of the CAs that serve every Connector without one of its own.
+    `shared_ca` is the PEM of the CAs for every Connector that has no CA of its own.
     """
     if not is_supported(connector, cls):
         return None
@@ -78,7 +78,10 @@ def resolve(
 def find_credential_secret(
     connector: Connector, auth_type: AuthType, lookup_secret: SecretLookup
 ) -> Secret | Unusable | None:
-    """The Secret with the credential; None where there need not be one; Unusable with the reason of SecretReady."""
+    """Return the Secret with the credential, or None if it is optional and not set.
+
+    An Unusable has the reason of the condition SecretReady.
+    """
     name = connector.secret_name
     if name is None:
         if auth_type.optional:
@@ -95,11 +98,8 @@ def find_credential_secret(
             f"create it with type {auth_type.secret_type}",
         )
     kind = credential_kind(auth_type)
-    secret_type = (
-        next((each for each in accepted_secret_types(kind, auth_type) if each.name == secret.type), None)
-        if kind
-        else None
-    )
+    accepted = accepted_secret_types(kind, auth_type) if kind else ()
+    secret_type = next((candidate for candidate in accepted if candidate.name == secret.type), None)
     if secret_type is None:
         return _unusable(
             connector,
@@ -117,7 +117,7 @@ def find_credential_secret(
 
 
 def target_credential(connector: Connector, auth_type: AuthType, secret: Secret | None) -> Credential | Unusable | None:
-    """What the target is to get of what `auth_secret` has found."""
+    """Return the credential for the target, derived from the Secret that `find_credential_secret` returned."""
     kind = credential_kind(auth_type)
     if secret is None or secret.credential is None or kind is None:
         return None
@@ -144,10 +144,10 @@ def _check_pinned_address(connector: Connector, secret: Secret) -> Secret | Unus
 def target_ca(
     connector: Connector, credential_secret: Secret | None, lookup_secret: SecretLookup, shared_ca: bytes | None
 ) -> bytes | Unusable | None:
-    """The most specific CA source: the auth Secret's ca.crt, spec.caCertSecretRef, the shared one; None: the system's.
+    """Return the CAs from the most specific source, or None for the system's store.
 
-    A source that is named but cannot be read makes the Connector unusable: falling back to a wider one would let any
-    public CA stand in for a pinned private one.
+    The order is: ca.crt of the credential's Secret, spec.caCertSecretRef, the shared CAs. A source that is set but
+    cannot be read makes the Connector unusable. A fallback would let any public CA replace a pinned private one.
     """
     if credential_secret is not None and credential_secret.ca_problem is not None:
         return _unusable(
@@ -174,15 +174,16 @@ def target_ca(
 
 
 def resolve_permissions(connector: Connector, lookup_role: RoleLookup) -> PermissionEvaluator | Unusable | None:
-    """The roles of spec.permissions; None where all is lent; Unusable with the reason of PermissionsReady."""
+    """Return the evaluator of spec.permissions, or None if the Connector has none.
+
+    An Unusable has the reason of the condition PermissionsReady.
+    """
     if connector.permissions is None:
         return None
     permissions = build_evaluator(connector.permissions, lookup_role)
-    return (
-        _unusable(connector, "RoleNotFound", permissions.message)
-        if isinstance(permissions, RoleProblem)
-        else permissions
-    )
+    if isinstance(permissions, RoleProblem):
+        return _unusable(connector, "RoleNotFound", permissions.message)
+    return permissions
 
 
 def _class_not_found(connector: Connector) -> Unusable:
@@ -195,7 +196,7 @@ def _class_not_found(connector: Connector) -> Unusable:
 
 
 def _auth_type_not_found(connector: Connector, cls: ConnectorClass) -> Unusable:
-    names = ", ".join(each.name for each in cls.auth_types)
+    names = ", ".join(auth_type.name for auth_type in cls.auth_types)
     return _unusable(
         connector,
         "SecretInvalid",

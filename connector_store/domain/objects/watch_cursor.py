@@ -1,9 +1,9 @@
-"""The list-and-watch protocol without IO: bytes of a watch stream in, changes out, and where to go on.
+"""The list-and-watch protocol without I/O. It turns bytes of a watch stream into changes, and tracks the position.
 
-    cursor = Cursor(parse)
-    cursor.resource_version     None: the whole state is needed, by a list or by a watch with initial events
+    cursor = WatchCursor(parse)
+    cursor.resource_version     None: a full list is needed, or a watch with initial events
     cursor.feed(b'{"type": "ADDED", "object": {...}}\n')   -> Put(parse({...}))
-    cursor.begin()              the next stream or list, wherever the last one ended
+    cursor.start_request()      call it before each list and each watch request
 
 https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 """
@@ -17,19 +17,19 @@ from connector_store.domain.base.json_document import load_json
 RawObject = Mapping[str, Any]
 
 EXPIRED: Final = 410
-"""HTTP status, and Status.code of an ERROR event, of a resourceVersion that the server no longer knows."""
+"""HTTP status, and Status.code of an ERROR event, for a resourceVersion that is too old."""
 
 _TOO_MANY_REQUESTS: Final = 429
-"""The one ERROR event that says nothing about the position, as client-go's reflector has it."""
+"""Code of the only ERROR event after which the position stays valid, as in client-go's reflector."""
 
 INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
-"""Annotation of the bookmark that ends the initial events of a streaming list (KEP-3157)."""
+"""Annotation of the bookmark after the initial events of a streaming list (KEP-3157)."""
 
 MAX_EVENT: Final = 16 * 2**20
-"""Bytes of one event; etcd takes requests of 1.5 MiB unless told otherwise."""
+"""Maximum bytes of one event. By default, etcd accepts requests of up to 1.5 MiB."""
 
 _MAX_FRUITLESS_STREAMS: Final = 5
-"""Streams in a row that broke without progress before the state is listed anew; an ERROR event is no progress."""
+"""Streams that may break in a row without progress before a new list. An ERROR event is not progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +41,28 @@ class Put[T]:
 
 @dataclass(frozen=True, slots=True)
 class Deleted[T]:
-    """An object is gone or no longer matches the selector; `value` is its last state."""
+    """An object was deleted, or no longer matches the selector. `value` is its last state."""
 
     value: T
 
 
 @dataclass(frozen=True, slots=True)
 class Listed[T]:
-    """The whole state: what is not in it is gone."""
+    """A full list. Objects that are not in it no longer exist."""
 
     values: tuple[T, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class WatchError:
-    """The server ended the stream with an error (a Status); `code` is its HTTP code, EXPIRED among them."""
+    """An ERROR event (a Status), which ends the stream. `code` is its HTTP code, for example EXPIRED."""
 
     code: int
     message: str
 
 
 class WatchCursor[T]:
-    """Position in the changes of one resource; `parse` gives None for objects that are to be passed over."""
+    """Position in the changes of one resource. Objects for which `parse` returns None are skipped."""
 
     def __init__(self, parse: Callable[[RawObject], T | None]) -> None:
         self._parse = parse
@@ -74,31 +74,31 @@ class WatchCursor[T]:
 
     @property
     def progress_count(self) -> int:
-        """Moves with each change, bookmark and whole state: what proves that the stream is alive and understood."""
+        """Number of changes, bookmarks and full lists. It grows while the stream works."""
         return self._progress_count
 
     @property
     def resource_version(self) -> str | None:
-        """Where to resume the watch; None while there is no whole state to resume from."""
+        """Version from which to resume the watch, or None before the first full list."""
         return self._resource_version
 
     def start_request(self) -> None:
-        """A request is about to be made: what the last one left unfinished is worth nothing."""
+        """Discard the incomplete data of the previous request. Call it before each request."""
         self._buffer.clear()
         self._listed_values.clear()
 
     def restart(self) -> None:
-        """Forget the position: the server no longer knows it (EXPIRED), or it cannot be trusted."""
+        """Discard the position, because it is too old (EXPIRED) or cannot be trusted."""
         self._resource_version = None
         self.start_request()
 
     def add_page(self, items: Iterable[RawObject]) -> None:
-        """The objects of one page of a list."""
+        """Add the objects of one page of a list."""
         for raw in items:
             self._collect(raw, _metadata(raw))
 
     def finish_list(self, resource_version: str) -> Listed[T]:
-        """All pages are in, or all initial events; the state is that of `version`."""
+        """Complete the list after its last page or initial event. `resource_version` is the list's version."""
         if not resource_version:
             raise ValueError("a list without metadata.resourceVersion")
         self._resource_version = resource_version
@@ -108,16 +108,16 @@ class WatchCursor[T]:
         return Listed(values)
 
     def count_broken_stream(self) -> None:
-        """An open stream broke; after many in a row without progress the position is given up."""
+        """Count a stream that broke. Discard the position after too many in a row without progress."""
         self._fruitless_stream_count += 1
         if self._fruitless_stream_count >= _MAX_FRUITLESS_STREAMS:
             self._fruitless_stream_count = 0
             self.restart()
 
     def feed(self, data: bytes) -> Iterator[Put[T] | Deleted[T] | Listed[T] | WatchError]:
-        """Changes of the lines that `data` completes, ValueError for what is no watch stream.
+        """Yield the changes in the lines that `data` completes. Raise ValueError if it is not a watch stream.
 
-        The position moves with each line that is read, so take all changes, or call `restart`.
+        The position moves with each line, so consume all changes, or call `restart`.
         """
         self._buffer += data
         *lines, incomplete_line = self._buffer.split(b"\n")
@@ -148,14 +148,14 @@ class WatchCursor[T]:
     def _read_error(self, status: RawObject) -> WatchError:
         code = status.get("code")
         error = WatchError(code if isinstance(code, int) else 0, str(status.get("message") or "no message"))
-        # Whatever it is (an event that cannot be decoded, a webhook that is away), the next watch from here may meet it
-        # again, and for ever.
+        # Whatever the error is (an event that cannot be decoded, a webhook that is down), a watch from the same
+        # position could fail with it again and again.
         if error.code != _TOO_MANY_REQUESTS:
             self.restart()
         return error
 
     def _read_initial_event(self, kind: str, raw: RawObject, metadata: RawObject, version: str) -> Iterator[Listed[T]]:
-        # Initial events come in the order of keys: none of them but the last is a place to resume.
+        # The server sends initial events in the order of keys, so a watch can resume only after the last one.
         self._fruitless_stream_count = 0
         if kind in ("ADDED", "MODIFIED"):
             self._collect(raw, metadata)

@@ -1,10 +1,11 @@
-"""What is known of a Connector -> the conditions that its status shows.
+"""Conditions of a Connector, from its facts and probes.
 
-    findings = assess(facts, probes, service)           what holds now, one Finding for each condition
-    status = next_status(findings, old, …, now)         the old status with what changed
+    assessments = assess(facts, probes, service, …)     one Assessment for each condition
+    status = next_status(assessments, old, …)           the old status with the changes
 
-`Ready` is the first False of the others, else the first Unknown; CACertReady informs only. A message says what is
-wrong and what to do. lastTransitionTime moves when the status of a condition does.
+`Ready` is the first False of the conditions in COUNTED_IN_READY, else the first Unknown, else True. CACertReady is
+only informational. A message says what is wrong and how to fix it. lastTransitionTime changes when the status of a
+condition changes.
 """
 
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ AUTH_READY: Final = "AuthReady"
 PROXY_SERVICE_READY: Final = "ProxyServiceReady"
 CREDENTIAL_FRESH: Final = "CredentialFresh"
 SERVED: Final = "Served"
-"""There only where it is False: of a Connector that is not served nothing else is looked at."""
+"""Condition that exists only if it is False. A Connector that is not served gets no other conditions but Ready."""
 
 COUNTED_IN_READY: Final = (
     CLASS_READY,
@@ -38,20 +39,20 @@ COUNTED_IN_READY: Final = (
     AUTH_READY,
     PROXY_SERVICE_READY,
 )
-"""In the order in which the first that is not True is the one that Ready names."""
+"""Conditions that decide Ready, in order of precedence."""
 
 OWN_CONDITIONS: Final = frozenset({*COUNTED_IN_READY, CA_CERT_READY, CREDENTIAL_FRESH, SERVED, CONDITION_READY})
 
 NOT_PROBED: Final = "NotProbed"
 AS_EXPECTED: Final = "AsExpected"
-"""Of a condition that holds and has nothing more to say: a condition always has a reason (metav1.Condition)."""
+"""Default reason of a condition that is True. A condition always needs a reason (metav1.Condition)."""
 MAX_MESSAGE: Final = 1024
-"""Characters of a message; a target can answer anything."""
+"""Maximum characters of a message. It can contain text from the target, which has no limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """One condition without its history; `holds` None is Unknown."""
+    """One condition without its history. `holds` is None for Unknown."""
 
     holds: bool | None
     reason: str = ""
@@ -60,7 +61,7 @@ class Assessment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResponse:
-    """A probe got an HTTP answer. `account` is as whom the target knows us, as far as it says."""
+    """HTTP response to a probe. `account` is the credential's user name at the target, or empty if unknown."""
 
     status: int
     account: str = ""
@@ -68,14 +69,14 @@ class ProbeResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeFailure:
-    """A probe got none: why, and what to do."""
+    """A probe without an HTTP response. `message` says why, and how to fix it."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenNotIssued:
-    """There was nothing to ask with: no token could be minted. `refused`: the target has said so."""
+    """A probe that was not sent, because no token was issued. `refused`: the target refused to issue one."""
 
     message: str
     refused: bool
@@ -86,14 +87,14 @@ ProbeOutcome = ProbeResponse | ProbeFailure | TokenNotIssued
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeOutcomes:
-    """Outcomes of the probes that the class has and that could be made."""
+    """Outcomes of the probes. A probe is None if the class does not have it, or if it was not possible."""
 
     liveness: ProbeOutcome | None = None
     auth: ProbeOutcome | None = None
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the target answered all that it was asked as a good one does."""
+        """True if the target responded to all probes like a healthy one."""
         alive = self.liveness is None or (isinstance(self.liveness, ProbeResponse) and self.liveness.status < 500)
         accepted = self.auth is None or (isinstance(self.auth, ProbeResponse) and 200 <= self.auth.status < 300)
         return alive and accepted
@@ -102,7 +103,10 @@ class ProbeOutcomes:
 def assess(
     facts: Facts, probes: ProbeOutcomes | None, service: Assessment, *, now: float, expiry_warning: float
 ) -> Mapping[str, Assessment]:
-    """`probes` None: they are not back yet. `soon` is how many seconds before its end a credential is warned about."""
+    """Assess all conditions. `probes` is None before the first results.
+
+    `now` is in Unix seconds. A credential gets a warning `expiry_warning` seconds before it expires.
+    """
     unprobed = {
         CLASS_READY: _class(facts),
         SECRET_READY: _secret(facts),
@@ -115,7 +119,7 @@ def assess(
 
 
 def not_served(cause: NotServed) -> Mapping[str, Assessment]:
-    """Of a Connector whose namespace is not served."""
+    """Assess the conditions of a Connector that is not served."""
     assessment = Assessment(holds=False, reason=cause.reason, message=cause.message)
     return {SERVED: assessment, CONDITION_READY: assessment}
 
@@ -129,9 +133,12 @@ def next_status(
     credential_expires_at: float | None = None,
     now: datetime,
 ) -> Status:
-    """`expires`: the credential's end, unix seconds. Conditions in `old` that are not of OURS are kept as they are."""
+    """Return the status after `old`. It keeps conditions that are not in OWN_CONDITIONS unchanged.
+
+    `credential_expires_at` is in Unix seconds.
+    """
     own = tuple(_condition(kind, assessment, old.condition(kind), now) for kind, assessment in assessments.items())
-    others = tuple(each for each in old.conditions if each.type not in OWN_CONDITIONS)
+    others = tuple(condition for condition in old.conditions if condition.type not in OWN_CONDITIONS)
     return Status(
         conditions=own + others,
         observed_generation=generation,
@@ -198,7 +205,7 @@ def _permissions(facts: Facts) -> Assessment:
 
 
 def _credential_fresh(facts: Facts, now: float, expiry_warning: float) -> Assessment:
-    """When the credential ends, as it says itself; nothing depends on it, because clocks differ."""
+    """Assess the credential's own expiry time. The condition is only informational, because clocks differ."""
     if facts.credential is None:
         return Assessment(holds=None, reason="NoCredential", message="there is no credential that could end")
     expires_at = facts.credential.expires_at
@@ -239,7 +246,7 @@ def _probe_conditions(
         skipped = _unknown("not probed: " + blocking)
         return {LIVENESS_READY: skipped, AUTH_READY: skipped}
     if isinstance(facts.ca, Unusable):
-        # CACertReady is not counted, but nothing can be reached without the trust that the Connector asks for.
+        # CACertReady does not count in Ready, but a connection to the target needs the CA that the Connector sets.
         reason = "no connection is made without the CA that is asked for: " + facts.ca.message
         return {
             LIVENESS_READY: Assessment(holds=False, reason="ConnectionFailed", message=reason),
@@ -249,7 +256,7 @@ def _probe_conditions(
 
 
 def _liveness(cls: ConnectorClass, probes: ProbeOutcomes | None) -> Assessment:
-    """Any HTTP answer but 5xx proves life: where anonymous access is off, /livez answers 401 or 403."""
+    """Assess the liveness probe. Any status below 500 is good: without anonymous access, /livez answers 401 or 403."""
     if cls.liveness is None:
         return Assessment(holds=True, reason="NonLivenessProbe", message=f"class {cls.name} has no liveness probe")
     match probes.liveness if probes else None:
@@ -285,9 +292,9 @@ def _auth(facts: Facts, cls: ConnectorClass, probes: ProbeOutcomes | None) -> As
             return Assessment(holds=True, message=f"the target knows it as {account}" if account else "")
         case ProbeResponse(status=status) if status == 429 or status >= 500:
             return _unknown(f"the target answered {probe.path} with status code {status}; it is asked again")
-        case refused:
-            fix = _fix_hint(facts, probe.path, refused.status)
-            return _failed(f"Authentication failed: status code {refused.status}; {fix}")
+        case response:
+            fix = _fix_hint(facts, probe.path, response.status)
+            return _failed(f"Authentication failed: status code {response.status}; {fix}")
 
 
 def _failed(message: str) -> Assessment:
@@ -305,8 +312,9 @@ def _fix_hint(facts: Facts, path: str, status: int) -> str:
 
 def _ready(assessments: Mapping[str, Assessment]) -> Assessment:
     counted = [assessments[kind] for kind in COUNTED_IN_READY]
-    first_false = next((each for each in counted if each.holds is False), None)
-    return first_false or next((each for each in counted if each.holds is None), None) or Assessment(holds=True)
+    first_false = next((assessment for assessment in counted if assessment.holds is False), None)
+    first_unknown = next((assessment for assessment in counted if assessment.holds is None), None)
+    return first_false or first_unknown or Assessment(holds=True)
 
 
 def _unknown(message: str) -> Assessment:

@@ -1,6 +1,6 @@
-"""A Connector of ours joined with what it names, each part on its own.
+"""Facts about a Connector: each object that it references, or the problem with it.
 
-`resolve` stops at the first thing that is wrong; a person who reads the conditions wants all of them.
+`resolve` stops at the first problem. Conditions show all problems.
 """
 
 from dataclasses import dataclass
@@ -23,19 +23,22 @@ from connector_store.domain.permissions.permissions import PermissionEvaluator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """`auth` and `ca` as `resolve.auth_secret` and `resolve.target_ca` give them; None for a Rejected one."""
+    """Results of the functions of `resolve` for one Connector. All are None for an InvalidConnector.
+
+    `secret` is from `find_credential_secret`, `ca` from `target_ca`, `permissions` from `resolve_permissions`.
+    """
 
     connector: Connector | InvalidConnector
     cls: ConnectorClass | None
     secret: Secret | Unusable | None = None
     ca: bytes | Unusable | None = None
     credential: Credential | None = None
-    """What the target is to get; None also where `auth` is Unusable."""
+    """Credential for the target. It is None if `secret` is Unusable."""
     permissions: PermissionEvaluator | Unusable | None = None
 
     @property
     def auth_name(self) -> str | None:
-        """The class's auth type that the Connector uses."""
+        """Name of the class's auth type that the Connector uses."""
         if self.cls is None or isinstance(self.connector, InvalidConnector):
             return None
         auth_type = choose_auth_type(self.cls, self.connector.auth_name)
@@ -49,7 +52,7 @@ def gather_facts(
     shared_ca: bytes | None,
     lookup_role: RoleLookup,
 ) -> Facts:
-    """For a Connector of which `auth.is_ours` is true."""
+    """Gather the facts of a Connector for which `credential_kinds.is_supported` is true."""
     if isinstance(connector, InvalidConnector):
         return Facts(connector=connector, cls=cls)
     name = connector.secret_name

@@ -1,4 +1,4 @@
-"""What the controller publishes in a Connector's status for those who write kubeconfigs: `status.proxy.httpAddress`."""
+"""Parser of `status.proxy.httpAddress`, which the controller publishes for programs that write kubeconfigs."""
 
 import base64
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from connector_store.domain.base.fields import Fields
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpAddress:
-    """The proxy of one Connector: base URL, PEM of its CAs, audience that callers' tokens must carry."""
+    """Proxy of one Connector: base URL, PEM of its CAs, and the audience that callers' tokens must have."""
 
     url: str
     ca: bytes
@@ -18,7 +18,7 @@ class HttpAddress:
 
 
 def parse_http_address(raw: Mapping[str, object]) -> HttpAddress | None:
-    """Read it from a raw Connector; None while the controller has not published it."""
+    """Parse it from a raw Connector. Return None before the controller has published it."""
     address = Fields(raw, "").child("status").child("proxy").child("httpAddress")
     url, certificates = address.text("url"), address.text("CACerts")
     if url is None or certificates is None:

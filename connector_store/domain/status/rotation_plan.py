@@ -1,14 +1,14 @@
-"""When the proxy's CA changes hands: what is there and the time -> the one next step.
+"""Rotation of the proxy's CA: the next step, from the current state and the time.
 
-    none -> Create
-    requested, or near its end -> Announce       a next CA is made; it signs nothing yet
-    next one published -> Stamp                  from here the overlap counts
-    overlap over -> Switch                       the next CA signs; its chain holds it cross-signed by the old one
-    overlap over again -> Retire                 the old one is published no longer
+    no CA -> CREATE
+    requested, or near its expiry -> ANNOUNCE    create the next CA; it signs nothing yet
+    next CA published -> STAMP                   record the time; the overlap starts
+    overlap over -> SWITCH                       the next CA signs; its chain includes its cross-signature by the old CA
+    overlap over again -> RETIRE                 stop publishing the old CA
 
-Each step is one write of the Secret, and each state is read from that Secret alone: a controller that dies between
-two steps leaves nothing half done. A CA that a user brought is never replaced by one of ours; a user may put the
-next one there, and the same steps follow.
+Each step is one write of the Secret, and the state is read only from that Secret. A controller that fails between two
+steps leaves no step half done. The controller never replaces a CA that a user has provided with its own. A user can
+add the next CA, and the same steps follow.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from typing import Final
 SIGNING_CA_KEY: Final = "mitmproxy-ca.pem"
 PUBLISHED_CA_KEY: Final = "ca.crt"
 NEXT_CA_KEY: Final = "next.pem"
-"""Keys of the CA's Secret; `ca.crt` is also that of the ConfigMap with its public half."""
+"""Keys of the CA's Secret. The ConfigMap with the public certificates also has the key `ca.crt`."""
 
 CA_LIFETIME: Final = 3 * 365 * 86400.0
-"""Seconds that a CA of ours is valid."""
+"""Validity in seconds of a CA that the controller creates."""
 
 RENEW_BEFORE: Final = 365 * 86400.0
-"""Seconds before its end; for so long a client that never reads its kubeconfig again goes on."""
+"""Seconds before its expiry when the CA is rotated. A client that never reads its kubeconfig again works that long."""
 
 
 class RotationStep(Enum):
@@ -34,36 +34,36 @@ class RotationStep(Enum):
     SWITCH = "switch"
     RETIRE = "retire"
     REFUSE = "refuse"
-    """Asked to rotate a CA that is the user's own."""
+    """Refuse to rotate a CA that the user has provided."""
     WAIT = "wait"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaState:
-    """What the Secret and the ConfigMap hold; times in unix seconds."""
+    """State of the CA in the Secret and the ConfigMap. Times are in Unix seconds."""
 
     expires_at: float | None
-    """Of the CA that signs; None while there is none."""
+    """Expiry of the signing CA, or None if there is none."""
     is_own: bool = True
     rotation_requested: bool = False
     has_next: bool = False
     next_is_published: bool = False
-    """The ConfigMap holds it."""
+    """The ConfigMap contains the next CA."""
     announced_at: float | None = None
     switched_at: float | None = None
-    """None once the former CA is published no longer."""
+    """Time of the last switch, or None after the former CA has been retired."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationPlan:
-    """A step to take now; or to WAIT, until `at` if that is not None."""
+    """A step to do now. WAIT means to wait until `due_at`, or for a change if that is None."""
 
     step: RotationStep
     due_at: float | None = None
 
 
 def plan_rotation(ca: CaState, now: float, overlap: float) -> RotationPlan:
-    """The one next step; `overlap` is the setting `ca-overlap` in seconds."""
+    """Return the next step. `overlap` is the setting `ca-overlap` in seconds."""
     if ca.expires_at is None:
         return RotationPlan(step=RotationStep.CREATE)
     if ca.has_next:
@@ -75,11 +75,9 @@ def plan_rotation(ca: CaState, now: float, overlap: float) -> RotationPlan:
     if not ca.is_own:
         return RotationPlan(step=RotationStep.WAIT)
     due_at = ca.expires_at - RENEW_BEFORE
-    return (
-        RotationPlan(step=RotationStep.ANNOUNCE)
-        if now >= due_at
-        else RotationPlan(step=RotationStep.WAIT, due_at=due_at)
-    )
+    if now >= due_at:
+        return RotationPlan(step=RotationStep.ANNOUNCE)
+    return RotationPlan(step=RotationStep.WAIT, due_at=due_at)
 
 
 def _plan_switch(ca: CaState, now: float, overlap: float) -> RotationPlan:
@@ -90,7 +88,7 @@ def _plan_switch(ca: CaState, now: float, overlap: float) -> RotationPlan:
 
 def _plan_after_overlap(since: float, now: float, overlap: float, step: RotationStep) -> RotationPlan:
     if since > now:
-        # From a clock that went ahead: the overlap may be longer than asked for, never shorter.
+        # The time is from a clock that was ahead. The overlap may be longer than the setting, but never shorter.
         return RotationPlan(step=RotationStep.STAMP)
     due_at = since + overlap
     return RotationPlan(step=step) if now >= due_at else RotationPlan(step=RotationStep.WAIT, due_at=due_at)

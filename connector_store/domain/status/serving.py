@@ -1,6 +1,6 @@
-"""Why Connectors of a namespace, or all of them, are not served at the moment, whatever is known of them.
+"""Reasons why the Connectors of a namespace, or all Connectors, are not served at the moment.
 
->>> not_named("team-c").message
+>>> namespace_not_configured("team-c").message
 'namespace "team-c" is not served; add it to namespaces in ConfigMap connectors-config, and bind the roles there'
 """
 
@@ -15,7 +15,7 @@ NOT_WATCHED: Final = "NotWatched"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotServed:
-    """`reason` and `message` as of a condition; `cut`: what runs already is ended too."""
+    """Reason and message as in a condition. `closes_connections`: live connections are closed, too."""
 
     reason: str
     message: str
@@ -23,7 +23,7 @@ class NotServed:
 
 
 def namespace_not_configured(namespace: str) -> NotServed:
-    """The setting `namespaces` leaves it out."""
+    """Return the reason for a namespace that is not in the setting `namespaces`."""
     return NotServed(
         reason=NAMESPACE_NOT_SERVED,
         message=f'namespace "{namespace}" is not served; '
@@ -33,7 +33,7 @@ def namespace_not_configured(namespace: str) -> NotServed:
 
 
 def namespace_not_readable(namespace: str) -> NotServed:
-    """The setting `namespaces` has it, and the API server does not let us read it."""
+    """Return the reason for a namespace in the setting `namespaces` that the API server does not let us read."""
     return NotServed(
         reason=NAMESPACE_NOT_SERVED,
         message=f'namespace "{namespace}" is not served: its Connectors and Secrets may not be read; '
@@ -44,9 +44,10 @@ def namespace_not_readable(namespace: str) -> NotServed:
 
 
 def not_watched(kind: str, seconds: float, *, refused: bool) -> NotServed:
-    """What is known of objects of `kind` is older than `stale-after`; `refused`: the API server answers, and says no.
+    """Return the reason for objects of `kind` that are older than `stale-after`: `seconds`.
 
-    While the API server is away nobody new can be checked anyway, and what runs goes on.
+    `refused`: the API server refuses the watch, so live connections are closed. They stay open if the API server is
+    down. New callers cannot be checked then anyway.
     """
     return NotServed(
         reason=NOT_WATCHED,

@@ -1,7 +1,7 @@
-"""`status` of a Connector or a ConnectorClass: read tolerantly, written as a merge patch.
+"""Status of a Connector or a ConnectorClass: tolerant parser, and merge patch.
 
 >>> parse_status({"status": {"observedGeneration": 3, "conditions": [{"type": "Ready", "status": "True"}]}}).ready
-Condition(type='Ready', status='True', reason='', message='', severity='', transition='')
+Condition(type='Ready', status='True', reason='', message='', severity='', last_transition_time='')
 """
 
 import base64
@@ -21,7 +21,7 @@ ConditionStatus = Literal["True", "False", "Unknown"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """One of status.conditions; `transition` is RFC 3339 text. Empty fields are left out of the object."""
+    """One of status.conditions. `last_transition_time` is RFC 3339 text. Empty fields are omitted from the object."""
 
     type: str
     status: ConditionStatus
@@ -33,24 +33,24 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What we write of a status; other fields of it are let alone."""
+    """The fields of a status that the controller writes. It does not change other fields."""
 
     conditions: tuple[Condition, ...] = ()
     observed_generation: int = 0
     proxy: HttpAddress | None = None
     credential_expires_at: float | None = None
-    """When the credential ends, in unix seconds; whole ones in the object."""
+    """Expiry of the credential in Unix seconds. The object has whole seconds."""
 
     @property
     def ready(self) -> Condition | None:
         return self.condition(CONDITION_READY)
 
     def condition(self, kind: str) -> Condition | None:
-        return next((each for each in self.conditions if each.type == kind), None)
+        return next((condition for condition in self.conditions if condition.type == kind), None)
 
 
 def parse_status(raw: Mapping[str, Any]) -> Status:
-    """The status of a raw object; what is not of the schema's types is taken as absent, so it is written anew."""
+    """Parse the status of a raw object. Values of a wrong type count as absent, so the controller writes them again."""
     status = _mapping(raw.get("status"))
     generation = status.get("observedGeneration")
     conditions = status.get("conditions")
@@ -63,18 +63,15 @@ def parse_status(raw: Mapping[str, Any]) -> Status:
 
 
 def status_patch(status: Status, *, with_proxy: bool = True) -> dict[str, Any]:
-    """The value of `status` in a merge patch (RFC 7396). Without `with_proxy` that field is let alone."""
+    """Return `status` for a merge patch (RFC 7396). Without `with_proxy`, `proxy` and `credential` stay unchanged."""
     body: dict[str, Any] = {
-        "conditions": [_condition_body(each) for each in status.conditions],
+        "conditions": [_condition_body(condition) for condition in status.conditions],
         "observedGeneration": status.observed_generation,
     }
     if with_proxy:
         body["proxy"] = {"httpAddress": _proxy_body(status.proxy)} if status.proxy else None
-        body["credential"] = (
-            None
-            if status.credential_expires_at is None
-            else {"expirationTime": _format_time(status.credential_expires_at)}
-        )
+        expires_at = status.credential_expires_at
+        body["credential"] = None if expires_at is None else {"expirationTime": _format_time(expires_at)}
     return body
 
 

@@ -16,10 +16,10 @@ from connector_store.domain.decision.decide import (
     ALLOWED_METHODS,
     AccessPolicy,
     AuthenticateInTunnel,
+    Decision,
     Forward,
     Inject,
     Resolution,
-    Verdict,
     decide_connect,
     decide_request,
     precheck_connect,
@@ -121,7 +121,7 @@ def connect(
     authority: str = "t:6443",
     rules: AccessPolicy = RULES,
     taken: int = 0,
-) -> Verdict | AuthenticateInTunnel:
+) -> Decision | AuthenticateInTunnel:
     return decide_connect(
         audit_log_full=full,
         synced=synced,
@@ -147,7 +147,7 @@ def request(
     headers: tuple[Header, ...] = (HOST,),
     rules: AccessPolicy = RULES,
     taken: int = 0,
-) -> Verdict:
+) -> Decision:
     return decide_request(
         audit_log_full=full,
         method=method,
