@@ -1,4 +1,4 @@
-"""Documents of an issuer, from a real https server."""
+"""Documents from a real https server."""
 
 import asyncio
 import socket
@@ -15,8 +15,8 @@ from lab.oidc_issuer import TestIssuer
 
 @pytest.fixture(scope="module")
 def issuer() -> Iterator[TestIssuer]:
-    with TestIssuer() as found:
-        yield found
+    with TestIssuer() as issuer:
+        yield issuer
 
 
 def fetch_for(issuer: TestIssuer, *, timeout: float = 30.0) -> HttpsFetcher:
@@ -44,7 +44,7 @@ async def test_a_redirect_on_the_same_host_is_followed(issuer: TestIssuer) -> No
         pytest.param(302, {"Location": "https://elsewhere.example/"}, b"", "another host", id="to another host"),
         pytest.param(302, {"Location": "http://127.0.0.1/"}, b"", "another host", id="to plain http"),
         pytest.param(302, {"Location": "/loop"}, b"", "more than 3 redirects", id="round and round"),
-        pytest.param(200, {"Content-Length": "10"}, b"{}", "Error", id="an answer that is cut off"),
+        pytest.param(200, {"Content-Length": "10"}, b"{}", "Error", id="a truncated response"),
     ],
 )
 async def test_invalid_responses_are_reported(
@@ -79,7 +79,7 @@ async def test_the_proxy_of_the_environment_gets_only_its_own_password(
         monkeypatch.setenv("no_proxy", "")
         with pytest.raises(FetchError, match="ClientHttpProxyError"):
             await HttpsFetcher(TrustStore().ssl_context(None), timeout=30.0)("https://192.0.2.1/a")
-    assert [each.splitlines()[0] for each in heads] == ["CONNECT 192.0.2.1:443 HTTP/1.1"]
+    assert [head.splitlines()[0] for head in heads] == ["CONNECT 192.0.2.1:443 HTTP/1.1"]
     assert "authorization" not in heads[0].lower()
 
 

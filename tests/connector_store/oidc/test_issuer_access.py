@@ -1,4 +1,4 @@
-"""Callers of other issuers beside those that were known before."""
+"""Access of callers whose tokens come from OIDC issuers."""
 
 import asyncio
 import time
@@ -18,63 +18,63 @@ from lab.oidc_issuer import SigningKey, TestIssuer
 from tests.fakes.waiting import until
 
 KEY, OTHER = ObjectKey("team-a", "k8s"), ObjectKey("team-a", "other")
-INSIDE = Granted(identity=Identity(user="inside"))
-MAY_NOT = Refused(check="use", reason="may not")
+FALLBACK_RESULT = Granted(identity=Identity(user="inside"))
+REFUSED = Refused(check="use", reason="may not")
 
 
-class Inner:
-    """Those that were known before."""
+class Fallback:
+    """Access of all other callers."""
 
     revocation_count = 0
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.calls: list[str] = []
 
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
-        self.asked.append("cached")
+        self.calls.append("cached")
         return None
 
     async def check(self, token: str, key: ObjectKey) -> AccessResult:
-        self.asked.append("check")
-        return INSIDE
+        self.calls.append("check")
+        return FALLBACK_RESULT
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        self.asked.append("recheck")
-        return INSIDE
+        self.calls.append("recheck")
+        return FALLBACK_RESULT
 
 
-class Rights:
+class Authorizer:
     def __init__(self) -> None:
-        self.answer: Literal[True] | Refused | Unavailable = True
-        self.asked: list[tuple[str, ObjectKey]] = []
+        self.result: Literal[True] | Refused | Unavailable = True
+        self.calls: list[tuple[str, ObjectKey]] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def authorize_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
-        self.asked.append((identity.user, key))
+        self.calls.append((identity.user, key))
         await self.gate.wait()
-        return self.answer
+        return self.result
 
 
 class World:
-    def __init__(self, server: TestIssuer, *, in_flight: int = 500) -> None:
+    def __init__(self, server: TestIssuer, *, max_in_flight: int = 500) -> None:
         self.server = server
-        self.inner, self.rights = Inner(), Rights()
+        self.fallback, self.authorizer = Fallback(), Authorizer()
         self.now = time.time()
         self.set_back = 0.0
         fetch = HttpsFetcher(TrustStore().ssl_context(server.ca.pem), timeout=30)
-        self.made: list[str] = []
+        self.key_owners: list[str] = []
 
-        def make_keys(issuer: Issuer) -> IssuerKeys:
-            self.made.append(issuer.url)
+        def create_keys(issuer: Issuer) -> IssuerKeys:
+            self.key_owners.append(issuer.url)
             return IssuerKeys(issuer, fetch, min_fetch_interval=0.0)
 
         self.access = IssuerAccess(
-            self.inner,
-            self.rights,
-            make_keys,
+            self.fallback,
+            self.authorizer,
+            create_keys,
             recheck=30,
-            max_in_flight=in_flight,
+            max_in_flight=max_in_flight,
             now=lambda: self.now + self.set_back,
             clock=lambda: self.now,
         )
@@ -95,34 +95,34 @@ def issuer_of(server: TestIssuer, prefix: str = "ci:") -> Issuer:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[TestIssuer]:
-    with TestIssuer() as found:
-        yield found
+    with TestIssuer() as issuer:
+        yield issuer
 
 
 async def test_a_caller_of_the_issuer_is_checked_once_and_then_cached(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token(sub="me")
     assert world.access.check_cached(token, KEY) is None
-    answer = await world.check(token)
-    assert isinstance(answer, Granted)
-    assert answer.identity.user == "ci:me"
-    assert world.access.check_cached(token, KEY) == answer
-    assert await world.check(token) == answer
-    assert world.rights.asked == [("ci:me", KEY)]
-    assert world.inner.asked == []
+    result = await world.check(token)
+    assert isinstance(result, Granted)
+    assert result.identity.user == "ci:me"
+    assert world.access.check_cached(token, KEY) == result
+    assert await world.check(token) == result
+    assert world.authorizer.calls == [("ci:me", KEY)]
+    assert world.fallback.calls == []
 
 
 async def test_the_right_is_checked_for_each_connector(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token(sub="me")
     await world.check(token)
     assert world.access.check_cached(token, OTHER) is None
-    world.rights.answer = MAY_NOT
-    assert await world.check(token, OTHER) == MAY_NOT
-    assert world.access.check_cached(token, OTHER) == MAY_NOT
+    world.authorizer.result = REFUSED
+    assert await world.check(token, OTHER) == REFUSED
+    assert world.access.check_cached(token, OTHER) == REFUSED
     assert isinstance(world.access.check_cached(token, KEY), Granted)
 
 
 @pytest.mark.parametrize(
-    "set_back", [pytest.param(0.0, id="a clock that goes on"), pytest.param(-3600.0, id="a clock that is set back")]
+    "set_back", [pytest.param(0.0, id="the clock advances"), pytest.param(-3600.0, id="the clock is set back")]
 )
 async def test_a_right_is_cached_until_the_recheck_and_a_refusal_for_seconds(
     server: TestIssuer, set_back: float
@@ -131,18 +131,18 @@ async def test_a_right_is_cached_until_the_recheck_and_a_refusal_for_seconds(
     await world.check(token)
     world.set_back, world.now = set_back, world.now + 30
     assert world.access.check_cached(token, KEY) is None
-    world.rights.answer = MAY_NOT
-    assert await world.check(token) == MAY_NOT
+    world.authorizer.result = REFUSED
+    assert await world.check(token) == REFUSED
     world.now += 3
-    world.rights.answer = True
+    world.authorizer.result = True
     assert isinstance(await world.check(token), Granted)
 
 
 async def test_an_unavailable_result_is_not_cached(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token()
-    world.rights.answer = Unavailable(reason="away")
+    world.authorizer.result = Unavailable(reason="unavailable")
     assert isinstance(await world.check(token), Unavailable)
-    world.rights.answer = True
+    world.authorizer.result = True
     assert isinstance(await world.check(token), Granted)
 
 
@@ -156,25 +156,25 @@ async def test_an_expired_token_is_refused_immediately(server: TestIssuer) -> No
 
 async def test_the_refusal_of_an_invalid_token_is_cached(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token(aud="x")
-    answer = await world.check(token)
-    assert isinstance(answer, Refused)
-    assert world.access.check_cached(token, KEY) == answer
-    assert world.rights.asked == []
+    result = await world.check(token)
+    assert isinstance(result, Refused)
+    assert world.access.check_cached(token, KEY) == result
+    assert world.authorizer.calls == []
 
 
 @pytest.mark.parametrize(
     "token",
     [
-        pytest.param("opaque", id="no JWT"),
-        pytest.param(SigningKey("k").sign({"iss": "https://other.example"}), id="of an issuer that is not configured"),
+        pytest.param("opaque", id="not a JWT"),
+        pytest.param(SigningKey("k").sign({"iss": "https://other.example"}), id="an issuer that is not configured"),
     ],
 )
 async def test_other_tokens_go_to_the_fallback(server: TestIssuer, token: str) -> None:
     world = World(server)
     assert world.access.check_cached(token, KEY) is None
-    assert await world.check(token) is INSIDE
-    assert await world.access.recheck(token, Identity(user="u"), KEY) is INSIDE
-    assert world.inner.asked == ["cached", "check", "recheck"]
+    assert await world.check(token) is FALLBACK_RESULT
+    assert await world.access.recheck(token, Identity(user="u"), KEY) is FALLBACK_RESULT
+    assert world.fallback.calls == ["cached", "check", "recheck"]
 
 
 async def test_new_issuers_and_the_fallback_revoke_results(server: TestIssuer) -> None:
@@ -182,7 +182,7 @@ async def test_new_issuers_and_the_fallback_revoke_results(server: TestIssuer) -
     before = world.access.revocation_count
     world.access.configure([])
     assert world.access.revocation_count == before + 1
-    world.inner.revocation_count += 1
+    world.fallback.revocation_count += 1
     assert world.access.revocation_count == before + 2
 
 
@@ -190,35 +190,35 @@ async def test_without_issuers_tokens_are_not_parsed(server: TestIssuer) -> None
     world, token = World(server), server.issue_token()
     world.access.configure([])
     assert world.access.check_cached(token, KEY) is None
-    assert await world.check(token) is INSIDE
+    assert await world.check(token) is FALLBACK_RESULT
 
 
 async def test_results_of_an_issuer_that_is_no_longer_trusted_are_dropped_immediately(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token()
     assert isinstance(await world.check(token), Granted)
     world.access.configure([])
-    assert await world.check(token) is INSIDE
+    assert await world.check(token) is FALLBACK_RESULT
 
 
 async def test_an_unchanged_issuer_keeps_its_keys(server: TestIssuer) -> None:
     world = World(server)
     world.access.configure([issuer_of(server)])
-    assert world.made == [server.url]
+    assert world.key_owners == [server.url]
     world.access.configure([issuer_of(server, "other:")])
-    assert world.made == [server.url] * 2
+    assert world.key_owners == [server.url] * 2
 
 
 async def test_a_check_that_began_before_a_configuration_change_is_discarded(server: TestIssuer) -> None:
-    world, token, asked = World(server), server.issue_token(), len(server.requested_paths)
+    world, token, request_count = World(server), server.issue_token(), len(server.requested_paths)
     server.unblocked.clear()
     check = asyncio.ensure_future(world.check(token))
-    await until(lambda: len(server.requested_paths) > asked)
+    await until(lambda: len(server.requested_paths) > request_count)
     world.access.configure([issuer_of(server, "other:")])
     server.unblocked.set()
     assert isinstance(await check, Unavailable)
-    answer = await world.check(token)
-    assert isinstance(answer, Granted)
-    assert answer.identity.user == "other:somebody"
+    result = await world.check(token)
+    assert isinstance(result, Granted)
+    assert result.identity.user == "other:somebody"
 
 
 async def test_a_waiting_check_is_refused_if_its_issuer_is_removed(server: TestIssuer) -> None:
@@ -234,14 +234,14 @@ async def test_a_recheck_accepts_an_expired_token_and_refuses_a_revoked_right(se
     assert isinstance(granted, Granted)
     world.now += 60
     assert isinstance(await world.access.recheck(token, granted.identity, KEY), Granted)
-    world.rights.answer = MAY_NOT
-    assert await world.access.recheck(token, granted.identity, KEY) == MAY_NOT
+    world.authorizer.result = REFUSED
+    assert await world.access.recheck(token, granted.identity, KEY) == REFUSED
 
 
 async def test_a_recheck_refuses_a_token_of_another_caller(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token()
-    answer = await world.access.recheck(token, Identity(user="another"), KEY)
-    assert isinstance(answer, Refused)
+    result = await world.access.recheck(token, Identity(user="another"), KEY)
+    assert isinstance(result, Refused)
 
 
 async def test_a_recheck_refuses_a_revoked_key(server: TestIssuer) -> None:
@@ -251,34 +251,34 @@ async def test_a_recheck_refuses_a_revoked_key(server: TestIssuer) -> None:
         assert isinstance(granted, Granted)
         own.rotate("k2", keep_old_keys=False)
         await world.check(own.issue_token())
-        answer = await world.access.recheck(token, granted.identity, KEY)
-        assert isinstance(answer, Refused)
+        result = await world.access.recheck(token, granted.identity, KEY)
+        assert isinstance(result, Refused)
 
 
 async def test_concurrent_checks_are_shared_and_limited(server: TestIssuer) -> None:
-    world, token = World(server, in_flight=1), server.issue_token()
+    world, token = World(server, max_in_flight=1), server.issue_token()
     await world.check(token, OTHER)
-    world.rights.gate.clear()
+    world.authorizer.gate.clear()
     waiting = [asyncio.ensure_future(world.check(token)) for _ in range(3)]
     await asyncio.sleep(0)
-    one_more = await world.check(token, ObjectKey("team-b", "k8s"))
-    assert one_more == Unavailable(reason="1 checks are under way already")
-    world.rights.gate.set()
-    answers = await asyncio.gather(*waiting)
-    assert all(isinstance(each, Granted) for each in answers)
-    assert world.rights.asked.count(("ci:somebody", KEY)) == 1
+    excess = await world.check(token, ObjectKey("team-b", "k8s"))
+    assert excess == Unavailable(reason="1 checks are under way already")
+    world.authorizer.gate.set()
+    results = await asyncio.gather(*waiting)
+    assert all(isinstance(result, Granted) for result in results)
+    assert world.authorizer.calls.count(("ci:somebody", KEY)) == 1
 
 
 async def test_a_review_that_began_before_a_configuration_change_is_discarded(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token(sub="me")
-    world.rights.gate.clear()
+    world.authorizer.gate.clear()
     before = asyncio.ensure_future(world.check(token))
-    await until(lambda: world.rights.asked)
+    await until(lambda: world.authorizer.calls)
     world.access.configure([issuer_of(server, "other:")])
-    world.rights.answer = MAY_NOT
+    world.authorizer.result = REFUSED
     after = asyncio.ensure_future(world.check(token))
-    await until(lambda: len(world.rights.asked) == 2)
-    world.rights.gate.set()
+    await until(lambda: len(world.authorizer.calls) == 2)
+    world.authorizer.gate.set()
     assert isinstance(await before, Unavailable)
-    assert await after == MAY_NOT
-    assert world.rights.asked == [("ci:me", KEY), ("other:me", KEY)]
+    assert await after == REFUSED
+    assert world.authorizer.calls == [("ci:me", KEY), ("other:me", KEY)]

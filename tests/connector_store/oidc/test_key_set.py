@@ -1,4 +1,4 @@
-"""Which keys of a key set may sign a caller's token."""
+"""Keys of a key set that can verify a caller's token."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ OCT = {"kty": "oct", "kid": "o", "k": "c2VjcmV0", "alg": "HS256"}
 
 
 def kids(*entries: Any) -> list[str]:
-    return [each.kid for each in parse_key_set({"keys": list(entries)}).keys]
+    return [key.kid for key in parse_key_set({"keys": list(entries)}).keys]
 
 
 def test_signing_keys_are_parsed() -> None:
@@ -34,11 +34,13 @@ def test_signing_keys_are_parsed() -> None:
         pytest.param(EC.jwk() | {"alg": "HS256"}, id="a public key as a shared secret"),
         pytest.param(EC.jwk() | {"alg": "RS256"}, id="an algorithm of another kind of key"),
         pytest.param(EC.jwk() | {"crv": "P-384"}, id="a point that is not on its curve"),
-        pytest.param(EC.jwk() | {"crv": "secp256k1"}, id="a curve of others"),
+        pytest.param(EC.jwk() | {"crv": "secp256k1"}, id="an unsupported curve"),
         pytest.param(EC.jwk() | {"x": 5}, id="a coordinate that is a number"),
         pytest.param(RSA.jwk() | {"n": None}, id="no modulus"),
         pytest.param(WEAK.jwk(), id="a short RSA key"),
-        pytest.param({"kty": "OKP", "crv": "Ed25519", "x": "AA"}, id="an algorithm that the API server does not take"),
+        pytest.param(
+            {"kty": "OKP", "crv": "Ed25519", "x": "AA"}, id="an algorithm that the API server does not support"
+        ),
     ],
 )
 def test_unusable_keys_are_ignored(entry: Any) -> None:
@@ -49,7 +51,7 @@ def test_unusable_keys_are_ignored(entry: Any) -> None:
     ("document", "reason"),
     [
         pytest.param([], "is not a list", id="a list"),
-        pytest.param({}, "is not a list", id="nothing"),
+        pytest.param({}, "is not a list", id="empty"),
         pytest.param({"keys": {}}, "is not a list", id="keys that are no list"),
         pytest.param({"keys": [{}] * (MAX_KEYS + 1)}, "more than", id="too many keys"),
     ],
@@ -60,12 +62,12 @@ def test_an_invalid_key_set_is_refused(document: Any, reason: str) -> None:
 
 
 def test_keys_are_found_by_name_and_algorithm() -> None:
-    found = parse_key_set({"keys": [EC.jwk(), RSA.jwk()]})
-    assert [each.kid for each in found.find("r1", "RS256")] == ["r1"]
-    assert found.find("r1", "ES256") == ()
-    assert found.find("other", "RS256") == ()
-    assert found.has_key("e1")
-    assert not found.has_key("other")
+    key_set = parse_key_set({"keys": [EC.jwk(), RSA.jwk()]})
+    assert [key.kid for key in key_set.find("r1", "RS256")] == ["r1"]
+    assert key_set.find("r1", "ES256") == ()
+    assert key_set.find("other", "RS256") == ()
+    assert key_set.has_key("e1")
+    assert not key_set.has_key("other")
 
 
 def test_an_rsa_key_without_an_algorithm_supports_all_rsa_algorithms() -> None:

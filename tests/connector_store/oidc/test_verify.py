@@ -1,4 +1,4 @@
-"""A token of an issuer becomes a caller, or a refusal that does not quote it."""
+"""Verification of a token: its caller, or a refusal that does not quote the token."""
 
 import time
 from base64 import urlsafe_b64encode
@@ -30,8 +30,8 @@ STRANGER = SigningKey("k1")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[TestIssuer]:
-    with TestIssuer() as found:
-        yield found
+    with TestIssuer() as issuer:
+        yield issuer
 
 
 def trusted(server: TestIssuer) -> Issuer:
@@ -44,21 +44,25 @@ def trusted(server: TestIssuer) -> Issuer:
     )
 
 
-async def check(server: TestIssuer, token: str, *, live: bool = False, issuer: Issuer | None = None) -> AccessResult:
-    claimed = read_unverified(token)
-    assert claimed is not None
+async def check(
+    server: TestIssuer, token: str, *, allow_expired: bool = False, issuer: Issuer | None = None
+) -> AccessResult:
+    unverified = read_unverified(token)
+    assert unverified is not None
     keys = IssuerKeys(
         trusted(server), HttpsFetcher(TrustStore().ssl_context(server.ca.pem), timeout=30), min_fetch_interval=0.0
     )
-    return await verify_token(token, claimed, issuer or trusted(server), keys, now=time.time(), allow_expired=live)
+    return await verify_token(
+        token, unverified, issuer or trusted(server), keys, now=time.time(), allow_expired=allow_expired
+    )
 
 
 async def test_a_valid_token_identifies_its_caller(server: TestIssuer) -> None:
-    answer = await check(server, server.issue_token(sub="me", groups=["g"]))
-    assert isinstance(answer, Granted)
-    assert answer.identity.user == "ci:me"
-    assert answer.identity.groups == ("ci:g",)
-    assert answer.token_expires_at is not None
+    result = await check(server, server.issue_token(sub="me", groups=["g"]))
+    assert isinstance(result, Granted)
+    assert result.identity.user == "ci:me"
+    assert result.identity.groups == ("ci:g",)
+    assert result.token_expires_at is not None
 
 
 @pytest.mark.parametrize(
@@ -88,9 +92,9 @@ async def test_a_valid_token_identifies_its_caller(server: TestIssuer) -> None:
 async def test_tokens_of_well_known_issuers(
     server: TestIssuer, issue_token: Callable[[TestIssuer], str], user: str
 ) -> None:
-    answer = await check(server, issue_token(server))
-    assert isinstance(answer, Granted)
-    assert answer.identity.user == user
+    result = await check(server, issue_token(server))
+    assert isinstance(result, Granted)
+    assert result.identity.user == user
 
 
 def hs256_with_the_public_key(server: TestIssuer) -> str:
@@ -98,14 +102,14 @@ def hs256_with_the_public_key(server: TestIssuer) -> str:
     return jwt.encode({"iss": server.url, "sub": "me"}, pem * 2, algorithm="HS256", headers={"kid": "k1"})
 
 
-def none(server: TestIssuer) -> str:
+def without_algorithm(server: TestIssuer) -> str:
     return jwt.encode({"iss": server.url, "sub": "me"}, "", algorithm="none", headers={"kid": "k1"})
 
 
 @pytest.mark.parametrize(
     ("issue_token", "reason"),
     [
-        pytest.param(none, "its algorithm", id="no algorithm"),
+        pytest.param(without_algorithm, "its algorithm", id="no algorithm"),
         pytest.param(hs256_with_the_public_key, "its algorithm", id="a public key as a shared secret"),
         pytest.param(
             lambda issuer: STRANGER.sign({"iss": issuer.url, "aud": "connectors", "exp": 1e10, "sub": "me"}),
@@ -121,13 +125,13 @@ def none(server: TestIssuer) -> str:
             lambda issuer: issuer.issue_token(aud=["x", ["connectors"]]), "token", id="an audience within a list"
         ),
         pytest.param(lambda issuer: issuer.issue_token(ttl=-60), "has expired", id="expired a minute ago"),
-        pytest.param(lambda issuer: issuer.issue_token(exp=None), "has no exp", id="without an end"),
-        pytest.param(lambda issuer: issuer.issue_token(exp="9999999999"), "not numbers", id="an end as a text"),
-        pytest.param(lambda issuer: issuer.issue_token(exp=True), "not numbers", id="an end that is a flag"),
+        pytest.param(lambda issuer: issuer.issue_token(exp=None), "has no exp", id="without exp"),
+        pytest.param(lambda issuer: issuer.issue_token(exp="9999999999"), "not numbers", id="exp as a string"),
+        pytest.param(lambda issuer: issuer.issue_token(exp=True), "not numbers", id="exp as a boolean"),
         pytest.param(
             lambda issuer: issuer.issue_token(nbf=int(time.time() + NOT_BEFORE_LEEWAY) + 60),
             "not good yet",
-            id="a beginning to come",
+            id="nbf in the future",
         ),
         pytest.param(lambda issuer: issuer.issue_token(sub=None), "claim sub: is missing", id="no name"),
         pytest.param(lambda issuer: issuer.issue_token(sub="a\r\nb"), "claim sub", id="line ends in the name"),
@@ -137,10 +141,10 @@ def none(server: TestIssuer) -> str:
 async def test_invalid_tokens_are_refused(
     server: TestIssuer, issue_token: Callable[[TestIssuer], str], reason: str
 ) -> None:
-    answer = await check(server, issue_token(server))
-    assert isinstance(answer, Refused)
-    assert answer.check == "token"
-    assert reason in answer.reason
+    result = await check(server, issue_token(server))
+    assert isinstance(result, Refused)
+    assert result.check == "token"
+    assert reason in result.reason
 
 
 async def test_a_token_without_a_key_name_is_refused_if_there_are_several_keys(server: TestIssuer) -> None:
@@ -164,26 +168,26 @@ async def test_two_keys_of_one_name_are_both_tried(server: TestIssuer) -> None:
 
 
 async def test_an_expired_token_is_accepted_with_allow_expired(server: TestIssuer) -> None:
-    assert isinstance(await check(server, server.issue_token(ttl=-60), live=True), Granted)
+    assert isinstance(await check(server, server.issue_token(ttl=-60), allow_expired=True), Granted)
 
 
 async def test_an_unavailable_issuer_is_named(server: TestIssuer) -> None:
     server.unavailable = True
     try:
-        answer = await check(server, server.issue_token())
+        result = await check(server, server.issue_token())
     finally:
         server.unavailable = False
-    assert isinstance(answer, Unavailable)
-    assert answer.public_reason == f"issuer {server.url} cannot be asked for its keys"
+    assert isinstance(result, Unavailable)
+    assert result.public_reason == f"issuer {server.url} cannot be asked for its keys"
 
 
 async def test_the_issuer_must_match_exactly(server: TestIssuer) -> None:
-    answer = await check(server, server.issue_token(), issuer=replace(trusted(server), url=server.url + "/"))
-    assert isinstance(answer, Refused)
+    result = await check(server, server.issue_token(), issuer=replace(trusted(server), url=server.url + "/"))
+    assert isinstance(result, Refused)
 
 
-def written(header: bytes, claims: bytes) -> str:
-    """A token of these parts; nobody looks at its signature."""
+def encode_token(header: bytes, claims: bytes) -> str:
+    """Encode a token with an arbitrary signature."""
     return ".".join(urlsafe_b64encode(part).decode().rstrip("=") for part in (header, claims, b"s" * 64))
 
 
@@ -193,18 +197,19 @@ PLAIN = b'{"alg":"ES256","iss":"https://x"}'
 @pytest.mark.parametrize(
     "token",
     [
-        pytest.param("", id="nothing"),
+        pytest.param("", id="empty"),
         pytest.param("a.b.c", id="garbage"),
         pytest.param("a.b", id="two parts"),
         pytest.param("\udc80.a.b", id="a lone surrogate"),
         pytest.param(STRANGER.sign({"sub": "me"}), id="no issuer"),
         pytest.param(STRANGER.sign({"iss": "https://x"}, {"crit": ["b64"], "b64": False}), id="a critical extension"),
         pytest.param(
-            written(b'{"alg":"ES256","crit":["b64"],"b64":true}', PLAIN), id="a critical extension that PyJWT knows"
+            encode_token(b'{"alg":"ES256","crit":["b64"],"b64":true}', PLAIN),
+            id="a critical extension that PyJWT supports",
         ),
         pytest.param(STRANGER.sign({"iss": "https://x", "big": "a" * MAX_TOKEN_LENGTH}), id="a long token"),
-        pytest.param(written(PLAIN, b"[" * 12_000), id="lists in lists, as deep as its length allows"),
-        pytest.param(written(b"[" * 12_000, PLAIN), id="a head of lists in lists"),
+        pytest.param(encode_token(PLAIN, b"[" * 12_000), id="nested lists up to the maximum length"),
+        pytest.param(encode_token(b"[" * 12_000, PLAIN), id="nested lists in the header"),
         pytest.param(STRANGER.sign({"iss": "https://x", "big": "a" * 100_000}), id="100 kB of claims"),
     ],
 )
@@ -213,12 +218,12 @@ def test_texts_without_an_issuer_are_ignored(token: str) -> None:
 
 
 def test_issuer_algorithm_and_key_name_are_read() -> None:
-    assert read_unverified(written(PLAIN, PLAIN)) == UnverifiedToken(issuer="https://x", algorithm="ES256", kid="")
+    assert read_unverified(encode_token(PLAIN, PLAIN)) == UnverifiedToken(issuer="https://x", algorithm="ES256", kid="")
     token = STRANGER.sign({"iss": "https://x"})
     assert read_unverified(token) == UnverifiedToken(issuer="https://x", algorithm="ES256", kid="k1")
 
 
 @given(st.text() | st.from_regex(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", fullmatch=True))
 def test_any_text_is_read_without_an_error(token: str) -> None:
-    found: Any = read_unverified(token)
-    assert found is None or isinstance(found, UnverifiedToken)
+    issuer: Any = read_unverified(token)
+    assert issuer is None or isinstance(issuer, UnverifiedToken)

@@ -1,4 +1,4 @@
-"""The domain's one exception."""
+"""The error for input that cannot be parsed."""
 
 from connector_store.domain.base.errors import ParseError
 

@@ -1,4 +1,4 @@
-"""When a token ends, and how a person says it."""
+"""Times of a token, and their form in messages."""
 
 import base64
 
@@ -21,7 +21,7 @@ def token(**claims: object) -> str:
         pytest.param(token(exp=2000.5), TokenTimes(None, 2000.5), id="an end in a fraction"),
         pytest.param(token(sub="x"), TokenTimes(), id="a token that does not end"),
         pytest.param(token(exp=True), TokenTimes(), id="no number"),
-        pytest.param(token(exp=10**400), TokenTimes(), id="a number that is none of a time"),
+        pytest.param(token(exp=10**400), TokenTimes(), id="a number that is not a time"),
         pytest.param(token(exp=10**12), TokenTimes(), id="after all calendars"),
         pytest.param(token(exp=1800000000000), TokenTimes(), id="milliseconds"),
         pytest.param(token(exp=-5), TokenTimes(), id="negative"),

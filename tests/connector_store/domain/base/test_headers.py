@@ -22,10 +22,10 @@ def test_other_headers_do_not_impersonate(name: bytes) -> None:
 
 
 def test_all_values_of_a_header_are_returned_without_regard_to_case() -> None:
-    found = Headers([HOST, (b"hOST", b"b"), (b"Hos", b"c")])
-    assert found.values(b"host") == [b"t:6443", b"b"]
-    assert found.values(b"accept") == ()
-    assert (found.single_value(b"host"), found.single_value(b"hos"), found.single_value(b"accept")) == (
+    headers = Headers([HOST, (b"hOST", b"b"), (b"Hos", b"c")])
+    assert headers.values(b"host") == [b"t:6443", b"b"]
+    assert headers.values(b"accept") == ()
+    assert (headers.single_value(b"host"), headers.single_value(b"hos"), headers.single_value(b"accept")) == (
         None,
         b"c",
         None,
@@ -52,7 +52,7 @@ def test_an_upgrade_is_one_protocol_that_kubectl_uses(headers: list[Header], pro
 
 
 @pytest.mark.parametrize(
-    "dropped",
+    "hop_by_hop",
     [
         pytest.param([(b"Proxy-Authorization", b"Basic x")], id="the proxy's credentials"),
         pytest.param([(b"proxy-connection", b"close")], id="anything of the proxy's"),
@@ -66,11 +66,11 @@ def test_an_upgrade_is_one_protocol_that_kubectl_uses(headers: list[Header], pro
         pytest.param([(b"Connection", b"close"), (b"Connection", b"X-A"), (b"X-A", b"1")], id="in a second Connection"),
     ],
 )
-def test_hop_by_hop_headers_are_dropped_in_both_directions(dropped: list[Header]) -> None:
-    kept: tuple[Header, ...] = (HOST, (b"Accept", b"*/*"))
-    assert Headers([*dropped, *kept]).end_to_end == kept
-    assert Headers([*kept, *dropped]).to_target == kept
-    assert Headers([*kept, *dropped]).lines_to_target == b"Host: t:6443\r\nAccept: */*\r\n"
+def test_hop_by_hop_headers_are_dropped_in_both_directions(hop_by_hop: list[Header]) -> None:
+    end_to_end: tuple[Header, ...] = (HOST, (b"Accept", b"*/*"))
+    assert Headers([*hop_by_hop, *end_to_end]).end_to_end == end_to_end
+    assert Headers([*end_to_end, *hop_by_hop]).to_target == end_to_end
+    assert Headers([*end_to_end, *hop_by_hop]).lines_to_target == b"Host: t:6443\r\nAccept: */*\r\n"
 
 
 @pytest.mark.parametrize("name", [b"Authorization", b"authorization", b"Audit-ID", b"audit-id"])
@@ -79,25 +79,25 @@ def test_replaced_headers_are_not_forwarded(name: bytes) -> None:
 
 
 def test_connection_cannot_remove_host_and_content_length() -> None:
-    kept: tuple[Header, ...] = (HOST, (b"Content-Length", b"5"))
-    assert Headers([(b"Connection", b"host, content-length"), *kept]).to_target == kept
+    end_to_end: tuple[Header, ...] = (HOST, (b"Content-Length", b"5"))
+    assert Headers([(b"Connection", b"host, content-length"), *end_to_end]).to_target == end_to_end
 
 
 @pytest.mark.parametrize(
-    ("headers", "shown"),
+    ("headers", "user_agent"),
     [
         pytest.param([HOST], "", id="none"),
         pytest.param([(b"User-Agent", b"kubectl/\xe9"), (b"user-agent", b"b")], "kubectl/é", id="the first of two"),
     ],
 )
-def test_user_agent_is_read_for_the_audit_log(headers: list[Header], shown: str) -> None:
-    assert Headers(headers).user_agent == shown
+def test_user_agent_is_read_for_the_audit_log(headers: list[Header], user_agent: str) -> None:
+    assert Headers(headers).user_agent == user_agent
 
 
 @pytest.mark.parametrize(
-    ("sent", "passed"),
+    ("sent", "forwarded"),
     [
-        pytest.param(b"v5.channel.k8s.io", b"v5.channel.k8s.io", id="without a token it is passed as it is"),
+        pytest.param(b"v5.channel.k8s.io", b"v5.channel.k8s.io", id="without a token it is forwarded unchanged"),
         pytest.param(
             b"v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.abc", b"v5.channel.k8s.io", id="a token after"
         ),
@@ -105,8 +105,8 @@ def test_user_agent_is_read_for_the_audit_log(headers: list[Header], shown: str)
         pytest.param(b"base64url.bearer.authorization.k8s.io.abc", None, id="a token alone"),
     ],
 )
-def test_a_bearer_subprotocol_is_removed(sent: bytes, passed: bytes | None) -> None:
-    expected = (HOST,) if passed is None else (HOST, (b"Sec-WebSocket-Protocol", passed))
+def test_a_bearer_subprotocol_is_removed(sent: bytes, forwarded: bytes | None) -> None:
+    expected = (HOST,) if forwarded is None else (HOST, (b"Sec-WebSocket-Protocol", forwarded))
     assert Headers([HOST, (b"Sec-WebSocket-Protocol", sent)]).to_target == expected
 
 
@@ -115,8 +115,8 @@ def test_a_bearer_subprotocol_is_removed(sent: bytes, passed: bytes | None) -> N
 )
 def test_a_bearer_subprotocol_is_removed_behind_every_space_that_a_server_strips(space: bytes) -> None:
     sent = b"v5.channel.k8s.io," + space + b"base64url.bearer.authorization.k8s.io.abc"
-    passed = (b"Sec-WebSocket-Protocol", b"v5.channel.k8s.io")
-    assert Headers([HOST, (b"Sec-WebSocket-Protocol", sent)]).to_target == (HOST, passed)
+    forwarded = (b"Sec-WebSocket-Protocol", b"v5.channel.k8s.io")
+    assert Headers([HOST, (b"Sec-WebSocket-Protocol", sent)]).to_target == (HOST, forwarded)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_front_end_headers_of_a_client_are_not_forwarded(name: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "passed"),
+    ("name", "is_allowed"),
     [
         pytest.param(b"X-Checksum", True, id="of the sender's own"),
         pytest.param(b"Grpc-Status", True, id="of gRPC"),
@@ -176,9 +176,9 @@ def test_front_end_headers_of_a_client_are_not_forwarded(name: bytes) -> None:
         ),
     ],
 )
-def test_allowed_trailers(name: bytes, passed: bool) -> None:
-    kept = [(b"A", b"1"), (name, b"2")] if passed else [(b"A", b"1")]
-    assert Headers([(b"A", b"1"), (name, b"2")]).allowed_trailers == tuple(kept)
+def test_allowed_trailers(name: bytes, is_allowed: bool) -> None:
+    expected = [(b"A", b"1"), (name, b"2")] if is_allowed else [(b"A", b"1")]
+    assert Headers([(b"A", b"1"), (name, b"2")]).allowed_trailers == tuple(expected)
 
 
 def test_headers_without_some_names() -> None:

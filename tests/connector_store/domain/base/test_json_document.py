@@ -1,4 +1,4 @@
-"""JSON of any depth is read, and what is cut out of it is only what lies too deep."""
+"""JSON of any depth is loaded, and only deeper levels are removed."""
 
 import json
 
@@ -15,21 +15,21 @@ JSON = st.recursive(
 )
 
 
-def cut(value: object, levels: int) -> object:
-    """What `shallow` promises, said of values."""
+def truncate(value: object, levels: int) -> object:
+    """Limit the depth of a decoded value, as `limit_depth` does for its text."""
     if not isinstance(value, dict | list):
         return value
     if levels == 0:
         return None
     if isinstance(value, list):
-        return [cut(each, levels - 1) for each in value]
-    return {key: cut(each, levels - 1) for key, each in value.items()}
+        return [truncate(item, levels - 1) for item in value]
+    return {key: truncate(item, levels - 1) for key, item in value.items()}
 
 
 @given(JSON, st.integers(0, 5), st.booleans())
-def test_in_every_value_only_deeper_levels_become_null(value: object, deepest: int, ascii_only: bool) -> None:
+def test_in_every_value_only_deeper_levels_become_null(value: object, max_depth: int, ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only).encode()
-    assert json.loads(limit_depth(text, deepest)) == cut(value, deepest)
+    assert json.loads(limit_depth(text, max_depth)) == truncate(value, max_depth)
 
 
 @given(JSON)
@@ -39,9 +39,9 @@ def test_every_value_is_loaded_from_its_text(value: object) -> None:
 
 def test_siblings_of_deeper_values_remain() -> None:
     text = b'{"items": [{"name": "a", "deep": ' + b"[" * 20_000 + b"]" * 20_000 + b'}, {"name": "b"}]}'
-    found = load_json(text)
-    assert isinstance(found, dict)
-    first, second = found["items"]
+    document = load_json(text)
+    assert isinstance(document, dict)
+    first, second = document["items"]
     assert (first["name"], second) == ("a", {"name": "b"})
     levels, inner = 0, first["deep"]
     while inner:

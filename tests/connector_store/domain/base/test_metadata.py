@@ -6,7 +6,7 @@ from connector_store.domain.base.names import ObjectKey
 
 
 def test_all_fields_are_parsed() -> None:
-    found = parse_metadata(
+    metadata = parse_metadata(
         {
             "metadata": {
                 "name": "k8s.a", "namespace": "team-a", "uid": "u", "generation": 3, "resourceVersion": "7",
@@ -15,8 +15,13 @@ def test_all_fields_are_parsed() -> None:
         },
         namespaced=True,
     )  # fmt: skip
-    assert (found.key, found.uid, found.generation, found.resource_version) == (("team-a", "k8s.a"), "u", 3, "7")
-    assert (found.annotation("a"), found.label("c"), found.label("a")) == ("b", "d", None)
+    assert (metadata.key, metadata.uid, metadata.generation, metadata.resource_version) == (
+        ("team-a", "k8s.a"),
+        "u",
+        3,
+        "7",
+    )
+    assert (metadata.annotation("a"), metadata.label("c"), metadata.label("a")) == ("b", "d", None)
 
 
 def test_the_default_namespace_is_used_without_a_namespace() -> None:

@@ -1,4 +1,4 @@
-"""Names of objects, as Kubernetes allows them."""
+"""Names of Kubernetes objects."""
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ LABELS = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
         pytest.param("a.b", False, True, id="a dot makes it a subdomain"),
         pytest.param("a" * 253, False, True, id="253 characters are a subdomain"),
         pytest.param("a" * 254, False, False, id="254 characters are neither"),
-        pytest.param("", False, False, id="nothing is neither"),
+        pytest.param("", False, False, id="empty text"),
         pytest.param("A", False, False, id="capitals are neither"),
         pytest.param("-a", False, False, id="a leading dash is neither"),
         pytest.param("a-", False, False, id="a trailing dash is neither"),

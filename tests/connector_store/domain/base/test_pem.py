@@ -22,9 +22,12 @@ def pem(raw: bytes, label: str = "CERTIFICATE") -> bytes:
 
 def test_all_certificates_and_nothing_else_are_returned() -> None:
     text = b"# my CA\r\n" + pem(der(5)) + pem(b"key", "PRIVATE KEY") + b"subject=x\n" + pem(der(300))
-    found = parse_certificates(text)
-    assert [base64.b64decode(b"".join(each.split(b"\n")[1:-2])) for each in found] == [der(5), der(300)]
-    assert all(len(line) <= 64 for each in found for line in each.split(b"\n"))
+    certificates = parse_certificates(text)
+    assert [base64.b64decode(b"".join(certificate.split(b"\n")[1:-2])) for certificate in certificates] == [
+        der(5),
+        der(300),
+    ]
+    assert all(len(line) <= 64 for certificate in certificates for line in certificate.split(b"\n"))
 
 
 def test_any_line_break_is_accepted() -> None:
@@ -32,14 +35,14 @@ def test_any_line_break_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         pytest.param(b"", "no whole PEM", id="empty"),
         pytest.param(der(5), "no whole PEM", id="DER"),
         pytest.param(pem(der(5), "TRUSTED CERTIFICATE"), "no whole PEM", id="OpenSSL's own form"),
         pytest.param(pem(der(5), "PRIVATE KEY"), "no whole PEM", id="a private key"),
-        pytest.param(pem(der(5))[:-10], "no whole PEM", id="cut off"),
-        pytest.param(pem(der(5)) + pem(der(5))[:40], "no whole PEM", id="the second cut off"),
+        pytest.param(pem(der(5))[:-10], "no whole PEM", id="truncated"),
+        pytest.param(pem(der(5)) + pem(der(5))[:40], "no whole PEM", id="the second truncated"),
         pytest.param(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----", "not base64", id="no base64"),
         pytest.param(pem(b""), "cut off or is none", id="an empty certificate"),
         pytest.param(pem(b"\x31\x01a"), "cut off or is none", id="another type"),
@@ -49,12 +52,12 @@ def test_any_line_break_is_accepted() -> None:
         pytest.param(pem(b"\x30\x85\x00\x00\x00\x00\x01a"), "cut off or is none", id="a length of five bytes"),
     ],
 )
-def test_other_texts_are_refused(text: bytes, says: str) -> None:
-    with pytest.raises(ParseError, match=says):
+def test_other_texts_are_refused(text: bytes, message: str) -> None:
+    with pytest.raises(ParseError, match=message):
         parse_certificates(text)
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=4))
 def test_every_list_of_certificates_parses_to_itself(sizes: list[int]) -> None:
-    found = parse_certificates(b"".join(pem(der(each)) for each in sizes))
-    assert parse_certificates(b"".join(found)) == found
+    certificates = parse_certificates(b"".join(pem(der(size)) for size in sizes))
+    assert parse_certificates(b"".join(certificates)) == certificates

@@ -71,8 +71,8 @@ def test_resource_requests(method: str, target: str, expected: RequestInfo) -> N
     ],
 )
 def test_verbs_in_the_path(target: str, verb: str, resource: str, name: str, subresource: str) -> None:
-    found = parse_request("GET", target, "")
-    assert (found.verb, found.resource, found.name, found.subresource) == (verb, resource, name, subresource)
+    request = parse_request("GET", target, "")
+    assert (request.verb, request.resource, request.name, request.subresource) == (verb, resource, name, subresource)
 
 
 @pytest.mark.parametrize(
@@ -121,16 +121,16 @@ def test_non_resource_paths_have_the_method_as_verb(method: str, target: str) ->
         pytest.param("fieldSelector=metadata.name=..", "list", "", id="dots are no name"),
         pytest.param("fieldSelector=metadata.name=a/b", "list", "", id="a slash is in no name"),
         pytest.param("fieldSelector=metadata.name=a%2525", "list", "", id="a percent sign is in no name"),
-        pytest.param("limit=x&watch=1&fieldSelector=metadata.name=p", "watch", "", id="a number that is none"),
+        pytest.param("limit=x&watch=1&fieldSelector=metadata.name=p", "watch", "", id="not a number"),
         pytest.param("timeoutSeconds=&fieldSelector=metadata.name=p", "list", "", id="an empty number"),
         pytest.param("limit=9223372036854775808&fieldSelector=metadata.name=p", "list", "", id="a number too large"),
         pytest.param("limit=-1&fieldSelector=metadata.name=p", "list", "p", id="a negative number"),
         pytest.param("limit=00000000000000000000001&fieldSelector=metadata.name=p", "list", "p", id="many noughts"),
         pytest.param(
-            f"limit=-{'0' * 5000}1&fieldSelector=metadata.name=p", "list", "p", id="more noughts than Python takes"
+            f"limit=-{'0' * 5000}1&fieldSelector=metadata.name=p", "list", "p", id="more zeros than Python converts"
         ),
         pytest.param(
-            f"limit=%2B{'0' * 5000}&fieldSelector=metadata.name=p", "list", "p", id="noughts alone, and more than that"
+            f"limit=%2B{'0' * 5000}&fieldSelector=metadata.name=p", "list", "p", id="only zeros, and more of them"
         ),
         pytest.param(f"limit={'0' * 5000}x&fieldSelector=metadata.name=p", "list", "", id="noughts and no number"),
         pytest.param("limit=%2B&fieldSelector=metadata.name=p", "list", "", id="a sign without a number"),
@@ -145,8 +145,8 @@ def test_non_resource_paths_have_the_method_as_verb(method: str, target: str) ->
     ],
 )
 def test_a_get_without_a_name_is_a_list_or_a_watch(query: str, verb: str, name: str) -> None:
-    found = parse_request("GET", f"/api/v1/pods?{query}", "")
-    assert (found.verb, found.resource, found.name) == (verb, "pods", name)
+    request = parse_request("GET", f"/api/v1/pods?{query}", "")
+    assert (request.verb, request.resource, request.name) == (verb, "pods", name)
 
 
 def test_a_verb_in_the_path_without_a_resource_is_not_a_resource_request() -> None:
@@ -158,8 +158,8 @@ def test_selectors_are_ignored_if_the_path_has_a_name() -> None:
 
 
 def test_the_server_does_not_see_the_prefix() -> None:
-    found = parse_request("GET", "/kubernetes/global/api/v1/pods", "/kubernetes/global")
-    assert found == info("list", "pods", path="/api/v1/pods")
+    request = parse_request("GET", "/kubernetes/global/api/v1/pods", "/kubernetes/global")
+    assert request == info("list", "pods", path="/api/v1/pods")
 
 
 def test_long_targets_are_parsed_alike() -> None:
@@ -170,5 +170,5 @@ def test_long_targets_are_parsed_alike() -> None:
 @given(st.sampled_from(["GET", "POST", "DELETE", "X"]), st.text(alphabet="/api/svwtchn%2.=&?,\\é", max_size=40))
 def test_every_target_is_parsed(method: str, tail: str) -> None:
     for start in ("", "/api/v1/", "/apis/g/v1/namespaces/"):
-        found = parse_request(method, start + tail, "")
-        assert not found.subresource or found.name or "//" in found.path
+        request = parse_request(method, start + tail, "")
+        assert not request.subresource or request.name or "//" in request.path

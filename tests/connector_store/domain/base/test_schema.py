@@ -1,4 +1,4 @@
-"""Fields that there are not, and what may have been meant."""
+"""Unknown fields, and suggestions for them."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def connector(**spec: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
-        pytest.param(connector(), [], id="nothing is wrong"),
+        pytest.param(connector(), [], id="a valid Connector"),
         pytest.param(
             connector(caCertSecretReff={"name": "x"}),
             ["spec.caCertSecretReff: unknown field; did you mean caCertSecretRef?"],
@@ -52,24 +52,24 @@ def connector(**spec: Any) -> dict[str, Any]:
         pytest.param(
             connector(ADDRESS="x"),
             ["spec.ADDRESS: unknown field; did you mean address?"],
-            id="case counts, and is seen",
+            id="another case",
         ),
-        pytest.param(connector(zzz=1), ["spec.zzz: unknown field"], id="nothing that is like it"),
+        pytest.param(connector(zzz=1), ["spec.zzz: unknown field"], id="no similar field"),
         pytest.param(
             {"kind": "Secret", "strngData": {}},
             ["strngData: unknown field; did you mean stringData?"],
             id="of a Secret",
         ),
         pytest.param({"kind": "Secret", "data": {"anything": "x"}}, [], id="keys of a Secret are the user's"),
-        pytest.param({"kind": "ConnectorClass", "spec": {"new": 1}}, [], id="a class keeps what is not known"),
+        pytest.param({"kind": "ConnectorClass", "spec": {"new": 1}}, [], id="unknown fields of a class"),
         pytest.param({"kind": "Connector", "status": {"anything": 1}}, [], id="a status is not read"),
         pytest.param({"kind": "Connector", "spec": "text"}, [], id="another type is for the parser to say"),
-        pytest.param({"kind": "Pod", "nothing": 1}, [], id="another kind is none of ours"),
-        pytest.param({}, [], id="nothing at all"),
+        pytest.param({"kind": "Pod", "nothing": 1}, [], id="another kind"),
+        pytest.param({}, [], id="empty object"),
     ],
 )
 def test_unknown_fields_are_reported(raw: dict[str, Any], expected: list[str]) -> None:
-    assert [str(each) for each in find_unknown_fields(raw)] == expected
+    assert [str(error) for error in find_unknown_fields(raw)] == expected
 
 
 def test_the_number_of_reported_fields_is_limited() -> None:

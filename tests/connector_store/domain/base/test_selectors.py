@@ -10,7 +10,7 @@ NAME = "a" * 63
 @pytest.mark.parametrize(
     ("selector", "name"),
     [
-        pytest.param("", "", id="nothing"),
+        pytest.param("", "", id="empty"),
         pytest.param("metadata.name=p", "p", id="a name"),
         pytest.param("metadata.name==p", "p", id="two signs"),
         pytest.param("metadata.name!=p", "", id="all but one"),

@@ -10,7 +10,7 @@ BOUND = Identity(user="u", extra={POD_NAME: ("web-0",), POD_UID: ("1-2",), NODE_
     [
         pytest.param(BOUND, "web-0", "n1", id="a bound token names pod and node"),
         pytest.param(Identity(user="u"), "", "", id="an unbound token names neither"),
-        pytest.param(Identity(user="u", extra={POD_NAME: ()}), "", "", id="an empty list names nothing"),
+        pytest.param(Identity(user="u", extra={POD_NAME: ()}), "", "", id="an empty list"),
     ],
 )
 def test_pod_and_node_come_from_extra(identity: Identity, pod: str, node: str) -> None:

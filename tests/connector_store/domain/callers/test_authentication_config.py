@@ -1,4 +1,4 @@
-"""Which issuers are trusted, and who their tokens' bearers are."""
+"""Trusted issuers, and the callers that their claims identify."""
 
 import contextlib
 from typing import Any
@@ -36,8 +36,8 @@ def document(*entries: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_one(**changes: Any) -> Issuer:
-    (found,) = parse_authentication_configuration(document(entry() | changes))
-    return found
+    (issuer,) = parse_authentication_configuration(document(entry() | changes))
+    return issuer
 
 
 def issuer_with(**changes: Any) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def mapped(**mappings: Any) -> dict[str, Any]:
 
 
 def test_an_issuer_with_everything() -> None:
-    found = parse_authentication_configuration(
+    issuers = parse_authentication_configuration(
         document(
             {
                 "issuer": {
@@ -68,7 +68,7 @@ def test_an_issuer_with_everything() -> None:
             }
         )
     )
-    assert found == (
+    assert issuers == (
         Issuer(
             url=URL + "/realm",
             discovery_url="https://inside.example/.well-known/openid-configuration",
@@ -84,9 +84,9 @@ def test_an_issuer_with_everything() -> None:
 
 @pytest.mark.parametrize("url", [URL, URL + "/"])
 def test_discovery_is_below_the_issuer(url: str) -> None:
-    (found,) = parse_authentication_configuration(document(entry(url)))
-    assert found.url == url
-    assert found.discovery_url == "https://ci.example/.well-known/openid-configuration"
+    (issuer,) = parse_authentication_configuration(document(entry(url)))
+    assert issuer.url == url
+    assert issuer.discovery_url == "https://ci.example/.well-known/openid-configuration"
 
 
 def test_the_beta_version_is_accepted_and_can_have_no_issuers() -> None:
@@ -152,7 +152,7 @@ def test_the_beta_version_is_accepted_and_can_have_no_issuers() -> None:
             document(issuer_with(certificateAuthority="x")),
             "jwt[0].issuer.certificateAuthority",
             "PEM",
-            id="a CA that is none",
+            id="an invalid CA",
         ),
         pytest.param(document(issuer_with(audiences=[])), "jwt[0].issuer.audiences", "is empty", id="no audience"),
         pytest.param(
@@ -261,28 +261,28 @@ def test_claims_are_mapped_to_a_caller() -> None:
 
 
 @pytest.mark.parametrize(
-    ("groups", "wanted"),
+    ("groups", "expected"),
     [
         pytest.param("one", ("g:one",), id="one text"),
         pytest.param([], (), id="an empty list"),
         pytest.param(None, (), id="none"),
     ],
 )
-def test_groups_are_a_string_or_a_list(groups: object, wanted: tuple[str, ...]) -> None:
+def test_groups_are_a_string_or_a_list(groups: object, expected: tuple[str, ...]) -> None:
     issuer = parse_one(**mapped(groups={"claim": "roles", "prefix": "g:"}))
-    assert issuer.identify({"sub": "a", "roles": groups}).groups == wanted
+    assert issuer.identify({"sub": "a", "roles": groups}).groups == expected
 
 
 def test_names_and_groups_at_their_limits_are_accepted() -> None:
-    most = {"sub": "a" * MAX_NAME_LENGTH, "groups": ["g"] * MAX_GROUPS}
-    found = parse_one(**plain()).identify(most)
-    assert (found.user, found.groups) == (most["sub"], tuple(most["groups"]))
+    claims = {"sub": "a" * MAX_NAME_LENGTH, "groups": ["g"] * MAX_GROUPS}
+    identity = parse_one(**plain()).identify(claims)
+    assert (identity.user, identity.groups) == (claims["sub"], tuple(claims["groups"]))
 
 
 @pytest.mark.parametrize(
     ("claims", "user"),
     [
-        pytest.param({"email": "a@b"}, "a@b", id="nothing is said of the address"),
+        pytest.param({"email": "a@b"}, "a@b", id="email_verified is absent"),
         pytest.param({"email": "a@b", "email_verified": True}, "a@b", id="a verified address"),
     ],
 )
@@ -350,11 +350,11 @@ JSON = st.recursive(
 def test_no_set_of_claims_maps_to_a_system_name(claims: dict[str, object]) -> None:
     issuer = parse_one(**mapped(username={"claim": "sub", "prefix": ""}, groups={"claim": "groups", "prefix": ""}))
     try:
-        found = issuer.identify(claims)
+        identity = issuer.identify(claims)
     except ParseError:
         return
-    assert not any(each.startswith("system:") for each in (found.user, *found.groups))
-    assert found.user.isprintable()
+    assert not any(name.startswith("system:") for name in (identity.user, *identity.groups))
+    assert identity.user.isprintable()
 
 
 @given(JSON)

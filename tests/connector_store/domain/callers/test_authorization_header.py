@@ -32,7 +32,7 @@ def basic(credentials: str | bytes) -> bytes:
         pytest.param(basic(f"team-a%2Fk8s:{TOKEN}"), TOKEN, id="an escaped slash, as kube-rs sends it"),
         pytest.param(basic(f"team-a%2fk8s:{TOKEN}"), TOKEN, id="an escaped slash in lower case"),
         pytest.param(b"bAsIc  " + base64.b64encode(b"team-a/k8s:t"), "t", id="the scheme in any case, more spaces"),
-        pytest.param(basic("team-a/k8s:x"), None, id="the password x stands for a token that comes inside"),
+        pytest.param(basic("team-a/k8s:x"), None, id="the password x means a token in the tunnel"),
     ],
 )
 def test_proxy_authorization_names_connector_and_token(value: bytes, token: str | None) -> None:
@@ -40,7 +40,7 @@ def test_proxy_authorization_names_connector_and_token(value: bytes, token: str 
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("value", "message"),
     [
         pytest.param(None, "missing", id="none"),
         pytest.param(b"", "missing", id="empty"),
@@ -66,8 +66,8 @@ def test_proxy_authorization_names_connector_and_token(value: bytes, token: str 
         pytest.param(basic("a/b:" + "t" * 64000), str(MAX_AUTHORIZATION_BYTES), id="64 kB"),
     ],
 )
-def test_malformed_proxy_authorization_is_refused(value: bytes | None, says: str) -> None:
-    with pytest.raises(ParseError, match=says) as caught:
+def test_malformed_proxy_authorization_is_refused(value: bytes | None, message: str) -> None:
+    with pytest.raises(ParseError, match=message) as caught:
         parse_proxy_authorization(value)
     assert caught.value.path == "Proxy-Authorization"
 

@@ -1,4 +1,4 @@
-"""The token that kubelet hands over: from secrets first, and never quoted in an error."""
+"""Pod tokens from kubelet: secrets take precedence, and errors never quote them."""
 
 import base64
 import contextlib
@@ -42,7 +42,7 @@ def test_the_lifetime_is_from_issue_to_expiry() -> None:
         pytest.param('{"exp": "2800"}', None, id="a text"),
         pytest.param('{"exp": Infinity}', None, id="never"),
         pytest.param('{"exp": 1' + "0" * 400 + "}", None, id="beyond every float"),
-        pytest.param("{}", None, id="nothing"),
+        pytest.param("{}", None, id="empty"),
     ],
 )
 def test_the_expiry_is_the_claim(claims: str, expires: float | None) -> None:
@@ -58,7 +58,7 @@ def test_the_expiry_is_the_claim(claims: str, expires: float | None) -> None:
         pytest.param("a.W10.c", id="a JSON list"),
         pytest.param(jwt.encode({"exp": 2800}, KEY), id="no time of issue"),
         pytest.param(jwt.encode({"iat": 1000}, KEY), id="no end"),
-        pytest.param(jwt.encode({"exp": 2800, "iat": 0.5}, KEY)[:30], id="cut off"),
+        pytest.param(jwt.encode({"exp": 2800, "iat": 0.5}, KEY)[:30], id="truncated"),
     ],
 )
 def test_a_token_without_times_has_no_lifetime(token: str) -> None:
@@ -68,7 +68,7 @@ def test_a_token_without_times_has_no_lifetime(token: str) -> None:
 @pytest.mark.parametrize(
     ("given_tokens", "reason"),
     [
-        pytest.param({}, "is missing", id="nothing"),
+        pytest.param({}, "is missing", id="empty"),
         pytest.param({TOKENS_KEY: ""}, "is missing", id="empty"),
         pytest.param({TOKENS_KEY: "s3cret"}, "not what kubelet sends", id="no JSON"),
         pytest.param({TOKENS_KEY: '["s3cret"]'}, "has none for audience", id="a list"),

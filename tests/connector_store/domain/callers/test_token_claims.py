@@ -16,10 +16,10 @@ def token(payload: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "reason"),
     [
         pytest.param("bogus17", "it is not a JWT", id="a word"),
-        pytest.param("", "it is not a JWT", id="nothing"),
+        pytest.param("", "it is not a JWT", id="empty"),
         pytest.param("a.b", "it is not a JWT", id="two parts"),
         pytest.param("a..c", "it is not a JWT", id="an empty part"),
         pytest.param(token({"aud": OURS}).removeprefix("e30"), "it is not a JWT", id="no head"),
@@ -27,18 +27,20 @@ def token(payload: Any) -> str:
         pytest.param(f"a.{'W1tb' * 4000}.c", "it is not a JWT", id="lists in lists, as deep as a header can have them"),
         pytest.param("a.!.c", "it is not a JWT", id="no base64"),
         pytest.param("a.YQ.c", "it is not a JWT", id="no JSON"),
-        pytest.param(token([OURS]), "it is not a JWT", id="JSON that is no object"),
+        pytest.param(token([OURS]), "it is not a JWT", id="JSON that is not an object"),
         pytest.param(token({}), "it is not for audience connectors-proxy", id="no audience"),
         pytest.param(token({"aud": "other"}), "it is not for audience connectors-proxy", id="another audience"),
         pytest.param(token({"aud": ["a", "b"]}), "it is not for audience connectors-proxy", id="other audiences"),
         pytest.param(token({"aud": OURS, "exp": 100}), "it has expired", id="an end that is past"),
         pytest.param(token({"aud": OURS, "exp": 101}), None, id="an end that is not"),
         pytest.param(token({"aud": ["a", OURS]}), None, id="one of several audiences, without an end"),
-        pytest.param(token({"aud": OURS, "exp": "soon"}), None, id="an end that is no number is the server's to judge"),
+        pytest.param(
+            token({"aud": OURS, "exp": "soon"}), None, id="the server decides about an expiry that is not a number"
+        ),
     ],
 )
-def test_a_token_that_no_api_server_would_accept_is_rejected(text: str, why: str | None) -> None:
-    assert rejection_reason(text, OURS, now=100) == why
+def test_a_token_that_no_api_server_would_accept_is_rejected(text: str, reason: str | None) -> None:
+    assert rejection_reason(text, OURS, now=100) == reason
 
 
 def test_the_issuer_is_parsed_or_empty() -> None:

@@ -1,4 +1,4 @@
-"""Where Connectors come from."""
+"""Source of Connectors."""
 
 import pytest
 

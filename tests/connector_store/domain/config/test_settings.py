@@ -44,8 +44,8 @@ def test_the_proxy_host_is_the_dns_name_of_the_service() -> None:
 def test_the_proxy_service_is_in_the_system_namespace_by_default() -> None:
     elsewhere = parse(environ={"CONNECTORS_SYSTEM_NAMESPACE": "platform"})
     assert elsewhere.proxy_host == "connectors-proxy.platform.svc.cluster.local"
-    named = parse(environ={"CONNECTORS_SYSTEM_NAMESPACE": "platform"}, config_map={"proxy-service": "px.sys"})
-    assert named.proxy_service == ObjectKey("sys", "px")
+    settings = parse(environ={"CONNECTORS_SYSTEM_NAMESPACE": "platform"}, config_map={"proxy-service": "px.sys"})
+    assert settings.proxy_service == ObjectKey("sys", "px")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_precedence(explicit, environ, config_map, drain) -> None:
         pytest.param("watch-timeout", "30", "watch_timeout", 30.0, id="whole seconds"),
         pytest.param("watch-timeout", "3600", "stale_after", 7200.0, id="staleness follows long watches"),
         pytest.param("watch-timeout", "5", "stale_after", 600.0, id="and not short ones"),
-        pytest.param("stale-after", "331", "stale_after", 331.0, id="a bound of one's own"),
+        pytest.param("stale-after", "331", "stale_after", 331.0, id="a custom bound"),
         pytest.param("namespaces", " a, b ,a,", "namespaces", ("a", "b"), id="namespaces, each once"),
         pytest.param("namespaces", "", "namespaces", None, id="empty means all namespaces"),
         pytest.param("jwks-max-age", "86400", "jwks_max_age", 86400.0, id="a day"),
@@ -104,7 +104,7 @@ def test_values(key, text, field, value) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "text", "says"),
+    ("key", "text", "message"),
     [
         pytest.param("stale-after", "330", "more than 330: watch-timeout and 30", id="sooner than a watch proves"),
         pytest.param("namespaces", "a,B", "'B' is not the name of a namespace", id="no namespace"),
@@ -123,10 +123,8 @@ def test_values(key, text, field, value) -> None:
         pytest.param("ca-secret", "no_underscore", "lower case", id="an underscore"),
         pytest.param("ca-configmap", "", "lower case", id="no ConfigMap"),
         pytest.param("watch-timeout", "5m", "number of seconds", id="a unit"),
-        pytest.param("probe-interval", "0", "more than 0", id="an interval of nothing"),
-        pytest.param(
-            "log-format", "xml", "is not one of: auto, text, json", id="a form of log lines that there is not"
-        ),
+        pytest.param("probe-interval", "0", "more than 0", id="an interval of zero"),
+        pytest.param("log-format", "xml", "is not one of: auto, text, json", id="an unknown log format"),
         pytest.param("expiry-warning", "a week", "number of seconds", id="a warning in words"),
         pytest.param("expiry-warning", "31622401", "at most 31622400", id="a warning of more than a year"),
         pytest.param("drain", "-1", "number of seconds", id="a negative duration"),
@@ -134,17 +132,17 @@ def test_values(key, text, field, value) -> None:
         pytest.param("drain", "nan", "number of seconds", id="not a number"),
     ],
 )
-def test_an_invalid_value_is_named_with_its_key_and_source(key, text, says) -> None:
+def test_an_invalid_value_is_named_with_its_key_and_source(key, text, message) -> None:
     sources = {
         f"--set {option_name(key)}": {"explicit": {key: text}},
         f"environment {environment_name(key)}": {"environ": {environment_name(key): text}},
         f"ConfigMap connectors-config key {key}": {"config_map": {key: text}},
     }
-    for source, given in sources.items():
+    for source, arguments in sources.items():
         with pytest.raises(ParseError) as caught:
-            parse(**given)
+            parse(**arguments)
         assert caught.value.path == source
-        assert says in caught.value.reason
+        assert message in caught.value.reason
 
 
 def test_an_unknown_option_is_refused_with_a_list_of_the_options() -> None:
@@ -179,13 +177,13 @@ def test_served_namespaces() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("CONNECTORS_DRAIM", "environment CONNECTORS_DRAIM: is not a setting; did you mean CONNECTORS_DRAIN?"),
         ("CONNECTORS_Q", "environment CONNECTORS_Q: is not a setting"),
     ],
 )
-def test_an_unknown_variable_is_refused(name: str, says: str) -> None:
+def test_an_unknown_variable_is_refused(name: str, message: str) -> None:
     with pytest.raises(ParseError) as caught:
         parse(environ={name: "3"})
-    assert str(caught.value) == says
+    assert str(caught.value) == message

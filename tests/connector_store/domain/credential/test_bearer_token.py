@@ -10,8 +10,8 @@ JWT = "e30." + base64.urlsafe_b64encode(b'{"exp":1200}').decode().rstrip("=") + 
 
 
 def test_a_token_has_its_header_and_expiry() -> None:
-    found = BearerToken(TOKEN)
-    assert (found.authorization, found.expires_at) == (b"Bearer canary-0d1c7a", None)
+    token = BearerToken(TOKEN)
+    assert (token.authorization, token.expires_at) == (b"Bearer canary-0d1c7a", None)
     assert BearerToken(JWT).expires_at == 1200.0
     assert KIND.secret_types == (BEARER_TOKEN,)
 
@@ -19,7 +19,7 @@ def test_a_token_has_its_header_and_expiry() -> None:
 @pytest.mark.parametrize(
     ("value", "token"),
     [
-        pytest.param(b"abc", "abc", id="as it is"),
+        pytest.param(b"abc", "abc", id="unchanged"),
         pytest.param(b" \tabc\r\n", "abc", id="white space around it"),
         pytest.param(b"a" * MAX_TOKEN_BYTES, "a" * MAX_TOKEN_BYTES, id="the longest"),
     ],
@@ -29,7 +29,7 @@ def test_tokens(value: bytes, token: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("value", "message"),
     [
         pytest.param(b" \n", "empty", id="white space alone"),
         pytest.param(b"s3cret" * MAX_TOKEN_BYTES, "longer", id="too long"),
@@ -37,7 +37,7 @@ def test_tokens(value: bytes, token: str) -> None:
         pytest.param("s3cret\u00e9".encode(), "ASCII", id="not ASCII"),
     ],
 )
-def test_an_invalid_token_is_refused_without_quoting_it(value: bytes, says: str) -> None:
-    with pytest.raises(ParseError, match=says) as caught:
+def test_an_invalid_token_is_refused_without_quoting_it(value: bytes, message: str) -> None:
+    with pytest.raises(ParseError, match=message) as caught:
         BEARER_TOKEN.read({"token": value})
     assert "s3cret" not in str(caught.value)

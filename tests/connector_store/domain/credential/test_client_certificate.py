@@ -22,11 +22,11 @@ OLD_LOCKED = EC.replace(b"-----\n", b"-----\nProc-Type: 4,ENCRYPTED\n", 1)
 
 
 def test_chain_and_key_are_read_and_hidden() -> None:
-    found = CLIENT_CERTIFICATE.read(GOOD)
-    assert isinstance(found, ClientCertificate)
-    assert (found.chain, found.key) == (LEAF.pem + CA.pem, LEAF.key_pem)
-    assert (found.authorization, found.expires_at) == (None, None)
-    assert "PRIVATE" not in repr(found)
+    certificate = CLIENT_CERTIFICATE.read(GOOD)
+    assert isinstance(certificate, ClientCertificate)
+    assert (certificate.chain, certificate.key) == (LEAF.pem + CA.pem, LEAF.key_pem)
+    assert (certificate.authorization, certificate.expires_at) == (None, None)
+    assert "PRIVATE" not in repr(certificate)
     assert KIND.secret_types == (CLIENT_CERTIFICATE,)
 
 
@@ -49,31 +49,31 @@ def test_certificates_with_the_same_chain_and_key_are_equal() -> None:
     ],
 )
 def test_keys(key: bytes) -> None:
-    found = CLIENT_CERTIFICATE.read(GOOD | {"tls.key": key})
-    assert isinstance(found, ClientCertificate)
-    assert found.key.startswith(b"-----BEGIN ")
-    assert b"CERTIFICATE" not in found.key
+    certificate = CLIENT_CERTIFICATE.read(GOOD | {"tls.key": key})
+    assert isinstance(certificate, ClientCertificate)
+    assert certificate.key.startswith(b"-----BEGIN ")
+    assert b"CERTIFICATE" not in certificate.key
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         pytest.param({"tls.crt": b""}, 'key "tls.crt" has no whole PEM certificate', id="no certificate"),
         pytest.param({"tls.crt": LEAF.key_pem}, 'key "tls.crt" has no whole PEM certificate', id="the key there"),
-        pytest.param({"tls.crt": LEAF.pem[:-40]}, "no whole PEM", id="a certificate that is cut off"),
+        pytest.param({"tls.crt": LEAF.pem[:-40]}, "no whole PEM", id="a truncated certificate"),
         pytest.param({"tls.key": b""}, 'key "tls.key" has no whole PEM private key', id="no key"),
         pytest.param({"tls.key": LEAF.pem}, 'key "tls.key" has no whole PEM private key', id="a certificate for a key"),
-        pytest.param({"tls.key": LEAF.key_pem[:-40]}, "no whole PEM private key", id="a key that is cut off"),
+        pytest.param({"tls.key": LEAF.key_pem[:-40]}, "no whole PEM private key", id="a truncated key"),
         pytest.param({"tls.key": LOCKED}, "is encrypted; put it there without a passphrase", id="an encrypted key"),
         pytest.param({"tls.key": OLD_LOCKED}, "is encrypted", id="an encrypted key of the old form"),
         pytest.param({"tls.crt": b"x" * (MAX_PEM_BYTES + 1)}, 'key "tls.crt" is longer than', id="a long chain"),
         pytest.param({"tls.key": b"x" * (MAX_PEM_BYTES + 1)}, 'key "tls.key" is longer than', id="a long key"),
     ],
 )
-def test_an_unusable_key_is_named_and_not_quoted(change: dict[str, bytes], says: str) -> None:
+def test_an_unusable_key_is_named_and_not_quoted(change: dict[str, bytes], message: str) -> None:
     with pytest.raises(ParseError) as caught:
         CLIENT_CERTIFICATE.read(GOOD | change)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert LEAF.key_pem.splitlines()[1].decode() not in str(caught.value)
 
 

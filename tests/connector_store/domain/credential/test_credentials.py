@@ -1,4 +1,4 @@
-"""A credential that never shows itself, whatever its kind."""
+"""Credentials of every kind are hidden."""
 
 import copy
 import pickle
@@ -41,9 +41,9 @@ def test_credentials_of_one_kind_with_the_same_content_are_equal() -> None:
     class Other(Credential):
         pass
 
-    again = Credential(CREDENTIAL.authorization, None)
-    assert again == CREDENTIAL
-    assert len({again, CREDENTIAL}) == 1
+    same = Credential(CREDENTIAL.authorization, None)
+    assert same == CREDENTIAL
+    assert len({same, CREDENTIAL}) == 1
     assert Credential(b"x", 7.0) != CREDENTIAL
     assert Other(CREDENTIAL.authorization, 7.0) != CREDENTIAL
     assert CREDENTIAL != TOKEN

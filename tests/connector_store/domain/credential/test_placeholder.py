@@ -1,4 +1,4 @@
-"""Values of examples."""
+"""Placeholders in examples."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Roles and bindings of a folder decide as those of a cluster do."""
+"""Roles and bindings of a folder have the same meaning as in a cluster."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def user(name: str = "ci:me") -> dict[str, Any]:
     return {"kind": "User", "name": name, "apiGroup": "rbac.authorization.k8s.io"}
 
 
-def allowed(who: Identity = ME, key: ObjectKey = KEY, rule: AccessRule = USE, **objects: Any) -> bool:
+def allowed(caller: Identity = ME, key: ObjectKey = KEY, rule: AccessRule = USE, **objects: Any) -> bool:
     return Bindings(
         cluster_roles=[parse_cluster_role(each) for each in objects.get("cluster_roles", [role()])],
         roles=[parse_role(each, default_namespace="team-a") for each in objects.get("roles", [])],
@@ -50,11 +50,11 @@ def allowed(who: Identity = ME, key: ObjectKey = KEY, rule: AccessRule = USE, **
             *(parse_role_binding(each, default_namespace="team-a") for each in objects.get("bindings", [])),
             *(parse_cluster_role_binding(each) for each in objects.get("cluster_bindings", [])),
         ],
-    ).allows(who, rule, key)
+    ).allows(caller, rule, key)
 
 
 @pytest.mark.parametrize(
-    ("subject", "who", "wanted"),
+    ("subject", "caller", "expected"),
     [
         pytest.param(user(), ME, True, id="a user"),
         pytest.param(user("ci:other"), ME, False, id="another user"),
@@ -70,9 +70,9 @@ def allowed(who: Identity = ME, key: ObjectKey = KEY, rule: AccessRule = USE, **
         pytest.param({"kind": "ServiceAccount", "name": "me", "namespace": "ci"}, ME, False, id="no ServiceAccount"),
     ],
 )
-def test_subjects_of_a_binding(subject: dict[str, Any], who: Identity, wanted: bool) -> None:
-    assert allowed(who, bindings=[binding(subject)]) is wanted
-    assert allowed(who, cluster_bindings=[binding(subject)]) is wanted
+def test_subjects_of_a_binding(subject: dict[str, Any], caller: Identity, expected: bool) -> None:
+    assert allowed(caller, bindings=[binding(subject)]) is expected
+    assert allowed(caller, cluster_bindings=[binding(subject)]) is expected
 
 
 def test_a_role_binding_applies_in_its_namespace_and_a_cluster_role_binding_everywhere() -> None:
@@ -108,13 +108,13 @@ def test_without_bindings_no_caller_is_allowed() -> None:
 
 
 def test_objects_are_parsed() -> None:
-    found = parse_role_binding(binding(user(), kind="Role", namespace="n"), default_namespace="default")
-    assert found == Binding(
+    role_binding = parse_role_binding(binding(user(), kind="Role", namespace="n"), default_namespace="default")
+    assert role_binding == Binding(
         key=ObjectKey("n", "b"), role=RoleRef("user"), subjects=(Subject(kind="User", name="ci:me"),)
     )
     assert parse_cluster_role_binding(binding()).role == ClusterRoleRef("user")
-    most = parse_cluster_role_binding(binding() | {"subjects": [user()] * MAX_SUBJECTS})
-    assert len(most.subjects) == MAX_SUBJECTS
+    cluster_role_binding = parse_cluster_role_binding(binding() | {"subjects": [user()] * MAX_SUBJECTS})
+    assert len(cluster_role_binding.subjects) == MAX_SUBJECTS
     assert parse_role(role(), default_namespace="default").key == ObjectKey("default", "user")
 
 

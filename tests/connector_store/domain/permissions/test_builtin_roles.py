@@ -45,10 +45,10 @@ def test_the_credentials_role_is_the_sum_of_its_parts() -> None:
     assert SHIPPED_ROLES[CREDENTIALS_ROLE].rules == tuple(rule for rules in parts for rule in rules)
 
 
-def lends(permissions: Permissions, method: str, target: str) -> bool:
-    lending = build_evaluator(permissions, BUILTIN_ROLES.get)
-    assert isinstance(lending, PermissionEvaluator)
-    return isinstance(lending.evaluate(RequestAttributes(info=parse_request(method, target, ""))), Allowed)
+def allows(permissions: Permissions, method: str, target: str) -> bool:
+    evaluator = build_evaluator(permissions, BUILTIN_ROLES.get)
+    assert isinstance(evaluator, PermissionEvaluator)
+    return isinstance(evaluator.evaluate(RequestAttributes(info=parse_request(method, target, ""))), Allowed)
 
 
 NS = "/api/v1/namespaces/web"
@@ -74,7 +74,7 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
     ],
 )  # fmt: skip
 def test_requests_that_give_away_a_credential_are_not_allowed(method: str, target: str) -> None:
-    assert not lends(Permissions(allow=None, deny=(RoleEntry(cluster_role=CREDENTIALS_ROLE),)), method, target)
+    assert not allows(Permissions(allow=None, deny=(RoleEntry(cluster_role=CREDENTIALS_ROLE),)), method, target)
 
 
 @pytest.mark.parametrize(
@@ -87,26 +87,26 @@ def test_requests_that_give_away_a_credential_are_not_allowed(method: str, targe
     ],
 )  # fmt: skip
 def test_other_requests_are_allowed(method: str, target: str) -> None:
-    assert lends(Permissions(allow=None, deny=(RoleEntry(cluster_role=CREDENTIALS_ROLE),)), method, target)
+    assert allows(Permissions(allow=None, deny=(RoleEntry(cluster_role=CREDENTIALS_ROLE),)), method, target)
 
 
 @pytest.mark.parametrize(
-    ("method", "target", "lent"),
+    ("method", "target", "is_allowed"),
     [
         ("GET", "/apis/example.com/v1/namespaces/web/widgets", True), ("GET", f"{NS}/secrets/a", True),
         ("GET", "/metrics", True), ("POST", f"{NS}/configmaps", False), ("DELETE", f"{NS}/pods/a", False),
         ("GET", f"{NS}/pods/a/exec", False),
     ],
 )  # fmt: skip
-def test_read_only(method: str, target: str, lent: bool) -> None:
-    only = Permissions(allow=(RoleEntry(cluster_role=READ_ONLY_ROLE),))
-    assert lends(only, method, target) is lent
+def test_read_only(method: str, target: str, is_allowed: bool) -> None:
+    permissions = Permissions(allow=(RoleEntry(cluster_role=READ_ONLY_ROLE),))
+    assert allows(permissions, method, target) is is_allowed
 
 
 def test_a_connector_names_them_like_other_roles() -> None:
     spec = Fields({"permissions": {"allow": [{"clusterRole": "view", "namespaces": ["web"]}]}}, "spec")
     permissions = parse_permissions(spec)
     assert permissions is not None
-    assert lends(permissions, "GET", f"{NS}/pods")
-    assert not lends(permissions, "GET", "/api/v1/namespaces/other/pods")
-    assert not lends(permissions, "GET", f"{NS}/secrets")
+    assert allows(permissions, "GET", f"{NS}/pods")
+    assert not allows(permissions, "GET", "/api/v1/namespaces/other/pods")
+    assert not allows(permissions, "GET", f"{NS}/secrets")

@@ -77,10 +77,10 @@ def test_all_attributes_of_the_caller_are_written() -> None:
 
 
 def test_system_groups_without_a_prefix_are_omitted() -> None:
-    found = write_impersonation_headers(
+    headers = write_impersonation_headers(
         BARE, Identity(user="jane", groups=("system:authenticated", "system:masters", "dev"))
     )
-    assert found == b"Impersonate-User: jane\r\nImpersonate-Group: dev\r\n"
+    assert headers == b"Impersonate-User: jane\r\nImpersonate-Group: dev\r\n"
 
 
 def test_prefix_and_name_together_must_not_form_a_system_name() -> None:
@@ -113,10 +113,10 @@ def test_callers_that_cannot_be_impersonated(identity: Identity, message: str) -
 def test_no_caller_can_add_a_system_name_or_a_header_line(user: str, groups: list[str]) -> None:
     for prefixes in (BARE, PREFIXED, Impersonation(user_prefix="s", group_prefix="sys")):
         try:
-            found = write_impersonation_headers(prefixes, Identity(user=user, groups=tuple(groups)))
+            headers = write_impersonation_headers(prefixes, Identity(user=user, groups=tuple(groups)))
         except ParseError:
             continue
-        lines = found.decode().split("\r\n")[:-1]
+        lines = headers.decode().split("\r\n")[:-1]
         assert all(each.startswith("Impersonate-") for each in lines)
         assert not any(each.partition(": ")[2].startswith("system:") for each in lines)
 

@@ -34,8 +34,8 @@ ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 
 
 def role(name: str, *rules: tuple[str, str, str]) -> ClusterRole:
-    """Rules of verbs, groups and resources, each in words; the core group is `core`."""
-    made = tuple(
+    """Create a role. A rule is verbs, groups and resources, separated by spaces. `core` is the core group."""
+    rules = tuple(
         PolicyRule(
             verbs=tuple(verbs.split()),
             api_groups=tuple("" if each == "core" else each for each in groups.split()),
@@ -43,7 +43,7 @@ def role(name: str, *rules: tuple[str, str, str]) -> ClusterRole:
         )
         for verbs, groups, resources in rules
     )
-    return ClusterRole(name=name, rules=made)
+    return ClusterRole(name=name, rules=rules)
 
 
 ROLES = {
@@ -75,22 +75,22 @@ ROLES = {
 
 
 def entries(*names: str) -> tuple[RoleEntry, ...]:
-    """`role` or `role@namespace`."""
+    """Create entries from `ROLE` or `ROLE@NAMESPACE`."""
     return tuple(
         RoleEntry(cluster_role=name, namespaces=frozenset({space}) if space else None)
         for name, _, space in (each.partition("@") for each in names)
     )
 
 
-def lending(allow: tuple[str, ...] | None, deny: tuple[str, ...] = ()) -> PermissionEvaluator:
-    found = build_evaluator(
+def evaluator_of(allow: tuple[str, ...] | None, deny: tuple[str, ...] = ()) -> PermissionEvaluator:
+    evaluator = build_evaluator(
         Permissions(allow=None if allow is None else entries(*allow), deny=entries(*deny)), ROLES.get
     )
-    assert isinstance(found, PermissionEvaluator)
-    return found
+    assert isinstance(evaluator, PermissionEvaluator)
+    return evaluator
 
 
-def asked(method: str, target: str, *, upgrade: bool = False, content_type: str = "") -> RequestAttributes:
+def attributes_of(method: str, target: str, *, upgrade: bool = False, content_type: str = "") -> RequestAttributes:
     return RequestAttributes(
         info=parse_request(method, target, ""),
         is_canonical=is_canonical_path(target),
@@ -124,7 +124,7 @@ def asked(method: str, target: str, *, upgrade: bool = False, content_type: str 
         pytest.param(("reader@web",), (), "POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", None,
                      id="a review of others"),
         pytest.param(("reader",), ("creating",), "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", None,
-                     id="deny wins over what is always lent"),
+                     id="deny takes precedence over the default roles"),
         pytest.param(("admin",), (), "GET", f"{CORE}//pods", None, id="an empty segment"),
         pytest.param(None, ("secrets",), "GET", "/api/v1/namespaces/web/%73ecrets", None, id="an escaped letter"),
         pytest.param(None, ("secrets",), "GET", f"{CORE}/secrets%2Fa", None, id="an escaped slash"),
@@ -134,14 +134,16 @@ def asked(method: str, target: str, *, upgrade: bool = False, content_type: str 
 def test_allowed_requests(
     allow: tuple[str, ...] | None, deny: tuple[str, ...], method: str, target: str, expected: str | None
 ) -> None:
-    found = lending(allow, deny).evaluate(asked(method, target))
-    assert found == Allowed(expected) if expected is not None else isinstance(found, NotAllowed)
+    result = evaluator_of(allow, deny).evaluate(attributes_of(method, target))
+    assert result == Allowed(expected) if expected is not None else isinstance(result, NotAllowed)
 
 
 def test_a_refusal_names_the_role_that_denies_it() -> None:
     info = parse_request("GET", f"{CORE}/secrets", "")
-    assert lending(("reader",), ("secrets",)).evaluate(RequestAttributes(info=info)) == NotAllowed(info, "", "secrets")
-    assert lending(("writer",)).evaluate(RequestAttributes(info=info)) == NotAllowed(info, "", "")
+    assert evaluator_of(("reader",), ("secrets",)).evaluate(RequestAttributes(info=info)) == NotAllowed(
+        info, "", "secrets"
+    )
+    assert evaluator_of(("writer",)).evaluate(RequestAttributes(info=info)) == NotAllowed(info, "", "")
 
 
 APPLY = "application/apply-patch+yaml"
@@ -179,7 +181,7 @@ DEPLOYMENT = "/apis/apps/v1/namespaces/web/deployments/d"
                      id="a binding that may be of a Role"),
         pytest.param("admin", "POST", f"{RBAC}/namespaces/web/rolebindings", {}, "", id="a binding, with all"),
         pytest.param("admin", "PUT", f"{RBAC}/clusterroles/a", {}, "", id="a role, with all"),
-        pytest.param("admin", "DELETE", f"{RBAC}/clusterroles/a", {}, "", id="a deletion gives nobody a right"),
+        pytest.param("admin", "DELETE", f"{RBAC}/clusterroles/a", {}, "", id="a deletion gives no right"),
         pytest.param("certifier", "PATCH", f"{CERTS}/certificatesigningrequests/a/approval",
         {"content_type": MERGE}, "",
                      id="an approval, with approve"),
@@ -194,14 +196,14 @@ DEPLOYMENT = "/apis/apps/v1/namespaces/web/deployments/d"
 def test_a_second_right_must_be_allowed_too(
     allow: str, method: str, target: str, options: dict[str, Any], missing: str
 ) -> None:
-    found = lending((allow,)).evaluate(asked(method, target, **options))
+    result = evaluator_of((allow,)).evaluate(attributes_of(method, target, **options))
     if not missing:
-        assert found == Allowed(allow)
+        assert result == Allowed(allow)
         return
-    assert isinstance(found, NotAllowed)
-    assert found.reason
-    subresource = f"/{found.missing.subresource}" if found.missing.subresource else ""
-    assert f"{found.missing.verb} {found.missing.resource}{subresource}" == missing
+    assert isinstance(result, NotAllowed)
+    assert result.reason
+    subresource = f"/{result.missing.subresource}" if result.missing.subresource else ""
+    assert f"{result.missing.verb} {result.missing.resource}{subresource}" == missing
 
 
 GROUP = "rbac.authorization.k8s.io"
@@ -215,7 +217,7 @@ GROUP = "rbac.authorization.k8s.io"
         pytest.param("scribe", "POST", f"{RBAC}/clusterrolebindings", ("bind", GROUP, "clusterroles", "", ""),
                      id="a binding for the cluster is of a ClusterRole"),
         pytest.param("scribe", "PUT", f"{RBAC}/namespaces/web/rolebindings/b", ("bind", GROUP, "roles", "web", ""),
-                     id="a binding may be of any Role of its namespace, whatever its own name"),
+                     id="a binding may name any Role of its namespace"),
         pytest.param("role-binder", "PUT", f"{RBAC}/namespaces/web/rolebindings/b",
                      ("bind", GROUP, "clusterroles", "web", ""), id="a binding of a namespace may be of a ClusterRole"),
         pytest.param("scribe", "PUT", f"{CERTS}/certificatesigningrequests/a/approval",
@@ -237,11 +239,11 @@ GROUP = "rbac.authorization.k8s.io"
 def test_a_second_right_is_checked_with_all_its_attributes(
     allow: str, method: str, target: str, missing: tuple[str, str, str, str, str]
 ) -> None:
-    found = lending((allow,)).evaluate(asked(method, target, content_type=MERGE))
-    assert isinstance(found, NotAllowed)
-    needed = found.missing
-    assert (needed.verb, needed.group, needed.resource, needed.namespace, needed.name) == missing
-    assert not needed.subresource
+    result = evaluator_of((allow,)).evaluate(attributes_of(method, target, content_type=MERGE))
+    assert isinstance(result, NotAllowed)
+    right = result.missing
+    assert (right.verb, right.group, right.resource, right.namespace, right.name) == missing
+    assert not right.subresource
 
 
 @pytest.mark.parametrize(
@@ -249,17 +251,17 @@ def test_a_second_right_is_checked_with_all_its_attributes(
     [
         pytest.param("scribe", "DELETE", f"{RBAC}/clusterroles/a", id="a role's deletion"),
         pytest.param("scribe", "DELETE", f"{CERTS}/clustertrustbundles/a", id="a trust bundle's deletion"),
-        pytest.param("escalator", "PATCH", f"{RBAC}/clusterroles/a", id="a role's change, which makes none"),
+        pytest.param("escalator", "PATCH", f"{RBAC}/clusterroles/a", id="a change of a role does not create one"),
         pytest.param("scribe", "PUT", "/apis/x.io/v1/clusterroles/a", id="what is called a role elsewhere"),
         pytest.param("scribe", "PUT", "/apis/x.io/v1/clusterrolebindings/a", id="what is called a binding elsewhere"),
         pytest.param("scribe", "PUT", "/apis/x.io/v1/clustertrustbundles/a", id="other trust bundles"),
         pytest.param("scribe", "PUT", "/apis/x.io/v1/validatingadmissionpolicies/a", id="other policies"),
-        pytest.param("scribe", "PUT", f"{RBAC}/other/a", id="what binds nothing"),
+        pytest.param("scribe", "PUT", f"{RBAC}/other/a", id="not a binding"),
         pytest.param("scribe", "PUT", f"{CERTS}/certificatesigningrequests/a", id="a request for a certificate"),
     ],
 )
 def test_requests_without_a_second_right_are_allowed(allow: str, method: str, target: str) -> None:
-    assert lending((allow,)).evaluate(asked(method, target, content_type=MERGE)) == Allowed(allow)
+    assert evaluator_of((allow,)).evaluate(attributes_of(method, target, content_type=MERGE)) == Allowed(allow)
 
 
 @pytest.mark.parametrize(
@@ -281,14 +283,14 @@ def test_requests_without_a_second_right_are_allowed(allow: str, method: str, ta
     ],
 )  # fmt: skip
 def test_every_connector_allows_the_rights_of_every_kubernetes_user(method: str, target: str, role: str | None) -> None:
-    found = lending(("reader@web",)).evaluate(asked(method, target))
-    assert found == Allowed(role) if role is not None else isinstance(found, NotAllowed)
+    result = evaluator_of(("reader@web",)).evaluate(attributes_of(method, target))
+    assert result == Allowed(role) if role is not None else isinstance(result, NotAllowed)
 
 
 def test_a_second_right_can_be_denied() -> None:
-    found = lending(None, ("creating",)).evaluate(asked("PUT", DEPLOYMENT))
-    assert isinstance(found, NotAllowed)
-    assert (found.denied_by, found.missing.verb) == ("creating", "create")
+    result = evaluator_of(None, ("creating",)).evaluate(attributes_of("PUT", DEPLOYMENT))
+    assert isinstance(result, NotAllowed)
+    assert (result.denied_by, result.missing.verb) == ("creating", "create")
 
 
 @pytest.mark.parametrize(
@@ -352,11 +354,11 @@ def parsed(value: object) -> Permissions | None:
 
 
 def test_permissions_are_parsed() -> None:
-    found = parsed({"allow": [{"clusterRole": "view", "namespaces": ["a", "b"]}, {"clusterRole": "x:Y"}]})
-    assert found == Permissions(
+    permissions = parsed({"allow": [{"clusterRole": "view", "namespaces": ["a", "b"]}, {"clusterRole": "x:Y"}]})
+    assert permissions == Permissions(
         allow=(RoleEntry(cluster_role="view", namespaces=frozenset("ab")), RoleEntry(cluster_role="x:Y"))
     )
-    assert found.role_names == {"view", "x:Y"}
+    assert permissions.role_names == {"view", "x:Y"}
     both = parsed({"allow": [{"clusterRole": "view"}], "deny": [{"clusterRole": "secrets"}]})
     assert both is not None
     assert both.role_names == {"view", "secrets"}
@@ -365,9 +367,9 @@ def test_permissions_are_parsed() -> None:
 
 
 def test_entries_and_namespaces_at_their_limits_are_accepted() -> None:
-    found = parsed({"deny": [{"clusterRole": "a", "namespaces": [f"n{each}" for each in range(256)]}] * 32})
-    assert found is not None
-    assert len(found.deny) == 32
+    permissions = parsed({"deny": [{"clusterRole": "a", "namespaces": [f"n{index}" for index in range(256)]}] * 32})
+    assert permissions is not None
+    assert len(permissions.deny) == 32
 
 
 @pytest.mark.parametrize(
@@ -427,15 +429,15 @@ def test_a_missing_role_is_a_problem(permissions: Permissions, message: str) -> 
 
 
 def test_equal_permissions_are_equal() -> None:
-    assert lending(("reader",), ("secrets",)) == lending(("reader",), ("secrets",))
-    assert hash(lending(("reader",))) == hash(lending(("reader",)))
-    assert lending(("reader",)) != lending(("reader@web",))
-    assert lending(("reader",)) != lending(None, ("reader",))
-    assert lending(("reader",), ("secrets",)) != lending(("reader",), ("creating",))
-    assert lending(("reader",), ("secrets",)) != lending(("reader",))
-    assert lending(("reader",)) != "reader"
-    assert repr(lending(("reader",), ("secrets",))) == "PermissionEvaluator(allow=4, deny=1)"
-    assert repr(lending(None, ("secrets",))) == "PermissionEvaluator(allow=all, deny=1)"
+    assert evaluator_of(("reader",), ("secrets",)) == evaluator_of(("reader",), ("secrets",))
+    assert hash(evaluator_of(("reader",))) == hash(evaluator_of(("reader",)))
+    assert evaluator_of(("reader",)) != evaluator_of(("reader@web",))
+    assert evaluator_of(("reader",)) != evaluator_of(None, ("reader",))
+    assert evaluator_of(("reader",), ("secrets",)) != evaluator_of(("reader",), ("creating",))
+    assert evaluator_of(("reader",), ("secrets",)) != evaluator_of(("reader",))
+    assert evaluator_of(("reader",)) != "reader"
+    assert repr(evaluator_of(("reader",), ("secrets",))) == "PermissionEvaluator(allow=4, deny=1)"
+    assert repr(evaluator_of(None, ("secrets",))) == "PermissionEvaluator(allow=all, deny=1)"
 
 
 def test_attributes_are_parsed_from_a_request_head() -> None:

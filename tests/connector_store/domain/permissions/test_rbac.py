@@ -30,15 +30,15 @@ def of_path(path: str, verb: str = "get") -> RequestInfo:
     return RequestInfo(verb, "", "", "", "", "", path)
 
 
-def allows(found: PolicyRule, info: RequestInfo, namespaces: frozenset[str] | None = None) -> bool:
-    return RuleSet([BoundRole(label="role", rules=(found,), namespaces=namespaces)]).find_role(info) == "role"
+def allows(policy_rule: PolicyRule, info: RequestInfo, namespaces: frozenset[str] | None = None) -> bool:
+    return RuleSet([BoundRole(label="role", rules=(policy_rule,), namespaces=namespaces)]).find_role(info) == "role"
 
 
 PODS = rule(api_groups=("",), resources=("pods",))
 
 
 @pytest.mark.parametrize(
-    ("found", "info", "allowed"),
+    ("policy_rule", "info", "allowed"),
     [
         pytest.param(PODS, of_resource("pods"), True, id="what it names"),
         pytest.param(PODS, of_resource("pods", verb="list"), False, id="another verb"),
@@ -53,13 +53,13 @@ PODS = rule(api_groups=("",), resources=("pods",))
         pytest.param(rule(api_groups=("",), resources=("pods/log",)), of_resource("pods", "log"), True,
                      id="a subresource"),
         pytest.param(rule(api_groups=("",), resources=("pods/log",)), of_resource("pods"), False,
-                     id="a subresource says nothing of its resource"),
+                     id="a subresource does not include its resource"),
         pytest.param(rule(api_groups=("",), resources=("*",)), of_resource("pods", "log"), True,
                      id="every resource has its subresources"),
         pytest.param(rule(api_groups=("",), resources=("*/log",)), of_resource("pods", "log"), True,
                      id="a subresource of every resource"),
         pytest.param(rule(api_groups=("",), resources=("*/log",)), of_resource("pods"), False,
-                     id="a subresource of every resource says nothing of resources"),
+                     id="a subresource of every resource does not include the resources"),
         pytest.param(rule(api_groups=("",), resources=("*/log",)), of_resource("pods", "status"), False,
                      id="another subresource"),
         pytest.param(rule(api_groups=("",), resources=("pods/*",)), of_resource("pods", "log"), False,
@@ -88,8 +88,8 @@ PODS = rule(api_groups=("",), resources=("pods",))
         pytest.param(rule(api_groups=("*",), resources=("*",)), of_path("/livez"), False, id="resources are no paths"),
     ],
 )  # fmt: skip
-def test_what_a_rule_allows(found: PolicyRule, info: RequestInfo, allowed: bool) -> None:
-    assert allows(found, info) is allowed
+def test_what_a_rule_allows(policy_rule: PolicyRule, info: RequestInfo, allowed: bool) -> None:
+    assert allows(policy_rule, info) is allowed
 
 
 @pytest.mark.parametrize(
@@ -102,18 +102,18 @@ def test_what_a_rule_allows(found: PolicyRule, info: RequestInfo, allowed: bool)
     ],
 )
 def test_with_namespaces_a_role_is_like_a_role_binding(info: RequestInfo, allowed: bool) -> None:
-    found = rule(api_groups=("",), resources=("pods",), non_resource_urls=("*",))
-    assert allows(found, info, frozenset({"web", "web-2"})) is allowed
+    policy_rule = rule(api_groups=("",), resources=("pods",), non_resource_urls=("*",))
+    assert allows(policy_rule, info, frozenset({"web", "web-2"})) is allowed
 
 
 def test_the_first_role_that_allows_is_returned() -> None:
     one = BoundRole(label="one", rules=(PODS,), namespaces=frozenset({"web"}))
     two = BoundRole(label="two", rules=(rule(api_groups=("*",), resources=("*",)),))
-    found = RuleSet([one, two])
-    assert len(found) == 2
-    assert found.find_role(of_resource("pods")) == "one"
-    assert found.find_role(of_resource("pods", namespace="x")) == "two"
-    assert found.find_role(of_path("/livez")) is None
+    rule_set = RuleSet([one, two])
+    assert len(rule_set) == 2
+    assert rule_set.find_role(of_resource("pods")) == "one"
+    assert rule_set.find_role(of_resource("pods", namespace="x")) == "two"
+    assert rule_set.find_role(of_path("/livez")) is None
 
 
 def test_no_roles_allow_nothing() -> None:
@@ -131,7 +131,7 @@ rules = st.builds(
     resource_names=some,
     non_resource_urls=st.lists(st.sampled_from(["/a", "/a*", "/a/b", "*", "/a/**"]), max_size=2).map(tuple),
 )
-asked = st.builds(
+requests = st.builds(
     RequestInfo,
     verb=st.sampled_from(["a", "b", ""]),
     group=st.sampled_from(["a", "b", "c"]),
@@ -143,41 +143,44 @@ asked = st.builds(
 )
 
 
-def by_the_book(found: PolicyRule, info: RequestInfo) -> bool:
-    """RuleAllows of plugin/pkg/auth/authorizer/rbac, word by word."""
-    if not any(each in ("*", info.verb) for each in found.verbs):
+def allows_as_kubernetes(policy_rule: PolicyRule, info: RequestInfo) -> bool:
+    """Reimplement RuleAllows of plugin/pkg/auth/authorizer/rbac."""
+    if not any(each in ("*", info.verb) for each in policy_rule.verbs):
         return False
     if not info.resource:
         return any(
             url in ("*", info.path) or (url.endswith("*") and info.path.startswith(url.rstrip("*")))
-            for url in found.non_resource_urls
+            for url in policy_rule.non_resource_urls
         )
     combined = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
     return (
-        any(each in ("*", info.group) for each in found.api_groups)
+        any(each in ("*", info.group) for each in policy_rule.api_groups)
         and any(
             each in ("*", combined) or (info.subresource and each == f"*/{info.subresource}")
-            for each in found.resources
+            for each in policy_rule.resources
         )
-        and (not found.resource_names or info.name in found.resource_names)
+        and (not policy_rule.resource_names or info.name in policy_rule.resource_names)
     )
 
 
-@given(st.lists(st.tuples(st.lists(rules, max_size=3), st.none() | st.sets(st.sampled_from("nm"))), max_size=3), asked)
+@given(
+    st.lists(st.tuples(st.lists(rules, max_size=3), st.none() | st.sets(st.sampled_from("nm"))), max_size=3), requests
+)
 def test_every_rule_set_decides_as_its_rules_one_by_one(
     given_roles: list[tuple[list[PolicyRule], set[str] | None]], info: RequestInfo
 ) -> None:
-    bound = [
+    roles = [
         BoundRole(label=str(number), rules=tuple(each), namespaces=None if spaces is None else frozenset(spaces))
         for number, (each, spaces) in enumerate(given_roles)
     ]
     space = info.namespace if info.resource else ""
     expected = [
         role.label
-        for role in bound
-        if (role.namespaces is None or space in role.namespaces) and any(by_the_book(each, info) for each in role.rules)
+        for role in roles
+        if (role.namespaces is None or space in role.namespaces)
+        and any(allows_as_kubernetes(each, info) for each in role.rules)
     ]
-    assert RuleSet(bound).find_role(info) == (expected[0] if expected else None)
+    assert RuleSet(roles).find_role(info) == (expected[0] if expected else None)
 
 
 def test_a_cluster_role_is_parsed() -> None:
