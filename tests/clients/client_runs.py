@@ -1,5 +1,5 @@
-"""Programs of clients at the direct door of a real cluster's proxy, each as in a pod: with a volume's files, the names
-of the Services, and an account of its own whose token is replaced while it runs.
+"""Client programs with direct access to a real cluster's proxy, each as in a pod: with a volume's files, the names of
+the Services, and its own account, whose token is replaced while it runs.
 """
 
 import base64
@@ -36,10 +36,10 @@ from tests.cluster.kube.installation import AUDIENCE, secret
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 
 DEPLOYERS = "deployers"
-"""Namespace of the Secrets by which Argo CD and Flux know clusters."""
+"""Namespace of the Secrets in which Argo CD and Flux store clusters."""
 SECRET_METHODS = (CLUSTER_SECRET, KUBECONFIG_SECRET)
 MAX_CONCURRENT_STARTS = 4
-"""Programs that start at the same time: interpreters and virtual machines have much to do before they speak."""
+"""Programs that start at the same time: interpreters and virtual machines need long to start."""
 
 ACCESS_METHODS: Mapping[str, tuple[AccessMethod, ...]] = {
     "client-go": (IN_CLUSTER, DIRECT, VIA_PROXY_URL),
@@ -73,7 +73,7 @@ def commands() -> dict[str, list[str]]:
 
 @dataclass(kw_only=True)
 class ClientRun:
-    """A client on its way; its account and its ConfigMap have its name."""
+    """One client with one access method; its account and its ConfigMap have its name."""
 
     client: str
     method: AccessMethod
@@ -89,7 +89,7 @@ class ClientRun:
         return self.process.log.read_text(errors="replace")
 
     def has_begun(self) -> bool:
-        """Whether it got, listed, wrote and watched."""
+        """Return True if it got, listed, wrote and watched."""
         output = self.output()
         if self.client == "ansible":
             return all(text in output for text in ('"got sown"', '"listed seed"', '"wrote first"', '"wrote second"'))
@@ -101,7 +101,7 @@ def run_name(client: str, method: AccessMethod) -> str:
 
 
 class ClientRuns:
-    """`runs` are those that were started, by their names."""
+    """All runs of clients; `runs` has the started ones by name."""
 
     def __init__(
         self, plane: ControlPlane, proxy: RunningProxy, folder: Path, programs: Mapping[str, list[str]]
@@ -120,7 +120,7 @@ class ClientRuns:
         plane.kubectl("create", "rolebinding", "all", *all_of_it, namespace=DEPLOYERS)
 
     def start_all(self) -> None:
-        """Some at a time; returns when each has begun, or ended."""
+        """Start all, a few at a time; return when each has begun or ended."""
         for client, way in CLIENT_METHODS:
             self.start(client, way)
             wait_until(
@@ -169,7 +169,7 @@ class ClientRuns:
         return environment
 
     def renew_tokens(self) -> None:
-        """All get another token, and then the first of each is good no more."""
+        """Give each client another token, and invalidate the first one."""
         runs = [run for run in self.runs.values() if run.method.can_renew]
         for run in runs:
             run.tokens.append(self._issue_token(run.name, run.method, run.volume, count=1))
@@ -181,9 +181,9 @@ class ClientRuns:
             assert self.view.status(run.tokens[1]) == 200
 
     def _issue_token(self, name: str, method: AccessMethod, volume: Path, *, count: int) -> str:
-        """A token as kubelet gets it, which ends with an object: here a Secret, so that the next one stays good.
+        """Issue a token as kubelet gets it, bound to an object: here a Secret, so that the next one stays valid.
 
-        `count` is how many the client had before.
+        `count` is the number of tokens that the client had before.
         """
         owner = {"metadata": {"name": f"{name}-{count}"}}
         owner_secret = self.plane.api.call("POST", f"/api/v1/namespaces/{NAMESPACE}/secrets", owner)
@@ -223,7 +223,7 @@ class ClientRuns:
         }
 
     def write_third(self) -> None:
-        """As somebody else on the target."""
+        """Write the third state as another user of the target."""
         for run in self.runs.values():
             patch = json.dumps({"data": {"state": "third"}})
             change = ("patch", "configmap", run.name, "--type=merge", "--patch", patch)
@@ -233,7 +233,7 @@ class ClientRuns:
         return self.plane.kubectl("get", "configmap", run.name, "-o", "jsonpath={.data.state}", namespace=NAMESPACE)
 
     def audited_verbs(self, run: ClientRun) -> set[str]:
-        """Verbs of what the proxy has carried for its account, and the target has answered well."""
+        """Return the verbs of its account's successful requests, from the audit log."""
         user = f"system:serviceaccount:{NAMESPACE}:{run.name}"
         return {
             each["verb"]

@@ -1,4 +1,4 @@
-"""All clients run at the same time, beside one control plane and one proxy of it."""
+"""All clients run at the same time, with one control plane and one proxy."""
 
 import os
 import shutil
@@ -44,7 +44,7 @@ def world(
 
 @pytest.fixture(scope="session")
 def renewed(world: ClientRuns) -> ClientRuns:
-    """Each has another token, the first is refused, and then somebody has changed what they watch."""
+    """Renew each token, so that the first is refused, and then change the watched objects."""
     world.renew_tokens()
     world.write_third()
     return world

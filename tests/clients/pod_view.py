@@ -1,4 +1,4 @@
-"""What a program in a pod sees of a proxy that serves its own cluster: a volume's files, and the names of Services."""
+"""Environment of a program in a pod: a volume's files and the names of Services. The proxy serves its own cluster."""
 
 import http.client
 import json
@@ -31,7 +31,7 @@ from tests.cluster.kube.installation import AUDIENCE, connector, grant_use, grou
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 
 NAMESPACE = "clients"
-"""Of the Connector, of its callers, and where they work on the target, which is the same cluster."""
+"""Namespace of the Connector, of its callers, and of their objects on the target, which is the same cluster."""
 KEY = ObjectKey(NAMESPACE, "k8s")
 ALIAS = f"c-{KEY.name}.{KEY.namespace}.svc.cluster.local"
 SERVICE = "connectors-proxy.connectors-system.svc.cluster.local"
@@ -51,34 +51,34 @@ exec "$@"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessMethod:
-    """How a client is told where its cluster is."""
+    """How a client finds its cluster."""
 
     name: str
     file: str | None = None
-    """Of the volume, for KUBECONFIG."""
+    """File of the volume for KUBECONFIG."""
     can_renew: bool = True
-    """Whether the client can go on with another token."""
+    """True if the client reads a renewed token."""
 
 
 IN_CLUSTER = AccessMethod(name="in-cluster")
 DIRECT = AccessMethod(name="kubeconfig-direct", file="kubeconfig-direct")
 WITH_TOKEN = AccessMethod(name="kubeconfig with the token in it", file="kubeconfig-with-token")
-"""As `connectorctl kubeconfig --direct` and the proxy's page write it: for libraries that know no tokenFile."""
+"""As `connectorctl kubeconfig --direct` and the proxy's page write it: for libraries without tokenFile."""
 WITH_PLUGIN = AccessMethod(name="kubeconfig with a plugin", file="kubeconfig-with-plugin")
-"""As docs/clients.md has it for the same."""
+"""As in docs/clients.md, for the same clients."""
 CLUSTER_SECRET = AccessMethod(name="cluster Secret")
 KUBECONFIG_SECRET = AccessMethod(name="kubeconfig in a Secret")
 VIA_PROXY_URL = AccessMethod(name="https proxy-url", file="kubeconfig", can_renew=False)
 """As with the setting proxy-tls; the token is in the URL."""
 VIA_CODE = AccessMethod(name="proxy by code", file="kubeconfig-http")
-"""As without that setting; the program itself reads who it is to the proxy, as docs/clients.md has it."""
+"""As without that setting; the program itself reads its credentials for the proxy, as in docs/clients.md."""
 VIA_ENVIRONMENT = AccessMethod(name="proxy of the environment", file="kubeconfig-http", can_renew=False)
-"""The same with `.env`."""
+"""The same, with `.env`."""
 LOGIN = "https.proxy"
 """File of the volume."""
 
 TRUST = {"client-node": "NODE_EXTRA_CA_CERTS", "kr8s": "SSL_CERT_FILE", "lightkube": "SSL_CERT_FILE"}
-"""What tells these whom to trust as a proxy; others take the CA of the kubeconfig's cluster."""
+"""Environment variable with the CA of the proxy; other clients use the CA of the kubeconfig's cluster."""
 
 
 def create_connector(plane: ControlPlane) -> None:
@@ -111,12 +111,12 @@ def programs() -> dict[str, list[str]]:
 
 
 def operator() -> list[str]:
-    """controller-runtime's; it takes no verb."""
+    """Return controller-runtime's program, which has no verb."""
     return [str(ensure_programs(OPERATOR, ["operator"]) / "operator")]
 
 
 def variables(method: AccessMethod, volume: Path, **values: str) -> list[str]:
-    """What a playbook is told."""
+    """Return the variables of a playbook, as arguments of ansible-playbook."""
     if method is not VIA_CODE:
         return ["-e", json.dumps(values)]
     login = documented_login().replace("NAMESPACE/NAME", str(KEY)).replace("/connector", str(volume))
@@ -124,17 +124,17 @@ def variables(method: AccessMethod, volume: Path, **values: str) -> list[str]:
 
 
 def playbook(name: str) -> list[str]:
-    """Ansible with a playbook; what it is told are variables."""
+    """Return the command of Ansible with a playbook, without its variables."""
     return [str(python() / "ansible-playbook"), str(PYTHON_PINS / name)]
 
 
 def python() -> Path:
-    """The folder of what the Python packages bring."""
+    """Return the folder of the Python packages' programs."""
     return ensure_clients(PYTHON) / "venv" / "bin"
 
 
 class PodView:
-    """Of all programs that have their files in `folder`; the proxy is there, and serves the cluster."""
+    """The environments of all programs with files in `folder`; the proxy runs and serves the cluster."""
 
     def __init__(self, plane: ControlPlane, proxy: RunningProxy, folder: Path) -> None:
         self._plane = plane
@@ -153,7 +153,7 @@ class PodView:
         wait_until(lambda: self.status(token) == 200, "the first request to go through")
 
     def status(self, token: str) -> int:
-        """Of a request at the direct door."""
+        """Return the status of a request by direct access."""
         context = ssl.create_default_context(cadata=self._proxy.ca_pem().decode())
         connection = http.client.HTTPSConnection("127.0.0.1", self._proxy.port, context=context, timeout=WAIT_TIMEOUT)
         try:
@@ -200,11 +200,11 @@ class PodView:
         mapped = [] if os.geteuid() == 0 else ["--map-root-user"]
         account = str(volume) if method is IN_CLUSTER else ""
         pod = ["unshare", *mapped, "--mount", "--", "sh", "-euc", POD, str(self._hosts), account]
-        # lightkube looks for a tokenFile where it runs, and not beside the kubeconfig.
+        # lightkube looks for a tokenFile in its working directory, not next to the kubeconfig.
         return [*pod, "env", f"--chdir={volume}", *program]
 
     def environment(self, client: str, method: AccessMethod, home: Path) -> dict[str, str]:
-        """Of a program whose volume is `home`'s and written; `client` knows of none that only some clients need."""
+        """Return the variables of a program with a written volume in `home`, and those that only some clients need."""
         environment = {"HOME": str(home), "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
         if method is IN_CLUSTER:
             environment |= {"KUBERNETES_SERVICE_HOST": ALIAS, "KUBERNETES_SERVICE_PORT": str(self._proxy.port)}
@@ -213,7 +213,7 @@ class PodView:
         if method is VIA_PROXY_URL and client in TRUST:
             environment |= {TRUST[client]: str(home / "volume" / "ca.crt")}
         if method is VIA_PROXY_URL and client == "lightkube":
-            # Of the proxy it knows by `.env` alone.
+            # It finds the proxy through `.env` only.
             environment |= {"https_proxy": (home / "volume" / LOGIN).read_text()}
         if method is VIA_CODE:
             environment |= {"LOGIN_TO_PROXY": str(home / "volume" / LOGIN)}

@@ -1,10 +1,10 @@
 """Small programs of Kubernetes clients, each as it is written with its library: scripts/clients, scripts/go.
 
-`use NAMESPACE NAME LAST` prints what it got and lists, and what its watch shows. ConfigMap NAME becomes first, second
-once it has seen first, and fourth once it has seen third, which a test has to write; it ends when it has seen LAST. Its
-watch is begun again when it ends. ConfigMap `seed` must be there.
+`use NAMESPACE NAME LAST` prints what it got and lists, and what its watch shows. It sets ConfigMap NAME to first,
+to second when it has seen first, and to fourth when it has seen third, which a test writes. It exits when it has seen
+LAST. It restarts its watch when the watch ends. ConfigMap `seed` must exist.
 
-`exec NAMESPACE POD COMMAND…` is that command there, with the program's own streams and exit code.
+`exec NAMESPACE POD COMMAND…` runs that command in the pod, with the program's own streams and exit code.
 """
 
 import re
@@ -18,25 +18,25 @@ DOCS = PINS.parents[1] / "docs" / "clients.md"
 
 
 def documented_python() -> str:
-    """The lines that docs/clients.md has for the synchronous Python client behind a proxy."""
+    """Return the lines of docs/clients.md for the synchronous Python client behind a proxy."""
     [snippet] = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
     return str(snippet)
 
 
 def documented_java() -> str:
-    """How the official Java client is told of the proxy there; the first line says which file has the login."""
+    """Return the page's code for the official Java client; its first line names the file with the login."""
     [snippet] = re.findall(r"```java\n(.*?)```", DOCS.read_text(), re.DOTALL)
     return str(snippet)
 
 
 def documented_login() -> str:
-    """Ansible's to the proxy there, a template that names NAMESPACE/NAME and /connector/."""
+    """Return Ansible's login to the proxy on the page, a template with NAMESPACE/NAME and /connector/."""
     [template] = re.findall(r'proxy_basic_auth: "(.*)"', DOCS.read_text())
     return str(template)
 
 
 def documented_plugin() -> str:
-    """The kubeconfig that docs/clients.md has for clients that know no tokenFile."""
+    """Return the kubeconfig of docs/clients.md for clients without tokenFile."""
     [snippet] = re.findall(r"```yaml\n(apiVersion: v1\nkind: Config\n.*?)```", DOCS.read_text(), re.DOTALL)
     return str(snippet)
 
@@ -54,7 +54,7 @@ PYTHON = {
     "kubernetes-aio": asynchronous("kubernetes.aio"),
     "kr8s": ["-c", source("kr8s")],
 }
-"""Client -> what Python is told, of those that do without a lock of their own, on a kubeconfig with a proxy."""
+"""Client -> arguments of Python, for clients without their own lock file and a kubeconfig with a proxy."""
 PYTHON_DIRECT = {
     "kubernetes": ["-c", "from kubernetes import config\nload = config.load_config\n" + source("kubernetes")],
     "kubernetes-aio": asynchronous("kubernetes.aio"),
@@ -62,7 +62,7 @@ PYTHON_DIRECT = {
     "kr8s": ["-c", source("kr8s")],
     "lightkube": ["-c", source("lightkube")],
 }
-"""The same of those that take the proxy for the API server; nothing is said to them of it."""
+"""The same for clients with direct access; they do not know that it is a proxy."""
 
 SEED = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "seed"}, "data": {"state": "sown"}}
 SECOND = "second"
@@ -70,9 +70,9 @@ FOURTH = "fourth"
 
 
 def has_completed(output: str) -> bool:
-    """Whether a program said all of it up to its second state, in this order; it may have listed more, and warned.
+    """Return True if a program printed everything up to its second state, in order; more objects and warnings are fine.
 
-    Its watch may have ended since: then the next one has shown the second state anew.
+    If its watch ended meanwhile, the next watch showed the second state again.
     """
     lines = [line for line in output.splitlines() if line.startswith(("got ", "listed ", "watched "))]
     changes = set(pairwise(lines))
@@ -81,6 +81,6 @@ def has_completed(output: str) -> bool:
 
 CHANGES = {
     ("watched ADDED first", "watched MODIFIED second"),
-    # An operator is not told what was done to an object.
+    # An operator does not learn the type of a change.
     ("watched MODIFIED first", "watched MODIFIED second"),
 }

@@ -1,4 +1,4 @@
-"""When a client has done everything that it begins with, and what it shares with docs/clients.md."""
+"""The check of a client's output, and the code that it shares with docs/clients.md."""
 
 import pytest
 

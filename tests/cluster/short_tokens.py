@@ -1,7 +1,7 @@
-"""A front before a real API server whose TokenRequests grant seconds, where it itself grants ten minutes at least.
+"""Proxy in front of a real API server whose tokens live for seconds; the API server itself grants ten minutes or more.
 
-A granted token is signed anew by the cluster's own key, with an earlier end: whose it is, who may have it minted, and
-until when it is good, the API server decides as of any other.
+It signs each issued token again with the cluster's own key and an earlier expiry. The API server decides about its
+user, the right to issue it, and its validity as for any other token.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class IssuedToken:
 
 
 class ShortTokens(FrontProxy):
-    """`minted` has what was granted, by the minted account's name."""
+    """`issued` has the issued tokens by the name of their account."""
 
     def __init__(self, plane: ControlPlane, seconds: int) -> None:
         super().__init__(plane)

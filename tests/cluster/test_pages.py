@@ -1,4 +1,4 @@
-"""The blocks of the pages, as they stand, beside a real API server of their own."""
+"""The blocks of the pages, unchanged, with their own real API server."""
 
 import base64
 import os
@@ -72,7 +72,7 @@ def shop(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         prepared = Shop(plane=plane, folder=folder)
         for block in quickstart():
             prepared.run(block)
-        # Nobody aggregates `view` here: that is the controller manager's.
+        # `view` is not aggregated here, because that is the controller manager's work.
         kubectl("create", "clusterrole", "looks", "--verb=list", "--resource=namespaces")
         kubectl("create", "clusterrolebinding", "looks", "--clusterrole=looks", "--serviceaccount=default:deployer")
         yield prepared
@@ -100,7 +100,7 @@ def token_writer(plane: ControlPlane, folder: Path) -> Iterator[None]:
 
 
 def quickstart() -> list[str]:
-    """What an administrator types to lend a credential, without what waits for a controller."""
+    """Return the administrator's commands for a credential, without those that wait for a controller."""
     text = (DOCS / "quickstart.md").read_text().partition("## Administrator: lend")[2].partition("## Pipeline")[0]
     return without_waiting(re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
 
@@ -132,7 +132,7 @@ def test_the_target_lets_the_account_impersonate_that_pipeline_only(shop: Shop) 
         shop.run(block)
     token = shop.plane.issue_token("default", "deployer")
     path = shop.plane.write_kubeconfig("deployer.kubeconfig", {"token": token})
-    # What the proxy sends for a pod of the pipeline; test_lent tries that it does.
+    # The headers that the proxy sends for a pod of the pipeline; test_permissions checks them.
     prefix, pod = "connectors:system:serviceaccount", "authentication.kubernetes.io/pod-name=write-configmap-1"
     groups = ["--as-group=connectors:system:serviceaccounts", "--as-group=connectors:system:serviceaccounts:team-a"]
 
@@ -377,7 +377,7 @@ kind: Connector
 metadata: {name: target, namespace: team-b}
 spec: {connectorClassName: k8s, address: "https://10.0.0.1:6443", auth: {name: bearerTokenAuth, secretRef: {name: s}}}
 """
-"""Objects as the other product's documents describe them, where their names meet ours."""
+"""Objects as the other product's documents describe them, with names that the products share."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the reference says of refusals is what the source can refuse with."""
+"""The reference has exactly the refusals of the source."""
 
 import re
 from typing import get_args
@@ -30,7 +30,7 @@ def test_every_status_of_a_refusal_is_among_the_answers() -> None:
     possible = {deny.status for deny in every_denial()}
     assert documented_statuses(on_connect) == possible - {401, 404, 421, 502, 504}
     assert documented_statuses(inside) == possible - {404, 407, 421}
-    # Besides those of a tunnel.
+    # In addition to those of a tunnel.
     assert documented_statuses(direct) == {401, 403, 404, 421}
     assert "404" in itself
 

@@ -1,4 +1,4 @@
-"""The map of the proxy's files: each is named where the architecture is told, and nothing that is not there."""
+"""The map of the proxy's files: the architecture page names each of them, and no others."""
 
 import re
 

@@ -41,7 +41,7 @@ REASON_SOURCES = (
     ),
     *(ROOT / "connector_controller" / name for name in ("connectors.py", "services.py")),
 )
-"""Where conditions get their reasons."""
+"""The files in which conditions get their reasons."""
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_every_reason_of_a_condition_is_there() -> None:
 
 
 def _reasons() -> set[str]:
-    """What the source gives for one: `reason=`, a variable of that name, or the second argument of `_unusable`."""
+    """Find the reasons in the source: `reason=`, a variable of that name, or the second argument of `_unusable`."""
     reasons: set[str] = set()
     for file in REASON_SOURCES:
         for node in ast.walk(ast.parse(file.read_text())):

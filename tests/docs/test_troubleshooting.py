@@ -1,4 +1,4 @@
-"""What docs/troubleshooting.md quotes is what the source says."""
+"""docs/troubleshooting.md quotes the messages of the source."""
 
 import ast
 import re
@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("addons", "connector_store", "connector_controller", "connector_csi")
 VALUE = "\0"
-"""What a format string of the source puts in."""
+"""Stands for a value in a format string of the source."""
 EXAMPLE = re.compile(r"\.\.\.|https://|Impersonate-User|\d+|\b[xyz](?:/[xyz])?\b")
-"""What stands for a value in a quotation."""
+"""Stands for a value in a quotation."""
 FOREIGN_MESSAGES = {
     "... alert certificate required",
     '... User "system:serviceaccount:...',
@@ -30,11 +30,11 @@ FOREIGN_MESSAGES = {
     "websocket",
     "x509",
 }
-"""Said by the target, kubectl, kubelet or the system."""
+"""Messages of the target, kubectl, kubelet or the system."""
 
 
 def quoted() -> list[str]:
-    """The texts in the first cells of its tables, cut where one message stands in another."""
+    """Return the texts in the first cells of its tables, split where one message contains another."""
     page = (ROOT / "docs" / "troubleshooting.md").read_text()
     cells = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `")]
     texts = [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
@@ -43,7 +43,7 @@ def quoted() -> list[str]:
 
 
 def messages() -> Iterator[str]:
-    """Every text that the source can say: not its docstrings, nor what it compares the texts of others with.
+    """Find the messages of the source, without docstrings and without texts that it compares with.
 
     `denial` takes the phrases of its statuses from HTTPStatus.
     """

@@ -54,7 +54,7 @@ def client_pod(name: str, image: str, command: list[str], *, account: str = "def
 
 
 def _missing_distributions(name: str, present: set[str]) -> set[str]:
-    """The distribution and what it requires, without what is in the image already."""
+    """Return the distribution and its requirements, without those in the image."""
     if name in present:
         return set()
     needed = {name}

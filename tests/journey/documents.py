@@ -10,7 +10,7 @@ _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def shell_blocks(page: str, *, before: str = "", after: str = "") -> list[str]:
-    """Of the whole page, or of what is before or after a heading."""
+    """Return the blocks of the whole page, or those before or after a heading."""
     text = (DOCS / page).read_text()
     for heading in filter(None, (before, after)):
         assert heading in text, f"{page} has no {heading}"

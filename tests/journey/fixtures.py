@@ -30,7 +30,7 @@ def product(product_image: str, node: Node, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="session")
 def quickstart(product: Product) -> str:
-    """What the quick start's first half prints, word by word, from the installation to the log of its Job."""
+    """The output of the quick start's first half, from the installation to the log of its Job."""
     return product.shell(shell_blocks("quickstart.md", before=BY_CALLER))
 
 

@@ -1,4 +1,4 @@
-"""Pods at the other end of kubectl's streams, one for each protocol, so that the streams can be told apart."""
+"""Pods at the other end of kubectl's streams, one for each protocol, so that tests can distinguish the streams."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ SWITCHES = ("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "KUBECTL_PORT_FORWARD_WEBSOCKET
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """The pod at the other end of one protocol's streams, so that they can be told from the other's."""
+    """The pod at the other end of one protocol's streams, so that tests can distinguish the protocols."""
 
     pod: str
     websockets: bool

@@ -15,7 +15,7 @@ from lab.programs import CLIENTS, ensure_programs
 
 ROOT = Path(__file__).parents[2]
 KUBECTL_IMAGE = "registry.k8s.io/kubectl:v1.34.1"
-"""What the documentation and the examples run; here it is the node's box."""
+"""Image of the documentation and the examples; here it is an alias of the node's box."""
 TIMEOUT = 420.0
 """Seconds for a shell with several commands on a busy machine."""
 SYSTEM = "connectors-system"
@@ -67,7 +67,7 @@ class Product:
         assert tagged.returncode == 0, tagged.stderr
 
     def shell(self, blocks: Sequence[str]) -> str:
-        """What they print; a command that fails is an AssertionError with the state of the product."""
+        """Run the blocks and return their output; AssertionError with the product's state if a command fails."""
         environment = environment_without_proxies() | {
             "KUBECONFIG": str(self.node.control_plane.kubeconfig),
             "PATH": f"{self.kubectl.program.parent}:{ensure_programs(CLIENTS, ['helm'])}:{os.environ['PATH']}",

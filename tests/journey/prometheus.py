@@ -1,4 +1,4 @@
-"""A real Prometheus beside the node: it scrapes the doors' pods every second, by the rules of monitoring/."""
+"""A real Prometheus outside the node: it scrapes the programs' pods every second, with the rules of monitoring/."""
 
 import json
 import urllib.parse

@@ -26,7 +26,7 @@ PARTS = (
     "controller.yaml",
     "webhook.yaml",
 )
-"""Of the module's config folder, in the order in which they are applied."""
+"""Files of the module's config folder, in the order in which they are applied."""
 PROGRAMS = {"tekton-pipelines-controller": "controller", "webhook": "webhook"}
 """Container -> program."""
 TIMEOUT = 240.0

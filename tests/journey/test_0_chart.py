@@ -21,7 +21,7 @@ def blocks() -> list[str]:
 
 @pytest.fixture(scope="module")
 def released(product: Product, blocks: list[str]) -> Iterator[str]:
-    """What the quick start's Job has written, after an installation by Helm; at the end the node is as it was."""
+    """Install with Helm and return the output of the quick start's Job; at the end the node is as it was before."""
     product.shell([blocks[INSTALL]])
     _, *later_blocks = shell_blocks("quickstart.md", before=BY_CALLER)
     yield product.shell(later_blocks)

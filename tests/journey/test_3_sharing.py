@@ -9,7 +9,7 @@ from tests.journey.product import Product
 from tests.journey.worker import worker_pod
 
 SHARED = "team-a"
-"""The quick start's namespace, whose Connector `target` others may come to use."""
+"""The quick start's namespace; others get the right to use its Connector `target`."""
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_token_does_not_work_for_a_connector_that_its_pod_may_not_use(product:
     code, answer = ask(product, stranger, "/tmp/other")
     assert code != 0
     assert "Forbidden" in answer
-    # What was granted is remembered for connector_recheck, 30 s; then the same answer as for one that is not there.
+    # A grant is cached for connector_recheck, 30 s; then the response is that of a Connector that does not exist.
     deadline = time.monotonic() + 120
     while (result := ask(product, stranger, "/connector/kubeconfig"))[0] == 0:
         assert time.monotonic() < deadline, "still allowed two minutes after the binding was taken away"

@@ -58,7 +58,7 @@ def test_it_keeps_working_with_a_renewed_token(pods: Product, pod: str) -> None:
 
 
 def test_with_proxy_tls_every_kubeconfig_uses_tls_to_the_proxy(pods: Product, worker: Worker) -> None:
-    """Last of these: the driver starts anew with the setting, and again without it."""
+    """This test is the last: the driver restarts with the setting, and again without it."""
 
     def set_tls(value: str) -> None:
         patch = json.dumps({"data": {"proxy-tls": value}})

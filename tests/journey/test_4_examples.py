@@ -23,7 +23,7 @@ DEPLOYED = "deployed-by-tekton"
 
 @pytest.fixture(scope="module")
 def target_token(product: Product, quickstart: str) -> str:
-    """What deploy/examples/target says to lend; the target's CA is one for all Connectors that name none."""
+    """The token of deploy/examples/target; the target's CA is shared by all Connectors without one."""
     target = product.target
     target.create_namespace(STAGING)
     target.kubectl("create", "deployment", "web", "--image=web", namespace=STAGING)

@@ -14,7 +14,7 @@ USERS: Final = {MINTED: f"system:serviceaccount:{NAMESPACE}:target", CERTIFIED: 
 
 
 def issuing_connector(product: Product) -> list[dict[str, Any]]:
-    """Its Secret has a token that may mint those of `target`, and nothing else."""
+    """A Connector whose Secret has a token that may only issue tokens of `target`."""
     kubectl, minter = product.kubectl, "minter"
     kubectl("create", "serviceaccount", minter, namespace=NAMESPACE)
     rule = ("--verb=create", "--resource=serviceaccounts/token", "--resource-name=target")

@@ -1,6 +1,6 @@
-"""Stock kubectl in a pod, new and old, that speaks TLS to the proxy: by an https proxy-url, and at the direct door.
+"""Stock kubectl in a pod, new and old, with TLS to the proxy: through an https proxy-url, and by direct access.
 
-All that it has is the volume of its pod, and the names of Services are those of the cluster.
+It has only the volume of its pod, and the names of Services are those of the cluster.
 """
 
 import pytest
@@ -56,7 +56,7 @@ kill $forward
 
 @pytest.fixture(scope="module")
 def peers(worker: Worker) -> dict[str, Peer]:
-    """Beside them the pod with both kubectl."""
+    """Start the peers and the pod with both versions of kubectl."""
     product = worker.product
     pod = worker_pod(product.node.box_image, POD, configuration_names="kubeconfig,kubeconfig-direct")
     product.api.apply(pod, namespace=NAMESPACE)

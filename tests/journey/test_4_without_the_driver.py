@@ -1,4 +1,4 @@
-"""docs/without-the-driver.md, word by word: a pod with nothing of ours on its node."""
+"""docs/without-the-driver.md, word by word: a pod on a node without the driver."""
 
 from tests.journey.documents import shell_blocks
 from tests.journey.product import Product

@@ -1,4 +1,4 @@
-"""The driver is replaced while pods come, run and go; one that is no good is as far as a rollout gets."""
+"""The driver is replaced while pods start, run and stop; a rollout stops at a pod that does not become ready."""
 
 from pathlib import Path
 from typing import Any

@@ -47,7 +47,7 @@ def shell(product: Product, script: str) -> str:
 
 
 def meanwhile(product: Product, action: Callable[[], object], *, excused: str = "\n") -> None:
-    """Run `action` beside requests of new connections, one after the other; failures that say `excused` are none."""
+    """Run `action` during requests on new connections, in sequence; failures with the text `excused` do not count."""
     shell(product, "rm -f /tmp/results /tmp/stop /tmp/stopped")
     shell(product, LOOP)
     wait_for(product, 3)
@@ -101,20 +101,20 @@ def test_a_rolling_restart_of_the_proxies_fails_no_new_connection_and_lets_strea
         finished.extend(streams.wait_until_finished())
 
     meanwhile(client, restart)
-    # A watch is whole: its last chunk has come. An exec is not, and its user is told why.
+    # A watch is complete: its last chunk arrived. An exec is not, and its user gets the reason.
     assert [each for each in finished if "watch" in each.name and (each.code, each.error) != (0, "")] == []
     close_message = "websocket: close 1001 (going away): the proxy ends"
     assert [
         each for each in finished if "exec" in each.name and (each.code != 1 or close_message not in each.error)
     ] == []
-    # By whom a stream was carried cannot be seen from its end, but how many each proxy carried is known.
+    # The end of a command does not show its proxy, but the number of connections of each proxy is measured.
     stopped = {pod: stopped_at(client, pod) for pod in carried}
     may_have_ended = 0
     for pod in sorted(carried, key=lambda each: stopped[each]):
         early = [each for each in finished if each.finished_at < stopped[pod] + ACCEPT_SECONDS + drain]
         assert len(early) <= may_have_ended, f"{pod} of {carried}, stopped at {stopped}: {finished}"
         may_have_ended += carried[pod]
-    # What was said after the first proxy had to stop came through.
+    # Output after the stop of the first proxy arrived.
     assert [each for each in finished if "exec" in each.name and int(each.last_line) <= min(stopped.values())] == []
 
 
@@ -130,5 +130,5 @@ def test_a_restart_of_the_controllers_fails_nothing(client: Product) -> None:
 
 
 def test_a_restart_of_the_api_server_fails_nothing_of_its_own_towards_another_cluster(client: Product) -> None:
-    # Whom the proxy has checked within connector_recheck goes on; that others cannot be checked meanwhile is said so.
+    # Callers that the proxy checked within connector_recheck keep working; the others get the reason.
     meanwhile(client, client.node.control_plane.restart_apiserver, excused="the caller cannot be checked at the moment")

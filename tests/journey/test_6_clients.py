@@ -77,7 +77,7 @@ def finished(product: Product, name: str) -> str:
 
 
 def verbs(product: Product, pod: str) -> set[str]:
-    """What the proxies have carried for a pod to its Connector, and the target has answered well."""
+    """Return the verbs of a pod's requests to its Connector that succeeded, from the audit log."""
     return {
         each["verb"]
         for each in product.audit()
@@ -104,7 +104,7 @@ def test_helm_installs_and_upgrades_a_release(running: Product) -> None:
 
 
 def test_an_informer_works_after_its_first_token_expired(running: Product) -> None:
-    """Its account is made anew, so that the token is no good any more, and kubelet puts another into the volume."""
+    """Its account is created again, so the token is invalid, and kubelet puts another into the volume."""
     eventually(lambda: "synced" in informer_log(running))
     inside(running, "cp /connector/context.token /tmp/first")
     first = inside(running, "cat /tmp/first")
@@ -125,7 +125,7 @@ def test_an_informer_works_after_its_first_token_expired(running: Product) -> No
 
 
 def inside(product: Product, script: str) -> str:
-    """A shell beside the informer; a kubelet that has just started does not know the pod yet."""
+    """Run a shell in the informer's pod; a kubelet that has just started does not know the pod yet."""
 
     def run() -> list[str]:
         done = product.kubectl.run("exec", INFORMER, "--", "sh", "-euc", script, namespace=NAMESPACE)

@@ -1,4 +1,4 @@
-"""Every question of rules and board has an answer, asked of a Prometheus that scrapes the product at work."""
+"""Every query of the rules and the board has a result from a Prometheus that scrapes the product at work."""
 
 import subprocess
 from collections.abc import Iterator

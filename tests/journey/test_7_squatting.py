@@ -42,7 +42,7 @@ def as_squatter(product: Product, *command: str, **body: Any) -> tuple[int, str]
 
 @pytest.fixture(scope="module")
 def squatted(worker: Worker) -> Worker:
-    """The squatter comes first; then the Connector, and a pod of another namespace that may use it."""
+    """Create the squatter's Service first, then the Connector, and a pod of another namespace that may use it."""
     product, kubectl = worker.product, worker.product.kubectl
     kubectl("create", "namespace", SHARED)
     kubectl("create", "serviceaccount", "squatter", namespace=SHARED)

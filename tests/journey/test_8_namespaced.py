@@ -78,7 +78,7 @@ def test_secrets_of_those_namespaces_only_can_be_read(
 
 
 def test_a_namespace_that_is_deleted_costs_no_other_one_a_new_proxy(namespaced: Product) -> None:
-    """What the overlay binds in it is gone with it."""
+    """The overlay's bindings are deleted with the namespace."""
     kubectl = namespaced.kubectl
     kubectl(
         "delete", "rolebinding", "connectors-proxy-namespace", "connectors-controller-namespace", namespace="team-a"

@@ -60,7 +60,7 @@ def test_installing_again_frees_a_pod_that_was_stuck(product: Product, worker: W
 
 
 def remnants(product: Product) -> list[str]:
-    """What the cluster still has of ours: all that was applied, what has our names, and who binds our accounts."""
+    """Return the product's remaining objects: applied ones, those with its names, and bindings of its accounts."""
     kubectl = product.kubectl
     applied = kubectl("get", "--ignore-not-found", "-k", str(UNINSTALLED), "-o", "name")
     names = kubectl("get", KINDS, "--all-namespaces", "-o", "name")

@@ -1,4 +1,4 @@
-"""Watches and execs that the worker holds open through the proxies, each by a kubectl of its own."""
+"""Watches and execs that the worker keeps open through the proxies, each with its own kubectl."""
 
 import re
 import socket
@@ -16,7 +16,7 @@ EXECS = 2
 WAIT_TIMEOUT = 180.0
 """Seconds that a test waits for what must happen, on a busy machine."""
 
-# Of a raw answer that breaks off kubectl says so, and exits with 1; of another watch it would say nothing.
+# kubectl reports a truncated raw response and exits with 1; it reports nothing for another kind of watch.
 _BEGIN = f"""
 rm -rf /tmp/streams; mkdir /tmp/streams; cd /tmp/streams
 begin() {{
@@ -41,13 +41,13 @@ done
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedCommand:
-    """How one came to its end, by its own kubectl. Times are whole unix seconds."""
+    """How a command finished, as its own kubectl reported it. Times are whole Unix seconds."""
 
     name: str
     code: int
     finished_at: int
     last_line: str
-    """Last line that it gave, cut to 40 characters."""
+    """Last line of its output, truncated to 40 characters."""
     error: str
 
 
@@ -59,7 +59,7 @@ class WorkerCommands:
         self._product = worker.product
 
     def start(self) -> dict[str, int]:
-        """Returns when all have begun: name of a proxy's pod -> number of streams that it carries."""
+        """Start all, and return the number of live connections by the name of the proxy's pod."""
         self._worker.shell(_BEGIN)
         deadline = time.monotonic() + WAIT_TIMEOUT
         while True:
@@ -96,7 +96,7 @@ class WorkerCommands:
         return commands
 
     def wait_until_finished(self) -> list[FinishedCommand]:
-        """Of all of them."""
+        """Wait for all commands, and return how they finished."""
         deadline = time.monotonic() + WAIT_TIMEOUT
         while len(commands := self.finished()) < WATCHES + EXECS:
             assert time.monotonic() < deadline, f"{commands}\n{self._product.state()}"
@@ -111,7 +111,7 @@ class WorkerCommands:
 
 
 def running_proxies(product: Product) -> dict[str, str]:
-    """The proxies' pods that nobody has deleted: name -> IP address."""
+    """Return the proxies' pods without a deletion timestamp: name -> IP address."""
     pods = product.kubectl.json("get", "pods", "--selector", PROXIES, namespace=SYSTEM)["items"]
     running = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
     return {pod["metadata"]["name"]: pod["status"].get("podIP", "") for pod in running}

@@ -1,4 +1,4 @@
-"""Every question that the rules and the board ask of Prometheus."""
+"""The queries of the rules and the board."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import yaml
 
 MONITORING = Path(__file__).parents[2] / "monitoring"
 COMPARISON = re.compile(r"^(.*) (>|<|==) ([\d.]+)$", re.DOTALL)
-"""An alert's expression: what it looks at, and the number that it compares it with."""
+"""An alert's expression: the query, the operator, and the number."""
 
 
 def rules() -> list[dict[str, Any]]:
@@ -18,7 +18,7 @@ def rules() -> list[dict[str, Any]]:
 
 
 def queried_expression(rule: dict[str, Any]) -> str:
-    """The expression of a record, or what an alert compares."""
+    """Return the expression of a recording rule, or the query of an alert."""
     if "record" in rule:
         return str(rule["expr"])
     match = COMPARISON.match(rule["expr"])

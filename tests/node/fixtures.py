@@ -4,7 +4,7 @@
 `node_namespace`  a fresh namespace on it, with ServiceAccount `default`; deleted afterwards, without waiting
 `product_image`   name of the product's image, imported into the node
 `csi_sanity`      path of the csi-sanity program
-`promtool`        path of Prometheus' tool, with prometheus beside it; needs no node
+`promtool`        path of Prometheus' tool, next to prometheus; needs no node
 """
 
 import itertools
@@ -48,7 +48,7 @@ def node(isolated_node_programs: list[Path], tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="session")
 def product_image(node: Node) -> str:
-    """What `scripts/test node` has built by `scripts/image --debian --archive`, before the namespaces closed."""
+    """Import the image; `scripts/test node` built it with `scripts/image --debian --archive`, before the namespaces."""
     archive = Path(__file__).parents[2] / "build" / "image.tar"
     if not archive.exists():
         pytest.fail(f"no {archive}; run: scripts/image --debian --archive {archive}", pytrace=False)

@@ -1,6 +1,6 @@
-"""Clients of many languages run a command in a real pod through the proxy: at its direct door, and by it as a proxy.
+"""Clients of many languages run a command in a real pod: by direct access, and through the proxy as a proxy.
 
-Each is as in a pod with a volume; the target is the node's own cluster.
+Each runs as in a pod with a volume; the target is the node's own cluster.
 """
 
 import hashlib
@@ -152,7 +152,7 @@ def arguments(client: str, way: AccessMethod, volume: Path) -> list[str]:
 def environment(view: PodView, client: str, way: AccessMethod, home: Path) -> dict[str, str]:
     by_name = view.environment(client, way, home)
     if way is VIA_PROXY_URL and client in ASK_ENVIRONMENT:
-        # aiohttp knows no https there; the same port takes both.
+        # aiohttp does not support https there; the same port accepts both.
         by_name["wss_proxy"] = (home / "volume" / "https.proxy").read_text().replace("https://", "http://")
     return by_name
 

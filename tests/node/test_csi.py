@@ -69,7 +69,7 @@ def read(node: Node, namespace: str, name: str, file: str) -> str:
 def read_when(
     node: Node, namespace: str, name: str, file: str, holds: Callable[[str], bool], *, timeout: float = TIMEOUT
 ) -> str:
-    """What the pod reads once it holds."""
+    """Return the content that the pod reads once the condition holds."""
     path = volume_path(node, namespace, name) / file
     eventually(lambda: holds(path.read_text()), timeout=timeout)
     content = read(node, namespace, name, file)
@@ -302,8 +302,8 @@ def test_kubelet_renews_a_token_in_time(node: Node, driver: CsiDriver, waiting: 
 
 
 def test_after_a_reboot_the_volume_of_a_pod_is_there_again(node: Node, driver: CsiDriver, ready: str) -> None:
-    """What a reboot takes: processes and mounts. kubelet's folder and the driver's records stay. After the renewal: a
-    kubelet that starts asks for new tokens at once."""
+    """A reboot removes processes and mounts. kubelet's folder and the driver's records stay. The test runs after the
+    renewal, because a kubelet that starts asks for new tokens at once."""
     node.api.apply(pod("rebooted", node.box_image, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("rebooted", ready)
     target, old = volume_path(node, ready, "rebooted"), read(node, ready, "rebooted", "context.token")

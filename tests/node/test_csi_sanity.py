@@ -17,9 +17,9 @@ EXPECTED = 13
 
 @contextmanager
 def volumes_of_a_pod(node: Node) -> Iterator[Path]:
-    """Where kubelet has the CSI volumes of a pod.
+    """The folder of a pod's CSI volumes in kubelet's folder.
 
-    It takes away what it finds there of pods that it does not know, unless one of their volumes is mounted.
+    kubelet removes the folders of unknown pods, unless one of their volumes is mounted.
     """
     folder = node.kubelet_root / "pods" / "sanity" / "volumes" / "kubernetes.io~csi"
     mount = folder / "held" / "mount"

@@ -1,4 +1,4 @@
-"""The product's image as kubelet runs it: without root, on a read-only root, each door by its argument."""
+"""The product's image as kubelet runs it: without root, on a read-only root, each program by its argument."""
 
 import json
 from typing import Any
@@ -35,7 +35,7 @@ def pod(image: str, name: str, **container: Any) -> dict[str, Any]:
 
 
 def finished(node: Node, namespace: str, manifest: dict[str, Any], *, phase: str = "Succeeded") -> str:
-    """What a pod printed that was to end in `phase`."""
+    """Run a pod until it ends in `phase`, and return its output."""
     name = manifest["metadata"]["name"]
     node.api.apply(manifest, namespace=namespace)
     node.wait_for_pod(name, namespace, condition=f"jsonpath={{.status.phase}}={phase}")
@@ -61,7 +61,7 @@ def test_each_program_starts(
 def test_what_the_image_leaves_out_of_a_library_is_not_needed(
     node: Node, product_image: str, node_namespace: str
 ) -> None:
-    """A kubeconfig is read there too, by connectorctl and by doors that are told to."""
+    """connectorctl reads a kubeconfig there too, and the programs do so with an option."""
     program = "import connector_store.kube.kubeconfig; print(connector_store.kube.kubeconfig.__name__)"
     manifest = pod(product_image, "reads", command=["/app/venv/bin/python", "-c", program])
     assert finished(node, node_namespace, manifest) == "connector_store.kube.kubeconfig\n"

@@ -1,6 +1,6 @@
-"""docs/upgrade.md: from the release before this one to this one, door by door, and back, while it is in use.
+"""docs/upgrade.md: from the release before this one to this one, program by program, and back, while it is in use.
 
-The former release is what scripts/former has built. Stages run in order, and each begins where the one before ended.
+scripts/former has built the former release. Stages run in order, and each begins where the one before ended.
 """
 
 import subprocess
@@ -34,11 +34,11 @@ STAGES = [
 ]
 ASK = f"kubectl get --raw /api/v1/namespaces/{NAMESPACE}/pods/{WORKER}"
 ROLLED = 300.0
-"""Seconds for one door on a busy machine."""
+"""Seconds for one program on a busy machine."""
 
 
 class Installation:
-    """Both releases' manifests; `change` brings one door to one of them, after everything that is no door."""
+    """The manifests of both releases; `change` applies one of them to one program, after all other objects."""
 
     def __init__(self, product: Product) -> None:
         self._product = product

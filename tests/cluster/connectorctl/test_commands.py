@@ -1,4 +1,4 @@
-"""connectorctl and `kubectl connector` beside a real API server: tokens that it signs, and what status sees."""
+"""connectorctl and `kubectl connector` with a real API server: tokens that it signs, and the output of status."""
 
 import base64
 import json
@@ -58,7 +58,7 @@ def team(installed: ControlPlane, namespace: str) -> str:
 
 
 def publish(plane: ControlPlane, namespace: str) -> None:
-    """What the controller would write."""
+    """Write the status that the controller would write."""
     address = {
         "url": f"http://c-k8s-connector.{namespace}.svc.cluster.local",
         "CACerts": base64.b64encode(CA.pem).decode(),

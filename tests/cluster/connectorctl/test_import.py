@@ -1,4 +1,4 @@
-"""`connectorctl import --apply` beside a real API server, of the kubeconfig that kubeadm would write."""
+"""`connectorctl import --apply` with a real API server, for the kubeconfig that kubeadm writes."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A good Connector with a target of its own, and what spoils it or mends it."""
+"""A working Connector with its own target, and changes that break or repair it."""
 
 import contextlib
 import itertools
@@ -17,7 +17,7 @@ NO_PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 @dataclass
 class Scene:
-    """What a change changes; `closing` ends what it started."""
+    """The objects that a change may change; `exit_stack` stops the servers that it started."""
 
     world: ConnectorCluster
     namespace: str
@@ -109,7 +109,7 @@ def make_secret_optional(scene: Scene) -> None:
 
 
 def occupy_service_name(scene: Scene) -> None:
-    """Somebody else's Service stands where ours belongs."""
+    """Put another owner's Service in the place of the Connector's alias."""
     path = f"/api/v1/namespaces/{scene.namespace}/services/c-k8s"
     stranger = {"metadata": {"labels": None, "ownerReferences": None}, "spec": {"externalName": "example.com"}}
     scene.world.api.call("PATCH", path, stranger)

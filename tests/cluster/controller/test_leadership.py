@@ -100,7 +100,7 @@ def test_a_controller_that_is_killed_anywhere_ends_in_the_same_state(world: Conn
                         world.put_connector(namespace, address=server.address)
                     elif number == 3:
                         world.delete_connector(namespace)
-                # The kill comes at a random point of the work that those changes make.
+                # The kill happens at a random point of the work that those changes cause.
                 time.sleep(rng.uniform(0, 1.5))
                 controller.process.kill()
                 world.delete(LEASE)

@@ -1,4 +1,4 @@
-"""A target takes the right to mint away: the condition and an event say so when the last minted token has ended."""
+"""A target revokes the right to issue tokens: the condition and an event say so when the last token has expired."""
 
 import time
 from typing import Final
@@ -11,7 +11,7 @@ from tests.cluster.short_tokens import ShortTokens
 from tests.fakes.background import background
 
 LIFE: Final = 12
-"""Seconds of a minted token; less than 10 are not taken from a target."""
+"""Lifetime of an issued token in seconds; the product refuses less than 10 from a target."""
 MINTER: Final = "minter"
 
 

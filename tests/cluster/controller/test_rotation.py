@@ -1,4 +1,4 @@
-"""The CA changes hands under load: whoever trusts the old one, the new one or both goes on, and streams live on."""
+"""Rotation of the CA under load: clients that trust the old CA, the new one or both keep working; watches stay open."""
 
 import base64
 import contextlib

@@ -1,4 +1,4 @@
-"""What kustomize and Helm make of the manifests, as objects by their identity."""
+"""The manifests that kustomize and Helm render, as objects by their identity."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ Objects = dict[Key, dict[str, Any]]
 
 
 def objects_in(text: str) -> Objects:
-    """Of a stream of YAML documents; two of one identity are an AssertionError."""
+    """Parse a stream of YAML documents; two objects of one identity are an AssertionError."""
     documents = [each for each in yaml.safe_load_all(text) if each]
     objects = {
         (each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]): each for each in documents

@@ -1,4 +1,4 @@
-"""deploy/ as an administrator applies it: one command on a fresh cluster, without a warning, and what it leaves."""
+"""deploy/ as an administrator applies it: one command on a fresh cluster, without a warning, and its removal."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,7 +82,7 @@ def test_every_container_has_a_pinned_tag(fresh: Kubectl) -> None:
 
 
 def test_every_rule_of_a_programs_role_names_its_verbs_and_resources(fresh: Kubectl) -> None:
-    """Those that Connectors lend by are bound to nobody here."""
+    """The roles for spec.permissions have no bindings here."""
     objects = rendered(fresh, DEPLOY)
     bound = {(each["roleRef"]["kind"], each["roleRef"]["name"]) for each in objects if "roleRef" in each}
     roles = [each for each in objects if (each["kind"], each["metadata"]["name"]) in bound]

@@ -1,4 +1,4 @@
-"""What each component of deploy/components changes of the product, and that it changes nothing else."""
+"""Each component of deploy/components changes its objects of the product, and nothing else."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +39,7 @@ OWN: dict[str, dict[str, Any]] = {
         "data": {"kubelet-root": KUBELET_ROOT},
     },
 }
-"""What an overlay with the component lists as well."""
+"""Objects that an overlay with the component lists as well."""
 
 
 def policy_of(workload: Key) -> Key:

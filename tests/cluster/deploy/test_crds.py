@@ -41,7 +41,7 @@ def connector(**spec: Any) -> dict[str, Any]:
 
 
 def create(kubectl: Kubectl, namespace: str, manifest: dict[str, Any]) -> str:
-    """What kubectl says to a dry run: stdout if it is accepted, stderr if not."""
+    """Create in a dry run and return kubectl's output: stdout if it is accepted, stderr if not."""
     result = kubectl.run(
         "create", "--dry-run=server", "--validate=strict", "-f", "-", namespace=namespace, stdin=json.dumps(manifest)
     )
@@ -270,7 +270,7 @@ def test_a_user_without_get_on_a_secret_cannot_name_it(
     assert "you may not get" in write("create", "--dry-run=server", spec={"caCertSecretRef": {"name": "lent"}})
     assert "created" in write("create", spec={})
     assert refused in write("apply", "--server-side", spec=SECRET)
-    # Of another's Connector nobody changes the address, and with it where the credential goes.
+    # A user without the right cannot change the address of a Connector, which is where its credential is sent.
     installed("apply", "-f", "-", namespace=namespace, stdin=json.dumps(connector(**SECRET)))
     patch = ("patch", "connector", "c", "--type=merge", "--as", user, "-p")
     assert refused in installed.run(*patch, '{"spec":{"address":"https://mine"}}', namespace=namespace).stderr

@@ -76,7 +76,7 @@ def driver_pod() -> dict[str, Any]:
 
 
 def create(plane: ControlPlane, namespace: str) -> str:
-    """What the API server says to the driver's pod: empty if it is admitted."""
+    """Create the driver's pod in a dry run and return the error; empty if it is admitted."""
     answer = plane.api.request("POST", f"/api/v1/namespaces/{namespace}/pods", driver_pod())
     return "" if answer.status == 201 else answer.body.decode()
 

@@ -1,4 +1,4 @@
-"""The roles: each can do what it needs, and nothing else of a list of what would hurt."""
+"""The roles: each has the rights that it needs, and none of a list of dangerous ones."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The admission policy for Services on a real API server, beside the controllers that collect garbage there."""
+"""The admission policy for Services on a real API server, with the controllers that collect garbage there."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""A store that follows a control plane, and how to wait for what it should hold."""
+"""A store that follows a control plane, and helpers to wait for its content."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from connector_store.store import Store
 from tests.cluster.kube.installation import SYSTEM
 
 DEADLINE: Final = 60.0
-"""Seconds; what takes so long on a busy machine never comes."""
+"""Seconds to wait on a busy machine before a test fails."""
 
 
 @asynccontextmanager

@@ -38,13 +38,13 @@ def disturbed_plane(installed_to_disturb: ControlPlane, disturbed_control_plane:
 
 @pytest.fixture
 def own_namespace(plane: ControlPlane, namespace: str) -> str:
-    """A fresh namespace beside our definitions."""
+    """A fresh namespace on the plane with our definitions."""
     return namespace
 
 
 @pytest.fixture(scope="module")
 def proxy(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
-    """Of the session's cluster."""
+    """A proxy of the session's cluster."""
     with cluster_proxy(tmp_path_factory.mktemp("proxy"), plane) as running:
         yield running
 

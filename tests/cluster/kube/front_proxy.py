@@ -1,4 +1,4 @@
-"""A TLS front before a real API server that answers some paths by itself: 429, 500, or not at all."""
+"""A TLS proxy in front of a real API server that answers some paths itself: with 429, 500, or not at all."""
 
 import asyncio
 import ssl
@@ -26,7 +26,7 @@ class FrontProxy:
         self.statuses: dict[str, int] = {}
         """Last segment of a path -> the status that it gets, with Retry-After 7."""
         self.requested: list[str] = []
-        """Last segments of the paths that were asked for."""
+        """Last segments of the requested paths, in order."""
         self.url = ""
 
     @asynccontextmanager
@@ -60,7 +60,7 @@ class FrontProxy:
         return await self._forward(request)
 
     def upstream(self, request: web.Request) -> str:
-        """Where the API server has what the front was asked for."""
+        """Return the API server's URL for a request to the front proxy."""
         return self._plane.url + request.path_qs
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:

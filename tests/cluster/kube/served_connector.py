@@ -76,7 +76,7 @@ class ServedConnector:
         return self.proxy.kubectl(self.plane.kubectl, manifest, token=token or self.caller_token())
 
     def whoami(self, kubectl: Kubectl) -> str:
-        """As whom the target sees us: the name of a ServiceAccount; stderr if the request failed."""
+        """Return the ServiceAccount that the target sees as the user; stderr if the request failed."""
         done = kubectl.run("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
         return done.stdout.rpartition(":")[2] if done.returncode == 0 else done.stderr
 

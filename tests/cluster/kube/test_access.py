@@ -1,4 +1,4 @@
-"""Callers by real ServiceAccount tokens: who may, who may not, and what is told apart."""
+"""Callers with real ServiceAccount tokens: grants, refusals, and the cases that differ."""
 
 import asyncio
 import time
@@ -92,8 +92,8 @@ async def test_an_issued_token_is_valid_until_its_account_is_deleted(plane: Cont
         answer = await access.check(caller, key)
         assert isinstance(answer, Granted)
         plane.kubectl("delete", "serviceaccount", "default", namespace=own_namespace)
-        async with asyncio.timeout(60):  # the API server itself remembers a good token for 10 s
-            while not isinstance(await access.check(caller, key), Refused):  # noqa: ASYNC110 - it tells nobody
+        async with asyncio.timeout(60):  # the API server itself caches a valid token for 10 s
+            while not isinstance(await access.check(caller, key), Refused):  # noqa: ASYNC110 - it sends no event
                 await asyncio.sleep(0.2)
         assert isinstance(await access.recheck(caller, answer.identity, key), Refused)
 

@@ -1,4 +1,4 @@
-"""What goes wrong between a real API server and the store, and that it recovers without a restart."""
+"""Faults between a real API server and the store, and recovery without a restart."""
 
 import logging
 from collections.abc import Callable

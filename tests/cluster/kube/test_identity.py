@@ -1,4 +1,4 @@
-"""What the proxy's own identity may do: what it needs, and nothing else."""
+"""The rights of the proxy's own identity: those that it needs, and no others."""
 
 import itertools
 from typing import Any
@@ -23,7 +23,7 @@ NEEDED: frozenset[Attributes] = frozenset(
         *((verb, "", "secrets", "") for verb in ("list", "watch")),
         # Whose the Services are that kubeconfigs name.
         ("list", "", "services", ""),
-        # Whether a stream's caller is still there, once its token has ended.
+        # The check that a live connection's caller still exists after its token expired.
         *(("get", "", kind, "") for kind in ("pods", "serviceaccounts")),
         *((verb, "rbac.authorization.k8s.io", "clusterroles", "") for verb in ("list", "watch")),
         *((verb, "", "secrets", SYSTEM) for verb in ("list", "watch")),

@@ -1,4 +1,4 @@
-"""What a CSI driver follows on a real API server, with its own role: what it was asked for, and no status."""
+"""The cache of a CSI driver on a real API server, with its role: it reads requested objects, but no status writes."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Beside a real API server: what a namespace costs that may not be read, and how long what is not watched is served."""
+"""A namespace that the proxy may not read, with a real API server, and how long unwatched objects are served."""
 
 from collections.abc import Mapping
 

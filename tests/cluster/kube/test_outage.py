@@ -1,4 +1,4 @@
-"""The API server is away, slow or incomplete: what the proxy's callers see meanwhile, and that it mends itself."""
+"""The API server is down, slow or incomplete: the responses that callers get meanwhile, and the proxy's recovery."""
 
 import itertools
 from contextlib import ExitStack
@@ -88,7 +88,7 @@ def reviews(front: FrontProxy, since: int) -> int:
 def test_the_api_server_is_killed_and_restarted(
     disturbed_plane: ControlPlane, disturbed_namespace: str, tmp_path: Path
 ) -> None:
-    """The target is that API server too, so only refusals can be told while it is away."""
+    """The target is the same API server, so callers can only get refusals while it is down."""
     plane, namespace = disturbed_plane, disturbed_namespace
     plane.create_service_account(namespace, "target")
     grant_use(plane, namespace, subject=account_subject(namespace))

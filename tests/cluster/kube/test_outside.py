@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(400)
 
 @pytest.fixture(scope="module")
 def other(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A second cluster; anybody may read its keys, as where they are meant for others."""
+    """A second cluster with public keys, as a cluster that other clusters trust has."""
     with ControlPlane(tmp_path_factory.mktemp("other"), programs=cluster_programs, issuer=ISSUER) as plane:
         plane.kubectl(
             "create", "clusterrolebinding", "discovery", "--clusterrole=system:service-account-issuer-discovery",

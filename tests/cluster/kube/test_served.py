@@ -30,7 +30,7 @@ CUT = 5.0 + 30.0
 
 @contextmanager
 def watch(served: ServedConnector, kubectl: Kubectl, tmp_path: Path) -> Iterator[KubectlWatch]:
-    """Open, and known to be: it saw a change."""
+    """The watch is open, because it saw a change."""
     names = (f"tick-{number}" for number in itertools.count())
     with KubectlWatch(kubectl, "configmaps", namespace=served.namespace, log=tmp_path / "watch.log") as watching:
 

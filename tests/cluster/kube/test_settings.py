@@ -1,4 +1,4 @@
-"""The shared settings beside a real API server: a proxy that may not read them yet waits, and says so."""
+"""The shared settings with a real API server: a proxy that may not read them yet waits, and logs it."""
 
 from pathlib import Path
 

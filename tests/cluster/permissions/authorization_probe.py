@@ -1,4 +1,4 @@
-"""Requests to a real API server as somebody else, spelled as they are given."""
+"""Requests to a real API server with impersonation, sent exactly as they are spelled."""
 
 import http.client
 import json
@@ -16,7 +16,7 @@ LATER = 429
 
 
 class AuthorizationProbe:
-    """One connection for each thread."""
+    """Sends requests with one connection for each thread."""
 
     def __init__(self, plane: ControlPlane) -> None:
         self._authority = urllib.parse.urlsplit(plane.url).netloc
@@ -27,7 +27,7 @@ class AuthorizationProbe:
         self._open: list[http.client.HTTPSConnection] = []
 
     def are_forbidden(self, requests: Sequence[tuple[Request, str]]) -> list[bool | None]:
-        """Whether the API server forbids each request to the user; None where it never came to that question."""
+        """Return whether the API server forbids each request to the user; None if it failed before authorization."""
         try:
             with ThreadPoolExecutor(THREADS) as pool:
                 return list(pool.map(lambda each: self.is_forbidden(*each), requests))

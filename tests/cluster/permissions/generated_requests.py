@@ -94,7 +94,7 @@ def _random_request(chance: random.Random, method: str, path: str) -> Request:
         upgrade = method == "GET" and path.endswith(("/exec", "/attach", "/portforward", "/proxy"))
         return Request(method, f"{path}?{query}" if query else path, upgrade=upgrade and chance.random() < 0.5)
     kind = chance.choice((MERGE, APPLY, "application/json-patch+json")) if method == "PATCH" else ""
-    # What a role allows is not to be done.
+    # A dry run: an allowed request must not change anything.
     return Request(method, f"{path}?dryRun=All", content_type=kind)
 
 

@@ -1,7 +1,7 @@
-"""What a Connector lends against what a real API server allows: thousands of requests, thirty roles, both asked.
+"""Decisions of a Connector compared with those of a real API server: thousands of requests, thirty roles.
 
-What a request is taken for does not depend on the role: each request is asked for some of the roles, in turn, and each
-role for hundreds of requests. That is 21,000 questions in half a minute, where all would be 158,000.
+The attributes of a request do not depend on the role. So each request is compared for some of the roles, in turn, and
+each role for hundreds of requests. That is 21,000 comparisons in half a minute, where all would be 158,000.
 """
 
 from collections import Counter
@@ -29,10 +29,10 @@ from tests.cluster.permissions.generated_requests import NAMESPACES, Request, re
 
 GENERATED = 22
 OWN = ("view", "edit", "connectors-read-only", "connectors-credentials")
-"""Of ours, in all namespaces and in one."""
+"""Our own roles, in all namespaces and in one."""
 ROLES = 30
 LEAST = 5000
-"""Requests, each asked for ASKED roles."""
+"""Number of requests, each compared for ASKED roles."""
 ASKED = 4
 LEAST_OF_ROLE = 700
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -41,7 +41,7 @@ NOT_PLAIN = "only paths in their plain form are lent: no empty or dot segments, 
 
 
 class Bound:
-    """A user that is bound to one role at the API server, and a Connector that lends that role."""
+    """A user with a binding to one role at the API server, and a Connector that allows that role."""
 
     def __init__(self, plane: ControlPlane, user: str, role: dict[str, Any], namespaces: list[str] | None) -> None:
         self.user = user
@@ -55,7 +55,7 @@ class Bound:
         for space in namespaces or [""]:
             path = f"namespaces/{space}/rolebindings" if space else "clusterrolebindings"
             plane.api.call("POST", f"{RBAC}/{path}", binding)
-        # What the API server holds, as a watch would bring it.
+        # The object of the API server, as in a watch.
         cluster_role = parse_cluster_role(plane.api.call("GET", f"{RBAC}/clusterroles/{name}"))
         entry = {"clusterRole": name} | ({"namespaces": namespaces} if namespaces else {})
         self.lending = _evaluator({"allow": [entry]}, cluster_role)

@@ -1,4 +1,4 @@
-"""Limited Connectors with a cluster-admin's token, a real proxy and a real API server: what is lent, what is not."""
+"""Limited Connectors with a cluster-admin's token, a real proxy and a real API server: allowed and denied requests."""
 
 import json
 import subprocess
@@ -124,7 +124,7 @@ OTHERS: list[tuple[str, tuple[str, ...], str]] = [
     ("a namespace's labels", ("label", "namespace", "default", "a=b"), ""),
     ("the API server's profiles", ("get", "--raw", "/debug/pprof/heap"), ""),
 ]  # fmt: skip
-"""In steps; with the workings of a node, or of somebody else."""
+"""In several steps, through a node, or through another user's rights."""
 
 NOT_LENT = ("does not lend", "only paths in their plain form are lent")
 

@@ -1,4 +1,4 @@
-"""One proxy beside the session's control plane, whose API server is also its target."""
+"""One proxy for the session's control plane, whose API server is also its target."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -18,9 +18,9 @@ def assert_informer_recovers(
     timeout: float,
     expire_token: Callable[[], None],
 ) -> None:
-    """It sees a change after the proxy was started anew, which ends its watch; `meanwhile` ends its token before.
+    """Check that an informer sees a change after a restart of the proxy, which closes its watch.
 
-    `patience`: seconds that it has for all of that.
+    `expire_token` makes its token invalid before that. `timeout` is the number of seconds for all of it.
     """
     plane.kubectl("create", "configmap", "flag", "--from-literal=state=new", namespace=namespace)
     wait = ("wait", "configmap/flag", "--for=jsonpath={.data.state}=old", f"--timeout={timeout:.0f}s")

@@ -84,7 +84,7 @@ class RunningProxy:
         manifests.write_manifests(self.manifests, *objects, file=file)
 
     def admin(self, path: str) -> tuple[int, str]:
-        """A GET of the admin address; (0, "") while nobody listens."""
+        """Send a GET to the admin address; (0, "") if the connection fails."""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=WAIT_TIMEOUT)
         try:
             connection.request("GET", path)
@@ -96,7 +96,7 @@ class RunningProxy:
             connection.close()
 
     def command_line(self) -> bytes:
-        """What everybody on the machine can read of it."""
+        """Return the command line, which every user of the machine can read."""
         return Path(f"/proc/{self.process.pid}/cmdline").read_bytes()
 
     def audit(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Stock kubectl that speaks TLS to the proxy itself: through an https proxy-url, and at the direct door by its path."""
+"""Stock kubectl with TLS to the proxy itself: through an https proxy-url, and by direct access with a path."""
 
 import json
 from pathlib import Path

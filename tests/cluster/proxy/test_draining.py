@@ -36,7 +36,7 @@ def test_a_live_watch_stays_open_after_sigterm_until(end: str, control_plane: Co
     proxy.write("k8s.yaml", connector, secret)
     with proxy:
         kubectl = proxy.kubectl(control_plane.kubectl, connector)
-        # Of a raw answer that breaks off kubectl says so, and exits with 1.
+        # kubectl reports a truncated raw response, and exits with 1.
         command = kubectl.command("get", "--raw", f"/api/v1/namespaces/{namespace}/configmaps?watch=1")
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=kubectl.environment

@@ -26,7 +26,7 @@ from tests.cluster.proxy.running_proxy import ROOT, WAIT_TIMEOUT, RunningProxy
 PAGE = (ROOT / "docs" / "callers-from-outside.md").read_text()
 PROXY = "https://proxy.example.com"
 ORGANIZATION, GROUP = "my-organization", "my-group"
-"""Of the page's examples."""
+"""Names in the page's examples."""
 
 
 def documents() -> dict[str, Any]:
@@ -132,7 +132,7 @@ def test_a_job_of_gitlab_uses_the_connector_and_another_groups_does_not(outside:
 
 
 def keeps_nothing(outside: Outside, checkout: Path) -> None:
-    """No token, of whomever, on disk where the job ran, nor in the proxy's log; all begin so."""
+    """Check that no token is on disk where the job ran, nor in the proxy's log; every JWT begins with this text."""
     files = [each for each in checkout.rglob("*") if each.is_file()]
     assert checkout / "target.kubeconfig" in files
     assert not [each for each in (*files, outside.proxy.log) if b"eyJ" in each.read_bytes()]

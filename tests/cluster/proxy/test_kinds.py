@@ -30,7 +30,7 @@ class Kinds:
     proxy: RunningProxy
     namespace: str
     tokens: dict[str, str]
-    """What the Secrets hold, by Connector."""
+    """Content of the Secrets, by Connector."""
 
     def connector(self, name: str) -> dict[str, Any]:
         if name == "certificate":
@@ -156,7 +156,7 @@ def test_no_issued_token_is_in_the_proxys_output(kinds: Kinds) -> None:
 
 
 def _holds_minted(kinds: Kinds, path: Path) -> bool:
-    """True if a token of the minted account is in the file; its payload is base64 in a JWT's middle."""
+    """Return True if a token of the target account is in the file; its payload is base64 in a JWT's middle."""
     for token in re.findall(rb"eyJ[\w-]+\.(eyJ[\w-]+)\.", path.read_bytes()):
         payload = json.loads(base64.urlsafe_b64decode(token + b"=" * (-len(token) % 4)))
         if payload.get("sub") == f"system:serviceaccount:{kinds.namespace}:target":

@@ -104,7 +104,7 @@ def _active_watches(proxied: ProxiedConnector) -> bool:
 
 
 def _outlive_the_client_timeout(port: int) -> None:
-    """A silent client that comes later than the watch is closed: so the timeout has passed for that too."""
+    """A silent client that connects after the watch is closed, so the timeout has passed for the watch too."""
     with socket.create_connection(("127.0.0.1", port), timeout=WAIT_TIMEOUT) as silent:
         assert silent.recv(1) == b""
 

@@ -26,7 +26,7 @@ CONFIG_MAPS = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What kubectl has done, and what mitmweb shows of it."""
+    """Requests of kubectl, and the flows that mitmweb shows for them."""
 
     user: str
     secrets: list[str]

@@ -1,7 +1,7 @@
-"""Why a request failed is what kubectl prints: each row of docs/troubleshooting.md, with nothing discovered before.
+"""kubectl prints why a request failed: each row of docs/troubleshooting.md, without a discovery cache.
 
-A Job's pod has no discovery cache, and client-go's discovery makes "unknown" of a Status; so kubectl is asked for the
-namespaces with an empty cache, the current one and one from years ago.
+A Job's pod has no discovery cache, and client-go's discovery makes "unknown" of a Status; so the tests get
+namespaces with an empty cache, with the current kubectl and with one from years ago.
 """
 
 import socket
@@ -219,13 +219,13 @@ def test_kubectl_prints_that_its_caller_cannot_be_checked(scene: Scene, program:
 OTHERS = [*PYTHON, "client-go", "helm"]
 
 
-# Those of Python read no token file anew; docs/clients.md gives them the other kubeconfig.
+# Python's clients do not read a token file again; docs/clients.md gives them the other kubeconfig.
 @pytest.mark.parametrize(
     ("client", "way"),
     [(client, "CONNECT") for client in OTHERS] + [(client, "inside") for client in OTHERS if client not in PYTHON],
 )
 def test_other_clients_print_why(scene: Scene, client: str, way: str, tmp_path: Path) -> None:
-    """Of the failure that comes most: the lent token has expired."""
+    """Test the most frequent failure: the target's token has expired."""
     row = Row(quoted="", name="expired", prints="the target refused the credential of Connector team-a/expired; renew")
     kubectl = scene.kubectl(Path(), row, tmp_path, rotating=way == "inside")
     command = {

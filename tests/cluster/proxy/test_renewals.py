@@ -1,4 +1,4 @@
-"""Minted tokens that end while they are used: renewed without an error, and no more when their minter may not any more.
+"""Issued tokens that expire in use: renewed without an error, until the issuing account loses its right.
 
 Each lives for seconds here; `python -m bench.token_renewal` does the same in real time, with tokens of ten minutes.
 """
@@ -33,7 +33,7 @@ LIFE: Final = 12
 """Seconds; less than 10 are not taken from a target."""
 RENEWALS: Final = 3
 BY: Final = "{}-minter"
-"""The ServiceAccount that may mint, by Connector."""
+"""The ServiceAccount that may issue tokens, by Connector."""
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -93,7 +93,7 @@ class Client:
         self._connection.close()
 
     def get(self) -> int:
-        """The status, of a refused CONNECT too: what the proxy has closed is opened anew."""
+        """Return the status, of a refused CONNECT too. A connection that the proxy closed is opened again."""
         try:
             self._connection.request("GET", self._path)
         except OSError as error:
@@ -118,7 +118,7 @@ def scene(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
 
 
 def account(scene: Scene, name: str) -> str:
-    """An account of the target, and another that may mint its tokens and nothing else; the name of that one."""
+    """Create an account of the target, and one that may only issue its tokens; return the name of the second."""
     kubectl, namespace, minter = scene.plane.kubectl, scene.namespace, BY.format(name)
     for each in (name, minter):
         scene.plane.create_service_account(namespace, each)
