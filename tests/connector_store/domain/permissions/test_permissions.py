@@ -35,7 +35,7 @@ ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 
 def role(name: str, *rules: tuple[str, str, str]) -> ClusterRole:
     """Create a role. A rule is verbs, groups and resources, separated by spaces. `core` is the core group."""
-    rules = tuple(
+    policy_rules = tuple(
         PolicyRule(
             verbs=tuple(verbs.split()),
             api_groups=tuple("" if each == "core" else each for each in groups.split()),
@@ -43,7 +43,7 @@ def role(name: str, *rules: tuple[str, str, str]) -> ClusterRole:
         )
         for verbs, groups, resources in rules
     )
-    return ClusterRole(name=name, rules=rules)
+    return ClusterRole(name=name, rules=policy_rules)
 
 
 ROLES = {
