@@ -1,4 +1,4 @@
-"""The store against a join made anew, whatever changes in whatever order."""
+"""The store compared with a fresh join, after any changes in any order."""
 
 from dataclasses import replace
 from typing import Any
@@ -64,42 +64,42 @@ def _name(obj: StoreObject) -> ObjectKey | str:
 
 
 class AnyInterleaving(RuleBasedStateMachine):
-    """For every order of changes: the store answers as a join made anew from all that the sources hold."""
+    """For every order of changes, the store gives the same targets as a fresh join of all sources' objects."""
 
     def __init__(self) -> None:
         super().__init__()
         self.store = Store()
-        self.told: set[ObjectKey] = set()
-        self.store.subscribe(self.told.update)
-        self.held: dict[tuple[type, Any], dict[str, StoreObject]] = {(ConnectorClass, "k8s"): {"builtin": K8S}}
-        self.seen: dict[ObjectKey, object] = {}
+        self.notified_keys: set[ObjectKey] = set()
+        self.store.subscribe(self.notified_keys.update)
+        self.objects: dict[tuple[type, Any], dict[str, StoreObject]] = {(ConnectorClass, "k8s"): {"builtin": K8S}}
+        self.previous: dict[ObjectKey, object] = {}
 
     @rule(source=SOURCES, obj=OBJECTS)
     def put(self, source: str, obj: StoreObject) -> None:
-        held = self.held.setdefault((_kind(obj), _name(obj)), {})
-        # The newest version wins, whoever brought it; the others keep theirs to fall back on.
-        others = {name: each for name, each in held.items() if name != source}
-        self.held[(_kind(obj), _name(obj))] = {**others, source: obj}
+        versions = self.objects.setdefault((_kind(obj), _name(obj)), {})
+        # The newest version wins, from any source. The versions of other sources are fallbacks.
+        others = {name: version for name, version in versions.items() if name != source}
+        self.objects[(_kind(obj), _name(obj))] = {**others, source: obj}
         self.store.put(source, obj)
 
     @rule(source=SOURCES, obj=OBJECTS)
     def remove(self, source: str, obj: StoreObject) -> None:
-        self.held.get((_kind(obj), _name(obj)), {}).pop(source, None)
+        self.objects.get((_kind(obj), _name(obj)), {}).pop(source, None)
         self.store.remove(source, _kind(obj), _name(obj))
 
     @rule(source=SOURCES)
-    def forget(self, source: str) -> None:
-        for held in self.held.values():
-            held.pop(source, None)
+    def remove_source(self, source: str) -> None:
+        for versions in self.objects.values():
+            versions.pop(source, None)
         self.store.remove_source(source)
 
     @invariant()
-    def answers_as_a_fresh_join(self) -> None:
+    def equals_a_fresh_join(self) -> None:
         fresh = Store()
         for kind in (ConnectorClass, ClusterRole, Secret, Connector):
-            for (held_kind, _), held in self.held.items():
-                if held_kind is kind and held:
-                    fresh.put("all", list(held.values())[-1])
+            for (object_kind, _), versions in self.objects.items():
+                if object_kind is kind and versions:
+                    fresh.put("all", list(versions.values())[-1])
         for key in [ObjectKey(ns, name) for ns in "ab" for name in "xy"]:
             connector = fresh.connector(key)
             cls = fresh.connector_class(connector.class_name) if connector else None
@@ -107,10 +107,10 @@ class AnyInterleaving(RuleBasedStateMachine):
             if connector is not None:
                 expected = resolve(connector, cls, fresh.secret, fresh.shared_ca, fresh.cluster_role)
             assert self.store.get(key) == expected
-            if self.seen.get(key) != expected:
-                assert key in self.told
-            self.seen[key] = expected
-        self.told.clear()
+            if self.previous.get(key) != expected:
+                assert key in self.notified_keys
+            self.previous[key] = expected
+        self.notified_keys.clear()
 
 
 TestAnyInterleaving = AnyInterleaving.TestCase

@@ -1,4 +1,4 @@
-"""Which addresses a target may have."""
+"""Policy for the addresses of targets."""
 
 import ipaddress
 
@@ -17,7 +17,7 @@ IN_CLUSTER = AddressPolicy.from_settings(
 
 
 @pytest.mark.parametrize(
-    ("ip", "permitted"),
+    ("ip", "allowed"),
     [
         pytest.param("192.168.1.100", True, id="a private address"),
         pytest.param("2001:db8::1", True, id="an IPv6 address"),
@@ -25,7 +25,7 @@ IN_CLUSTER = AddressPolicy.from_settings(
         pytest.param("127.0.0.1", False, id="loopback"),
         pytest.param("127.8.8.8", False, id="all of loopback"),
         pytest.param("::1", False, id="IPv6 loopback"),
-        pytest.param("0.0.0.0", False, id="unspecified, which Linux takes for loopback"),  # noqa: S104 - an address to refuse
+        pytest.param("0.0.0.0", False, id="unspecified, which Linux uses as loopback"),  # noqa: S104 - an address to refuse
         pytest.param("::", False, id="IPv6 unspecified"),
         pytest.param("169.254.169.254", False, id="cloud metadata"),
         pytest.param("100.100.100.200", False, id="metadata of Alibaba Cloud"),
@@ -36,7 +36,7 @@ IN_CLUSTER = AddressPolicy.from_settings(
         pytest.param("fd00:c1::a9fe:a9fe", False, id="IPv6 metadata of Oracle Cloud"),
         pytest.param("fd00:ec2::254", False, id="IPv6 metadata of AWS"),
         pytest.param("fd00:ec2::23", False, id="pod identities of AWS"),
-        pytest.param("fd00:ec3::254", True, id="somebody's own address"),
+        pytest.param("fd00:ec3::254", True, id="an address of another network"),
         pytest.param("fd20:ce::254", False, id="IPv6 metadata of Google Cloud"),
         pytest.param("fd00:a9fe:a9fe::1", False, id="IPv6 metadata of Akamai"),
         pytest.param("fd00:42::42", False, id="IPv6 metadata of Scaleway"),
@@ -58,11 +58,11 @@ IN_CLUSTER = AddressPolicy.from_settings(
         pytest.param("", False, id="nothing"),
     ],
 )
-def test_addresses_in_a_cluster(ip, permitted) -> None:
-    assert IN_CLUSTER.allows(ip) is permitted
+def test_addresses_in_a_cluster(ip, allowed) -> None:
+    assert IN_CLUSTER.allows(ip) is allowed
 
 
-def test_folders_deny_nothing_by_themselves() -> None:
+def test_outside_a_cluster_only_the_settings_deny_addresses() -> None:
     allow, deny = networks("10.9.0.0/16"), networks("10.0.0.0/8")
     policy = AddressPolicy.from_settings(allow=allow, deny=deny, in_cluster=False, own_addresses=("192.0.2.1",))
     assert policy.allows("127.0.0.1")
@@ -76,15 +76,15 @@ def test_folders_deny_nothing_by_themselves() -> None:
     [
         pytest.param("127.0.0.1", True, id="a denied address"),
         pytest.param("::1", True, id="a denied IPv6 address"),
-        pytest.param("192.0.2.1", False, id="an address like any other"),
-        pytest.param("localhost", False, id="a name is not known before it is resolved"),
+        pytest.param("192.0.2.1", False, id="an allowed address"),
+        pytest.param("localhost", False, id="a name, which is not resolved"),
     ],
 )
-def test_a_literal_address_is_denied_before_anything_is_resolved(host: str, denied: bool) -> None:
+def test_denies_checks_ip_addresses_but_not_names(host: str, denied: bool) -> None:
     assert IN_CLUSTER.denies(host) is denied
 
 
-def test_denied_networks_come_on_top_of_the_clusters_and_allow_wins() -> None:
+def test_denied_networks_add_to_those_of_a_cluster_and_allow_wins() -> None:
     policy = AddressPolicy.from_settings(
         allow=networks("127.0.0.0/8", "10.1.0.0/16"), deny=networks("10.0.0.0/8"), in_cluster=True
     )

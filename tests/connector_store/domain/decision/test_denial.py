@@ -26,7 +26,7 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
 
 
 @pytest.mark.parametrize(
-    ("deny", "status", "reason", "says"),
+    ("deny", "status", "reason", "message_part"),
     [
         (denial.not_synced(), 503, "ServiceUnavailable", "try again"),
         (denial.bad_credentials(MISSING, is_request=False), 407, "Unauthorized", "Proxy-Authorization: is missing"),
@@ -36,8 +36,8 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.unavailable(7), 503, "ServiceUnavailable", "try again"),
         (denial.access_denied(KEY), 403, "Forbidden", 'connectors.connectors.alauda.io "k8s" not found'),
         (
-            denial.unusable(Unusable(key=KEY, reason="SecretNotFound", message="mend it")),
-            503, "ServiceUnavailable", "Connector team-a/k8s cannot be used: mend it",
+            denial.unusable(Unusable(key=KEY, reason="SecretNotFound", message="fix it")),
+            503, "ServiceUnavailable", "Connector team-a/k8s cannot be used: fix it",
         ),
         (denial.wrong_address(KEY, ADDRESS), 403, "Forbidden", "https://t:6443/p"),
         (denial.path_outside(KEY, ADDRESS), 403, "Forbidden", "below /p/"),
@@ -45,7 +45,10 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.wrong_host(KEY, ADDRESS), 403, "Forbidden", "Host t:6443"),
         (denial.path_traversal(KEY), 403, "Forbidden", "dot segments"),
         (denial.misdirected(), 421, "BadRequest", "one and the same Connector"),
-        (denial.impersonation_header(b"Impersonate-User"), 403, "Forbidden", "header Impersonate-User is not passed on"),
+        (
+            denial.impersonation_header(b"Impersonate-User"), 403, "Forbidden",
+            "header Impersonate-User is not passed on",
+        ),
         (
             denial.not_permitted(KEY, DELETE, NotAllowed(DELETE)), 403, "Forbidden",
             'deployments.apps "web" is forbidden: Connector "team-a/k8s" does not lend "delete" on resource '
@@ -61,7 +64,10 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
             denial.not_permitted(KEY, METRICS, NotAllowed(METRICS, denied_by="no-metrics")), 403, "Forbidden",
             'forbidden: Connector "team-a/k8s" does not lend "get" on path "/metrics"',
         ),
-        (denial.cannot_impersonate(KEY, ParseError("", "no name")), 403, "Forbidden", "cannot impersonate you: no name"),
+        (
+            denial.cannot_impersonate(KEY, ParseError("", "no name")), 403, "Forbidden",
+            "cannot impersonate you: no name",
+        ),
         (denial.absolute_form(), 403, "Forbidden", "only CONNECT"),
         (denial.bad_authority(), 400, "BadRequest", "HOST:PORT"),
         (denial.bad_method(), 400, "BadRequest", "a method"),
@@ -85,11 +91,11 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
     ],
     ids=lambda value: value.cause if isinstance(value, Deny) else "",
 )  # fmt: skip
-def test_every_refusal_is_a_status(deny: Deny, status: int, reason: str, says: str) -> None:
+def test_every_refusal_is_a_status(deny: Deny, status: int, reason: str, message_part: str) -> None:
     body = json.loads(deny.body)
     assert (body["kind"], body["apiVersion"], body["status"]) == ("Status", "v1", "Failure")
     assert (body["code"], body["reason"], body["message"]) == (status, reason, deny.message)
-    assert says in deny.message
+    assert message_part in deny.message
     assert deny.phrase.endswith(deny.message.encode())
     assert b"s3cret" not in deny.body + deny.phrase
 
@@ -110,11 +116,11 @@ def test_every_refusal_is_a_status(deny: Deny, status: int, reason: str, says: s
         (denial.internal_error(), b"Warning", b'299 kubernetes-connector "the proxy failed; its log says why"'),
     ],
 )
-def test_headers_that_belong_to_a_refusal(deny: Deny, name: bytes, value: bytes) -> None:
+def test_headers_of_refusals(deny: Deny, name: bytes, value: bytes) -> None:
     assert (name, value) in deny.headers
 
 
-def test_only_refusals_that_pass_by_themselves_ask_to_be_retried() -> None:
+def test_only_temporary_refusals_have_retry_after() -> None:
     names = {name for name, _ in denial.unusable(Unusable(key=KEY, reason="", message="")).headers}
     assert b"Retry-After" not in names
     assert json.loads(denial.unavailable(7).body)["details"] == {"retryAfterSeconds": 7}
@@ -123,22 +129,22 @@ def test_only_refusals_that_pass_by_themselves_ask_to_be_retried() -> None:
 @given(st.text())
 def test_for_every_message_the_phrase_is_one_printable_line(message: str) -> None:
     phrase = denial.bad_request(message).phrase
-    assert all(0x20 <= each <= 0x7E for each in phrase)
+    assert all(0x20 <= byte <= 0x7E for byte in phrase)
     assert len(phrase) <= 512
 
 
-def test_a_header_name_is_quoted_in_part() -> None:
+def test_a_long_header_name_is_truncated() -> None:
     assert len(denial.impersonation_header(b"Impersonate-" + b"a" * 9000).message) < 200
 
 
-def test_what_is_not_lent_is_detailed_as_the_api_server_does() -> None:
+def test_a_request_without_permission_has_the_api_servers_details() -> None:
     deny = denial.not_permitted(KEY, DELETE, NotAllowed(DELETE, denied_by="no-deletions"))
     assert json.loads(deny.body)["details"] == {"name": "web", "group": "apps", "kind": "deployments"}
     assert b"no-deletions" not in deny.body
     assert json.loads(denial.not_permitted(KEY, METRICS, NotAllowed(METRICS)).body)["details"] == {}
 
 
-def test_a_watch_is_ended_by_an_event() -> None:
+def test_a_watch_error_is_an_error_event() -> None:
     event = json.loads(denial.watch_error("its caller may not use the Connector any more"))
     assert event["type"] == "ERROR"
     assert event["object"]["code"] == 403

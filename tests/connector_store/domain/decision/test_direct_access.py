@@ -19,18 +19,18 @@ BOTH = Headers([(b"Authorization", b"Bearer a"), (b"Proxy-Authorization", b"Basi
 
 
 @pytest.mark.parametrize(
-    ("target", "rest"),
+    ("target", "request_target"),
     [
-        pytest.param(b"/connectors/team-a/k8s", b"/", id="nothing behind"),
+        pytest.param(b"/connectors/team-a/k8s", b"/", id="only the prefix"),
         pytest.param(b"/connectors/team-a/k8s/", b"/", id="a slash"),
         pytest.param(b"/connectors/team-a/k8s/api?a=/b?c", b"/api?a=/b?c", id="a path and a query"),
         pytest.param(b"/connectors/team-a/k8s?timeout=1", b"/?timeout=1", id="a query alone"),
         pytest.param(b"/connectors/team-a/k8s//api", b"//api", id="two slashes"),
-        pytest.param(b"/connectors/team-a/k8s/../x", b"/../x", id="dots, which the order of checks refuses"),
+        pytest.param(b"/connectors/team-a/k8s/../x", b"/../x", id="dots, which a later check refuses"),
     ],
 )
-def test_what_names_the_connector_is_taken_away(target: bytes, rest: bytes) -> None:
-    assert parse_direct_path(target) == DirectRequest(KEY, rest)
+def test_the_path_prefix_of_the_connector_is_removed(target: bytes, request_target: bytes) -> None:
+    assert parse_direct_path(target) == DirectRequest(KEY, request_target)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_what_names_the_connector_is_taken_away(target: bytes, rest: bytes) -> N
         b"/connectors/team-a/..", b"/connectors/te%61m-a/k8s/api", b"https://h/connectors/team-a/k8s/api",
     ],
 )  # fmt: skip
-def test_nothing_is_decoded_and_anything_else_names_none(target: bytes) -> None:
+def test_other_paths_name_no_connector_and_are_not_decoded(target: bytes) -> None:
     assert parse_direct_path(target) is None
 
 
@@ -51,7 +51,7 @@ def basic(text: str) -> Headers:
     return Headers([(b"Authorization", b"basic " + b64encode(text.encode()))])
 
 
-def test_the_token_is_a_bearer_or_the_password_of_the_connector() -> None:
+def test_the_token_is_a_bearer_token_or_a_basic_password() -> None:
     assert parse_request_token(Headers([(b"authorization", b"Bearer tok")]), KEY) == "tok"
     assert parse_request_token(basic("team-a/k8s:tok"), KEY) == "tok"
     [(name, value)] = basic("team-a/k8s:tok")
@@ -59,11 +59,11 @@ def test_the_token_is_a_bearer_or_the_password_of_the_connector() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "message"),
     [
         pytest.param(Headers(), "is missing", id="none"),
-        pytest.param(basic("team-a/other:tok"), "names another Connector", id="of another Connector"),
-        pytest.param(basic("team-a/k8s:x"), "has no token", id="the password of who brings it elsewhere"),
+        pytest.param(basic("team-a/other:tok"), "names another Connector", id="another Connector"),
+        pytest.param(basic("team-a/k8s:x"), "has no token", id="the password for a token in the requests"),
         pytest.param(Headers([(b"Authorization", b"Bearer a")] * 2), "is missing", id="two"),
         pytest.param(
             Headers([(b"Authorization", b"Bearer a"), (b"Proxy-Authorization", b"Basic b")]),
@@ -72,17 +72,17 @@ def test_the_token_is_a_bearer_or_the_password_of_the_connector() -> None:
         ),
     ],
 )
-def test_other_credentials_are_none(fields: Headers, words: str) -> None:
-    with pytest.raises(ParseError, match=words):
+def test_invalid_credentials_are_refused(fields: Headers, message: str) -> None:
+    with pytest.raises(ParseError, match=message):
         parse_request_token(fields, KEY)
 
 
-def test_the_target_sees_its_own_host() -> None:
+def test_the_target_gets_its_own_host() -> None:
     fields = Headers([(b"Accept", b"*/*"), (b"host", b"proxy"), (b"HOST", b"other")])
     assert with_target_host(fields, Address(host="h", port=6443)) == ((b"Host", b"h:6443"), (b"Accept", b"*/*"))
 
 
-def test_the_port_of_https_is_not_said() -> None:
+def test_the_default_port_of_https_is_omitted() -> None:
     assert host_header(Address(host="h", port=443)) == b"h"
     assert host_header(Address(host="fd00::1", port=443)) == b"[fd00::1]"
     assert host_header(Address(host="h", port=6443)) == b"h:6443"

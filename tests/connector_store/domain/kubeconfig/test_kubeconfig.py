@@ -1,4 +1,4 @@
-"""The kubeconfig of a workload: exactly the API page's shape, and it reads back to what went in."""
+"""The kubeconfig of a workload: it has the shape of the API page, and parses to its entries."""
 
 import base64
 from dataclasses import replace
@@ -46,7 +46,7 @@ ENTRIES = st.builds(
 )
 
 
-def test_has_the_shape_of_the_api_page() -> None:
+def test_the_kubeconfig_has_the_shape_of_the_api_page() -> None:
     assert render_kubeconfig([ENTRY]) == (
         "apiVersion: v1\n"
         "kind: Config\n"
@@ -76,12 +76,12 @@ def test_the_rotating_form_has_the_token_in_a_file() -> None:
     assert ENTRY.token not in render_kubeconfig([ENTRY], rotating=True)
 
 
-def test_several_are_named_by_namespace_and_name_and_the_first_is_current() -> None:
+def test_several_entries_are_named_by_namespace_and_name_and_the_first_is_current() -> None:
     other = replace(ENTRY, key=ObjectKey("team-b", "k8s"))
     config = yaml.safe_load(render_kubeconfig([other, ENTRY]))
-    assert [each["name"] for each in config["clusters"]] == ["team-b/k8s", "team-a/k8s"]
+    assert [cluster["name"] for cluster in config["clusters"]] == ["team-b/k8s", "team-a/k8s"]
     assert config["contexts"][1] == {"name": "team-a/k8s", "context": {"cluster": "team-a/k8s", "user": "team-a/k8s"}}
-    assert [each["name"] for each in config["users"]] == ["team-b/k8s", "team-a/k8s"]
+    assert [user["name"] for user in config["users"]] == ["team-b/k8s", "team-a/k8s"]
     assert config["current-context"] == "team-b/k8s"
 
 
@@ -90,8 +90,8 @@ def test_the_proxy_may_be_reached_by_tls() -> None:
     assert proxy_url(entry, rotating=True) == "https://team-a%2Fk8s:x@localhost:443"
 
 
-@given(st.lists(ENTRIES, min_size=1, max_size=3, unique_by=lambda each: each.key))
-def test_every_kubeconfig_reads_back_to_what_went_in(entries: list[KubeconfigEntry]) -> None:
+@given(st.lists(ENTRIES, min_size=1, max_size=3, unique_by=lambda entry: entry.key))
+def test_every_kubeconfig_parses_to_its_entries(entries: list[KubeconfigEntry]) -> None:
     config = yaml.safe_load(render_kubeconfig(entries))
     for entry, cluster in zip(entries, config["clusters"], strict=True):
         proxy = urlsplit(cluster["cluster"]["proxy-url"])
@@ -117,7 +117,7 @@ def test_every_kubeconfig_reads_back_to_what_went_in(entries: list[KubeconfigEnt
         pytest.param("http://[::1", id="an open bracket"),
     ],
 )
-def test_a_proxy_that_is_no_http_url_is_refused(proxy: str) -> None:
+def test_a_proxy_url_that_is_invalid_is_refused(proxy: str) -> None:
     with pytest.raises(ParseError, match="http://HOST:PORT"):
         proxy_url(replace(ENTRY, proxy=proxy))
 
@@ -130,7 +130,7 @@ def test_a_proxy_has_a_scheme_a_host_and_a_port() -> None:
 TLS = replace(ENTRY, proxy="https://c-k8s.team-a.svc.cluster.local")
 
 
-def test_by_tls_the_proxy_is_named_by_https() -> None:
+def test_with_tls_the_proxy_url_is_https() -> None:
     assert proxy_url(TLS) == "https://team-a%2Fk8s:eyJ.a-b_c@c-k8s.team-a.svc.cluster.local:443"
     assert proxy_url(replace(ENTRY, proxy="https://p:8443"), rotating=True) == "https://team-a%2Fk8s:x@p:8443"
 
@@ -138,15 +138,19 @@ def test_by_tls_the_proxy_is_named_by_https() -> None:
 @pytest.mark.parametrize(
     ("proxy", "server"),
     [
-        pytest.param(ENTRY.proxy, "https://c-k8s.team-a.svc.cluster.local", id="its own Service: the host names it"),
-        pytest.param(TLS.proxy, "https://c-k8s.team-a.svc.cluster.local", id="by TLS"),
+        pytest.param(ENTRY.proxy, "https://c-k8s.team-a.svc.cluster.local", id="the alias"),
+        pytest.param(TLS.proxy, "https://c-k8s.team-a.svc.cluster.local", id="the alias with TLS"),
         pytest.param("http://c-k8s.team-a.svc.d:8080", "https://c-k8s.team-a.svc.d:8080", id="another port"),
-        pytest.param("http://p.sys.svc.d", "https://p.sys.svc.d/connectors/team-a/k8s", id="the proxy's own"),
-        pytest.param("http://c-k8s.team-b.svc.d", "https://c-k8s.team-b.svc.d/connectors/team-a/k8s", id="another's"),
+        pytest.param("http://p.sys.svc.d", "https://p.sys.svc.d/connectors/team-a/k8s", id="the proxy's own Service"),
+        pytest.param(
+            "http://c-k8s.team-b.svc.d",
+            "https://c-k8s.team-b.svc.d/connectors/team-a/k8s",
+            id="the alias of another Connector",
+        ),
         pytest.param("http://[::1]:8080", "https://[::1]:8080/connectors/team-a/k8s", id="an address"),
     ],
 )
-def test_directly_the_proxy_is_the_server(proxy: str, server: str) -> None:
+def test_in_the_direct_form_the_server_is_the_proxy(proxy: str, server: str) -> None:
     entry = replace(ENTRY, proxy=proxy)
     assert direct_url(entry) == server
     [cluster] = build_kubeconfig([entry], KubeconfigStyle(direct=True))["clusters"]
@@ -166,19 +170,19 @@ def test_an_entry_hides_its_token_in_text() -> None:
     assert ENTRY.token not in repr(ENTRY)
 
 
-def test_a_name_and_a_namespace_are_those_that_were_chosen() -> None:
+def test_the_context_has_the_given_name_and_namespace() -> None:
     config = build_kubeconfig([ENTRY], KubeconfigStyle(context_name="team", namespace="web"))
     assert config["contexts"] == [{"name": "team", "context": {"cluster": "team", "user": "team", "namespace": "web"}}]
     assert config["current-context"] == "team"
 
 
-def test_a_plugin_stands_in_place_of_every_token() -> None:
+def test_an_exec_plugin_replaces_every_token() -> None:
     style = KubeconfigStyle(exec_plugin=lambda key: {"command": "c", "args": [str(key)]})
     config = build_kubeconfig([ENTRY], style)
     assert config["users"][0]["user"] == {"exec": {"command": "c", "args": [str(ENTRY.key)]}}
     assert ENTRY.token not in repr(config)
 
 
-def test_several_keep_the_names_of_their_connectors() -> None:
+def test_several_entries_ignore_the_context_name() -> None:
     other = replace(ENTRY, key=ObjectKey("b", "other"))
     assert build_kubeconfig([ENTRY, other], KubeconfigStyle(context_name="team"))["current-context"] == str(ENTRY.key)

@@ -24,7 +24,7 @@ HOST = "connectors-proxy.connectors-system.svc.cluster.local"
 
 
 def raw(**changes: Any) -> dict[str, Any]:
-    """The Service as the API server gives it; `changes` are of its metadata."""
+    """Return a Service from the API server, with `changes` in its metadata."""
     owner = {"apiVersion": "connectors.alauda.io/v1alpha1", "kind": "Connector", "name": "k8s", "uid": "u1"}
     metadata = {
         "name": "c-k8s",
@@ -57,16 +57,16 @@ def test_the_connector_of_a_service() -> None:
     assert connector_of_alias(ObjectKey("team-a", "c-k8s")) == ObjectKey("team-a", "k8s")
 
 
-def test_a_connector_has_a_service_of_its_own() -> None:
+def test_the_alias_url() -> None:
     url = alias_url(ObjectKey("team-a", "k8s"), "cluster.local")
     assert url == "http://c-k8s.team-a.svc.cluster.local"
 
 
-def test_the_selector_finds_what_carries_the_label() -> None:
+def test_the_selector_selects_the_label() -> None:
     assert ALIAS_SELECTOR == f"{MANAGED_BY}={MANAGER}" == "app.kubernetes.io/managed-by=connectors-controller"
 
 
-def test_what_is_read_of_a_service() -> None:
+def test_a_service_is_parsed() -> None:
     assert (
         Service(
             key=ObjectKey("team-a", "c-k8s"),
@@ -86,8 +86,8 @@ def test_what_is_read_of_a_service() -> None:
     [
         pytest.param(raw(), True, id="the controller's own"),
         pytest.param(raw(labels=None), False, id="without a label"),
-        pytest.param(raw(labels={MANAGED_BY: "helm"}), False, id="another's label"),
-        pytest.param(raw(ownerReferences=None), False, id="nobody's"),
+        pytest.param(raw(labels={MANAGED_BY: "helm"}), False, id="another label"),
+        pytest.param(raw(ownerReferences=None), False, id="without an owner"),
         pytest.param(
             raw(ownerReferences=[{"kind": "Connector", "apiVersion": "other/v1", "name": "k8s", "uid": "u1"}]),
             False,
@@ -99,43 +99,43 @@ def test_what_is_read_of_a_service() -> None:
             id="owned by another kind",
         ),
         *(
-            pytest.param(raw(ownerReferences=[owner | change]), False, id=f"owned by {whose}")
-            for change, whose in (
+            pytest.param(raw(ownerReferences=[owner | change]), False, id=f"owned by {owner_text}")
+            for change, owner_text in (
                 ({"kind": "ConnectorClass"}, "another kind of the group"),
                 ({"name": "other"}, "another Connector"),
-                ({"uid": "u0"}, "a Connector of that name that is gone"),
-                ({"apiVersion": "connectors.alauda.io.evil/v1"}, "what begins like the group"),
+                ({"uid": "u0"}, "a deleted Connector of that name"),
+                ({"apiVersion": "connectors.alauda.io.evil/v1"}, "a group with that prefix"),
             )
             for owner in raw()["metadata"]["ownerReferences"]
         ),
         pytest.param(raw() | {"spec": {"type": "ExternalName", "externalName": "evil"}}, False, id="leads elsewhere"),
         pytest.param(raw() | {"spec": {"externalName": HOST}}, False, id="not an ExternalName"),
         pytest.param({"metadata": raw()["metadata"]}, False, id="without a spec"),
-        pytest.param(raw(name="c-other"), False, id="the name of another Connector's"),
+        pytest.param(raw(name="c-other"), False, id="the name of another alias"),
         pytest.param(raw(namespace="team-b"), False, id="another namespace"),
     ],
 )
-def test_it_will_do_if_it_leads_to_the_proxy_for_that_connector(service: dict[str, Any], expected: bool) -> None:
+def test_a_service_is_the_alias_only_if_label_owner_and_target_match(service: dict[str, Any], expected: bool) -> None:
     assert is_alias_service(parse_service(service), KEY, "u1", HOST) is expected
 
 
-def test_a_connector_that_was_made_anew_has_no_service_yet() -> None:
+def test_a_recreated_connector_has_no_alias_yet() -> None:
     assert not is_alias_service(GOOD, KEY, "u2", HOST)
     assert not is_alias_service(replace(GOOD, owner_name="other"), KEY, "u1", HOST)
 
 
 @pytest.mark.parametrize(
-    ("settings", "seen", "expected"),
+    ("settings", "alias_verified", "expected"),
     [
-        pytest.param(Settings(), True, "http://c-k8s.team-a.svc.cluster.local", id="its own, once it was seen"),
-        pytest.param(Settings(), False, f"http://{HOST}", id="the proxy's until then"),
+        pytest.param(Settings(), True, "http://c-k8s.team-a.svc.cluster.local", id="the verified alias"),
+        pytest.param(Settings(), False, f"http://{HOST}", id="the proxy's own Service"),
         pytest.param(Settings(proxy_service=None), True, None, id="no Service of the proxy"),
-        pytest.param(Settings(proxy_tls=True), True, "https://c-k8s.team-a.svc.cluster.local", id="its own, by TLS"),
-        pytest.param(Settings(proxy_tls=True), False, f"https://{HOST}", id="the proxy's, by TLS"),
+        pytest.param(Settings(proxy_tls=True), True, "https://c-k8s.team-a.svc.cluster.local", id="the alias with TLS"),
+        pytest.param(Settings(proxy_tls=True), False, f"https://{HOST}", id="the proxy's own Service with TLS"),
     ],
 )
-def test_what_a_kubeconfig_names_as_the_proxy(settings: Settings, seen: bool, expected: str | None) -> None:
-    assert proxy_url_for(KEY, settings, alias_verified=seen) == expected
+def test_the_proxy_url_for_a_kubeconfig(settings: Settings, alias_verified: bool, expected: str | None) -> None:
+    assert proxy_url_for(KEY, settings, alias_verified=alias_verified) == expected
 
 
 @pytest.mark.parametrize(
@@ -147,5 +147,5 @@ def test_what_a_kubeconfig_names_as_the_proxy(settings: Settings, seen: bool, ex
         (HOST, False),
     ],
 )
-def test_a_host_is_the_alias_of_its_connector_only(host: str, expected: bool) -> None:
+def test_a_host_is_the_alias_of_one_connector(host: str, expected: bool) -> None:
     assert is_alias(host, KEY) is expected

@@ -1,4 +1,4 @@
-"""The files of a volume: the API page's list, and nothing that was left out."""
+"""The files of a volume: the list of the API page, without excluded files."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,11 +29,11 @@ ENTRY = KubeconfigEntry(
 URL = "http://team-a%2Fk8s:tok@c-k8s.team-a.svc.cluster.local:80"
 
 
-def rendered(configurations: list[str], *more: KubeconfigEntry) -> Mapping[str, bytes]:
-    return render_files([ENTRY, *more], configurations, namespace="web")
+def rendered(configurations: list[str], *other_entries: KubeconfigEntry) -> Mapping[str, bytes]:
+    return render_files([ENTRY, *other_entries], configurations, namespace="web")
 
 
-def test_the_built_in_files_are_there_without_being_asked_for() -> None:
+def test_the_built_in_files_exist_by_default() -> None:
     assert rendered([]) == {
         "context.token": b"tok",
         "ca.crt": b"PEM\n",
@@ -49,26 +49,26 @@ def test_the_built_in_files_are_there_without_being_asked_for() -> None:
     }
 
 
-def test_configurations_are_files_of_their_name() -> None:
+def test_configurations_are_files_with_their_name() -> None:
     files = rendered(["kubeconfig", "kubeconfig-rotating"])
     assert yaml.safe_load(files["kubeconfig"])["users"][0]["user"] == {"token": "fake-token"}
     assert yaml.safe_load(files["kubeconfig-rotating"])["users"][0]["user"] == {"tokenFile": "context.token"}
 
 
-def test_of_several_connectors_the_built_in_files_know_the_first() -> None:
+def test_with_several_connectors_the_built_in_files_are_for_the_first() -> None:
     files = rendered(["kubeconfig"], replace(ENTRY, key=ObjectKey("team-b", "other")))
     assert files["http.proxy"] == URL.encode()
     assert len(yaml.safe_load(files["kubeconfig"])["clusters"]) == 2
 
 
 @given(st.sets(st.sampled_from(BUILT_IN_FILES)), st.sets(st.sampled_from(CONFIGURATIONS)))
-def test_every_file_is_there_unless_it_was_left_out(left_out: set[str], wanted: set[str]) -> None:
-    files = render_files([ENTRY], sorted(wanted), left_out, namespace="web")
-    own = set(IN_CLUSTER_FILES) if IN_CLUSTER in wanted else set()
-    assert set(files) == (set(BUILT_IN_FILES) - left_out) | (wanted - {IN_CLUSTER}) | own
+def test_every_file_exists_unless_it_is_excluded(excluded_files: set[str], configurations: set[str]) -> None:
+    files = render_files([ENTRY], sorted(configurations), excluded_files, namespace="web")
+    in_cluster_files = set(IN_CLUSTER_FILES) if IN_CLUSTER in configurations else set()
+    assert set(files) == (set(BUILT_IN_FILES) - excluded_files) | (configurations - {IN_CLUSTER}) | in_cluster_files
 
 
-def test_directly_a_kubeconfig_reads_the_files_beside_it() -> None:
+def test_the_direct_kubeconfig_reads_the_files_next_to_it() -> None:
     config = yaml.safe_load(rendered(["kubeconfig-direct"])["kubeconfig-direct"])
     assert config["clusters"][0]["cluster"] == {
         "server": "https://c-k8s.team-a.svc.cluster.local",
@@ -77,23 +77,23 @@ def test_directly_a_kubeconfig_reads_the_files_beside_it() -> None:
     assert config["users"][0]["user"] == {"tokenFile": "context.token"}
 
 
-def test_in_cluster_a_program_finds_what_it_looks_for_at_its_accounts_path() -> None:
+def test_in_cluster_has_the_files_of_a_service_account() -> None:
     files = rendered(["in-cluster"])
     assert (files["token"], files["ca.crt"], files["namespace"]) == (b"tok", b"PEM\n", b"web")
     assert "in-cluster" not in files
 
 
-def test_what_a_kubeconfig_reads_is_known_to_be_needed() -> None:
+def test_files_that_a_kubeconfig_reads_are_required() -> None:
     for name in set(CONFIGURATIONS) - {IN_CLUSTER}:
         config = yaml.safe_load(rendered([name])[name])
-        read = (
+        references = (
             config["users"][0]["user"].get("tokenFile"),
             config["clusters"][0]["cluster"].get("certificate-authority"),
         )
-        assert REQUIRED_FILES.get(name, ()) == tuple(filter(None, read))
+        assert REQUIRED_FILES.get(name, ()) == tuple(filter(None, references))
     assert REQUIRED_FILES[IN_CLUSTER] == ("ca.crt",)
 
 
-def test_what_a_configuration_reads_is_a_built_in_file() -> None:
+def test_required_files_are_built_in() -> None:
     assert REQUIRED_FILES.keys() <= set(CONFIGURATIONS)
-    assert {each for files in REQUIRED_FILES.values() for each in files} <= set(BUILT_IN_FILES)
+    assert {file for files in REQUIRED_FILES.values() for file in files} <= set(BUILT_IN_FILES)

@@ -1,4 +1,4 @@
-"""Volume attributes: what the API page allows, and every mistake told at once."""
+"""Volume attributes: those of the API page, and one error for all problems."""
 
 import contextlib
 
@@ -29,7 +29,7 @@ POD = {
 GOOD = POD | {"connector.name": "k8s", "configuration.names": "kubeconfig"}
 
 
-def test_reads_the_volume_of_the_api_page() -> None:
+def test_the_volume_of_the_api_page_is_parsed() -> None:
     assert parse_volume(GOOD) == VolumeRequest(
         pod=Pod(namespace="team-a", name="web-0", uid="uid-1", service_account="default"),
         connectors=(ObjectKey("team-a", "k8s"),),
@@ -37,7 +37,7 @@ def test_reads_the_volume_of_the_api_page() -> None:
     )
 
 
-def test_reads_a_volume_written_for_alauda() -> None:
+def test_a_volume_written_for_alauda_is_parsed() -> None:
     request = parse_volume(
         POD
         | {"connector.name": "k8s", "connector.namespace": "", "token.expiration": "60m", "configuration.params": "{}"}
@@ -48,7 +48,7 @@ def test_reads_a_volume_written_for_alauda() -> None:
 
 
 @pytest.mark.parametrize(
-    ("attributes", "ignored"),
+    ("attributes", "expected_warnings"),
     [
         pytest.param({}, [], id="nothing"),
         pytest.param({"configuration.params": "{}"}, [], id="no parameters"),
@@ -62,14 +62,14 @@ def test_reads_a_volume_written_for_alauda() -> None:
         pytest.param(
             {f"csi.storage.k8s.io/x{n:05}": "" for n in range(90_000)},
             [*(f"'csi.storage.k8s.io/x{n:05}': the prefix" for n in range(5)), "89995 more with kubelet's prefix"],
-            id="as many as a pod has room for",
+            id="as many as a pod can have",
         ),
     ],
 )
-def test_what_does_nothing_is_said(attributes: dict[str, str], ignored: list[str]) -> None:
-    found = parse_volume(GOOD | attributes).warnings
-    assert len(found) == len(ignored)
-    for text, beginning in zip(found, ignored, strict=True):
+def test_attributes_without_effect_give_warnings(attributes: dict[str, str], expected_warnings: list[str]) -> None:
+    warnings = parse_volume(GOOD | attributes).warnings
+    assert len(warnings) == len(expected_warnings)
+    for text, beginning in zip(warnings, expected_warnings, strict=True):
         assert text.startswith(beginning)
 
 
@@ -86,16 +86,16 @@ def test_connectors(attributes: dict[str, str], connectors: list[tuple[str, str]
     assert list(parse_volume(POD | attributes).connectors) == connectors
 
 
-def test_files_are_left_out_and_configurations_asked_for_once() -> None:
+def test_files_are_excluded_and_configurations_are_unique() -> None:
     request = parse_volume(GOOD | {"configuration.names": "kubeconfig, !.env,kubeconfig-rotating,kubeconfig,!ca.cert"})
     assert request.configurations == ("kubeconfig", "kubeconfig-rotating")
     assert request.excluded_files == {".env", "ca.cert"}
 
 
-def test_as_many_connectors_as_are_allowed_are_taken() -> None:
+def test_the_maximum_number_of_connectors_is_accepted() -> None:
     names = [f"c{number}" for number in range(MAX_CONNECTORS)]
-    found = parse_volume(GOOD | {"connector.name": "", "connectors": ",".join(names)})
-    assert [each.name for each in found.connectors] == names
+    request = parse_volume(GOOD | {"connector.name": "", "connectors": ",".join(names)})
+    assert [key.name for key in request.connectors] == names
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_durations(text: str, seconds: float) -> None:
         pytest.param({"configuration.names": "x"}, "'x' is not a configuration; use kubeconfig", id="configuration"),
         pytest.param({"configuration.names": "../kubeconfig"}, "is not a configuration", id="a path"),
         pytest.param({"configuration.names": "!x"}, "leaves out no built-in file", id="no built-in file"),
-        pytest.param({"configuration.names": "kubeconfig-rotating,!context.token"}, "!context.token", id="needed"),
+        pytest.param({"configuration.names": "kubeconfig-rotating,!context.token"}, "!context.token", id="required"),
         pytest.param({"configuration.names": "kubeconfig-direct,!ca.crt"}, "that kubeconfig-direct reads", id="the CA"),
-        pytest.param({"configuration.names": "in-cluster,!ca.crt"}, "!ca.crt leaves out", id="needed by in-cluster"),
+        pytest.param({"configuration.names": "in-cluster,!ca.crt"}, "!ca.crt leaves out", id="required by in-cluster"),
         pytest.param({"configuration.params": "{"}, "configuration.params: is not a JSON object", id="no JSON"),
         pytest.param({"configuration.params": "[]"}, "configuration.params: is not a JSON object", id="a JSON list"),
         pytest.param({"token.expiration": "soon"}, "token.expiration: 'soon' is not a duration", id="no duration"),
@@ -138,12 +138,12 @@ def test_durations(text: str, seconds: float) -> None:
         pytest.param({"csi.storage.k8s.io/pod.uid": ""}, "podInfoOnMount: true", id="no pod"),
     ],
 )
-def test_a_mistake_names_its_attribute_and_the_next_step(attributes: dict[str, str], message: str) -> None:
+def test_a_problem_names_its_attribute_and_the_fix(attributes: dict[str, str], message: str) -> None:
     with pytest.raises(ParseError, match=message):
         parse_volume(GOOD | attributes)
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_one_error_reports_all_problems() -> None:
     with pytest.raises(ParseError) as caught:
         parse_volume({"x": "1", "connector.name": "A", "configuration.names": "y", "token.expiration": "z"})
     for part in (
@@ -160,7 +160,7 @@ def test_all_mistakes_are_told_at_once() -> None:
         assert part in str(caught.value)
 
 
-def test_of_as_many_mistakes_as_a_pod_has_room_for_a_few_are_told_and_the_others_counted() -> None:
+def test_of_very_many_problems_a_few_are_reported_and_the_others_counted() -> None:
     with pytest.raises(ParseError) as caught:
         parse_volume(GOOD | {f"x{n:05}": "" for n in range(90_000)} | {"connector.name": "A"})
     message = str(caught.value)
@@ -174,10 +174,10 @@ def test_every_context_is_a_request_or_a_parse_error(context: dict[str, str]) ->
         parse_volume(GOOD | context)
 
 
-def test_what_kubelet_adds_is_not_the_authors() -> None:
+def test_kubelets_attributes_are_not_the_authors() -> None:
     assert author_attributes(GOOD) == {"connector.name": "k8s", "configuration.names": "kubeconfig"}
 
 
-def test_the_pod_is_known_where_all_else_is_wrong() -> None:
+def test_the_pod_is_parsed_even_if_other_attributes_are_invalid() -> None:
     assert parse_pod(POD | {"x": "y"}) == parse_volume(GOOD).pod
     assert parse_pod({"connector.name": "k8s"}) is None

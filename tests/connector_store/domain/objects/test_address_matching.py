@@ -51,7 +51,7 @@ def test_addresses_are_normalised(text: str, address: Address) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         pytest.param("", "not an https URL", id="empty"),
         pytest.param("k8s.example:6443", "not an https URL", id="no scheme"),
@@ -82,7 +82,7 @@ def test_addresses_are_normalised(text: str, address: Address) -> None:
         pytest.param("https://127.1", "IP address", id="a short IPv4 address"),
         pytest.param("https://2130706433", "IP address", id="an IPv4 address as one number"),
         pytest.param("https://0x7f000001", "IP address", id="an IPv4 address in hex"),
-        pytest.param("https://a.0x", "IP address", id="a name that resolvers read as nought"),
+        pytest.param("https://a.0x", "IP address", id="a name that resolvers read as 0"),
         pytest.param("https://a.0x7f.", "IP address", id="a name that resolvers read as a number"),
         pytest.param("https://a..b", "host name", id="an empty label"),
         pytest.param("https://-a.b", "host name", id="a label with a dash first"),
@@ -106,16 +106,16 @@ def test_addresses_are_normalised(text: str, address: Address) -> None:
         pytest.param("https://h/" + "a" * 2048, "longer", id="too long"),
     ],
 )
-def test_what_is_no_address_says_why(text: str, says: str | None) -> None:
-    if says is None:
+def test_an_invalid_address_is_refused_with_the_reason(text: str, message: str | None) -> None:
+    if message is None:
         assert parse_address(text).prefix == ""
         return
-    with pytest.raises(ParseError, match=says):
+    with pytest.raises(ParseError, match=message):
         parse_address(text)
 
 
 @given(st.text() | st.text(alphabet="htps:/[]@.?#%0123456789aA-\\\x00 ", max_size=40).map("https://".__add__))
-def test_for_every_text_only_parse_errors_are_raised_and_what_is_read_reads_back(text: str) -> None:
+def test_every_text_is_refused_or_parses_to_an_equal_address_again(text: str) -> None:
     try:
         address = parse_address(text)
     except ParseError:
@@ -143,7 +143,7 @@ def test_for_every_text_only_parse_errors_are_raised_and_what_is_read_reads_back
         ("a" * 301, False),
     ],
 )
-def test_a_connect_names_the_address(authority: str, matches: bool) -> None:
+def test_authority_matches(authority: str, matches: bool) -> None:
     assert authority_matches(authority, PLAIN) is matches
 
 
@@ -158,7 +158,7 @@ def test_a_connect_names_the_address(authority: str, matches: bool) -> None:
         (b"\xff", PLAIN, False),
     ],
 )
-def test_a_host_header_names_the_address(host: bytes, address: Address, matches: bool) -> None:
+def test_host_matches(host: bytes, address: Address, matches: bool) -> None:
     assert host_matches(host, address) is matches
 
 
@@ -173,9 +173,7 @@ def test_for_every_host_outside_the_address_there_is_no_match(host: str, port: i
 
 
 @given(st.ip_addresses(v=6), st.ip_addresses(v=6))
-def test_for_every_spelling_of_an_ipv6_address_it_is_the_address(
-    one: ipaddress.IPv6Address, other: ipaddress.IPv6Address
-) -> None:
+def test_every_spelling_of_an_ipv6_address_matches(one: ipaddress.IPv6Address, other: ipaddress.IPv6Address) -> None:
     address = parse_address(f"https://[{one.exploded.upper()}]:6443")
     assert authority_matches(f"[{one.compressed}]:6443", address)
     assert authority_matches(f"[{other}]:6443", address) is (one == other)
@@ -195,7 +193,7 @@ def test_for_every_spelling_of_an_ipv6_address_it_is_the_address(
         b"/kubernetes/global/..a/.b./x",
     ],
 )
-def test_paths_below_the_prefix_are_within(target: bytes) -> None:
+def test_paths_below_the_prefix_are_within_it(target: bytes) -> None:
     assert is_path_within(target, PREFIXED)
 
 
@@ -208,7 +206,7 @@ def test_paths_below_the_prefix_are_within(target: bytes) -> None:
         b"https://k8s.example:6443/kubernetes/global/x", b"kubernetes/global/x",
     ],
 )  # fmt: skip
-def test_paths_beside_the_prefix_are_outside(target: bytes) -> None:
+def test_paths_next_to_the_prefix_are_outside_it(target: bytes) -> None:
     assert not is_path_within(target, PREFIXED)
 
 
@@ -233,7 +231,7 @@ def test_without_a_prefix_every_path_is_within(target: bytes) -> None:
 
 
 @pytest.mark.parametrize("target", [b"", b"*", b"api", b"https://k8s.example:6443/", b"/a b", b"/a\n", b"/\x7f", b"/#"])
-def test_without_a_prefix_what_is_no_path_is_outside(target: bytes) -> None:
+def test_without_a_prefix_only_paths_are_within(target: bytes) -> None:
     assert not is_path_within(target, PLAIN)
 
 
@@ -243,7 +241,10 @@ PIECES = st.sampled_from(
 
 
 def readings(path: str) -> set[str]:
-    """All that servers may take a path for, decoding never to six times, with backslashes and parameters either way."""
+    """Return all readings of a path by servers.
+
+    They decode it up to six times, and differ in backslashes and path parameters.
+    """
     decoded = [path]
     for _ in range(6):
         decoded.append(unquote(decoded[-1]))
@@ -254,7 +255,7 @@ def readings(path: str) -> set[str]:
 
 
 @given(st.lists(PIECES, max_size=12).map("".join))
-def test_for_every_spelling_outside_the_prefix_there_is_no_match(tail: str) -> None:
+def test_for_every_tail_no_reading_leaves_the_prefix(tail: str) -> None:
     path = f"{PREFIXED.prefix}/{tail}"
     if not is_path_within(path.encode(), PREFIXED):
         return
@@ -264,9 +265,9 @@ def test_for_every_spelling_outside_the_prefix_there_is_no_match(tail: str) -> N
 
 
 @given(st.lists(PIECES, max_size=6).map("".join), st.lists(PIECES, max_size=6).map("".join))
-def test_for_every_path_more_of_it_never_brings_it_back(head: str, tail: str) -> None:
+def test_a_longer_path_never_returns_into_the_prefix(head: str, tail: str) -> None:
     paths = [f"{PREFIXED.prefix}/{head}", f"{PREFIXED.prefix}/{head}/{tail}"]
-    for shorter, longer in pairwise(each.encode() for each in paths):
+    for shorter, longer in pairwise(path.encode() for path in paths):
         if b"?" not in shorter and not is_path_within(shorter, PREFIXED):
             assert not is_path_within(longer, PREFIXED)
 
@@ -274,14 +275,14 @@ def test_for_every_path_more_of_it_never_brings_it_back(head: str, tail: str) ->
 @pytest.mark.parametrize(
     ("authority", "host"),
     [
-        pytest.param("H.example:6443", "h.example", id="a name, whose case says nothing"),
+        pytest.param("H.example:6443", "h.example", id="a name without case"),
         pytest.param("[FE80::1]:1", "fe80::1", id="an IPv6 address"),
         pytest.param("h", None, id="no port"),
         pytest.param("[::1]", None, id="an IPv6 address without a port"),
         pytest.param("h:0", None, id="no such port"),
         pytest.param("h:1/x", None, id="a path"),
         pytest.param("a@h:1", None, id="a user"),
-        pytest.param("h" * 301 + ":1", None, id="longer than any"),
+        pytest.param("h" * 301 + ":1", None, id="too long"),
     ],
 )
 def test_an_authority_has_a_host_and_a_port(authority: str, host: str | None) -> None:
@@ -293,29 +294,29 @@ def test_an_authority_has_a_host_and_a_port(authority: str, host: str | None) ->
     [(b"A.example", "a.example"), (b"a.example:80", "a.example"), (b"[fd00::1]:1", "fd00::1"), (b"", None),
      (b"a:b:c", None), (b"a" * 301, None), (b"\xff", None)],
 )  # fmt: skip
-def test_a_host_header_has_a_name(host: bytes, name: str | None) -> None:
+def test_a_host_header_has_a_host(host: bytes, name: str | None) -> None:
     assert host_of_header(host) == name
 
 
 @pytest.mark.parametrize(
-    ("path", "plain"),
+    ("path", "expected"),
     [
         pytest.param(b"/api/v1/pods?continue=../x", True, id="dots in a query"),
-        pytest.param(b"/api/v1/pods?continue=/../x", True, id="a way up in a query"),
-        pytest.param(b"/api/v1/pods?x=%2e%2e/%zz", True, id="what could not be decoded in a query"),
+        pytest.param(b"/api/v1/pods?continue=/../x", True, id="dot segments in a query"),
+        pytest.param(b"/api/v1/pods?x=%2e%2e/%zz", True, id="an invalid escape in a query"),
         pytest.param(b"/apis/a%2Fb", True, id="an escaped slash"),
-        pytest.param(b"/a\\b", True, id="the other slash that leads nowhere"),
+        pytest.param(b"/a\\b", True, id="a backslash without dots"),
         pytest.param(b"/.well-known/x", True, id="a name that begins with a dot"),
         pytest.param(b"/a/../b", False, id="up"),
-        pytest.param(b"/a/%2E%2e/b", False, id="up in disguise"),
-        pytest.param(b"/a/%252e%252e/b", False, id="twice in disguise"),
-        pytest.param(b"/a/..\\b", False, id="the other slash"),
-        pytest.param(b"/a\\..\\b", False, id="the other slash alone"),
-        pytest.param(b"/a%2f..%2fb", False, id="a slash in disguise"),
+        pytest.param(b"/a/%2E%2e/b", False, id="escaped dots"),
+        pytest.param(b"/a/%252e%252e/b", False, id="twice escaped dots"),
+        pytest.param(b"/a/..\\b", False, id="a backslash"),
+        pytest.param(b"/a\\..\\b", False, id="only backslashes"),
+        pytest.param(b"/a%2f..%2fb", False, id="an escaped slash with dots"),
         pytest.param(b"/a%2", False, id="half an escape"),
         pytest.param(b"/a b", False, id="a space"),
-        pytest.param(b"*", False, id="no path"),
+        pytest.param(b"*", False, id="not a path"),
     ],
 )
-def test_a_plain_path_leads_nowhere_up(path: bytes, plain: bool) -> None:
-    assert is_traversal_free(path) is plain
+def test_a_traversal_free_path_has_no_dot_segments(path: bytes, expected: bool) -> None:
+    assert is_traversal_free(path) is expected

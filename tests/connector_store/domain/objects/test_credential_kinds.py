@@ -21,7 +21,7 @@ from connector_store.domain.objects.models import Address, AuthType, Connector, 
 
 KEY = ObjectKey("team-a", "k8s")
 CONNECTOR = Connector(key=KEY, class_name="k8s", address=Address(host="h", port=6443), auth_name="bearerTokenAuth")
-REJECTED = InvalidConnector(key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: has no host")
+INVALID = InvalidConnector(key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: has no host")
 BASIC = ConnectorClass(name="git", auth_types=(AuthType(name="basic", secret_type="kubernetes.io/basic-auth"),))
 BOTH = replace(BASIC, auth_types=(*BASIC.auth_types, *K8S.auth_types))
 ONE = AuthType(name="bearerTokenAuth", secret_type="t")
@@ -30,11 +30,11 @@ BEARER = AuthType(name="tokenAuth", secret_type=BEARER_TOKEN.name)
 
 
 def test_each_type_of_secret_is_selected_once() -> None:
-    assert tuple(f"type={each}" for each in SECRET_TYPES) == SECRET_SELECTORS
-    assert {each.name for kind in KINDS for each in kind.secret_types} == set(SECRET_TYPES)
+    assert tuple(f"type={name}" for name in SECRET_TYPES) == SECRET_SELECTORS
+    assert {secret_type.name for kind in KINDS for secret_type in kind.secret_types} == set(SECRET_TYPES)
 
 
-def test_a_foreign_class_may_use_our_kinds_under_its_own_names() -> None:
+def test_other_classes_may_use_supported_kinds_under_their_own_names() -> None:
     kind = credential_kind(BEARER)
     assert kind is not None
     assert kind.name == "bearerTokenAuth"
@@ -45,13 +45,13 @@ def test_a_foreign_class_may_use_our_kinds_under_its_own_names() -> None:
     assert not is_class_supported(BASIC)
 
 
-def test_tokens_are_minted_where_the_auth_type_says_so_by_what_is_of_either_type() -> None:
-    auth = AuthType(name=token_request.KIND.name, secret_type=CLIENT_CERTIFICATE.name)
-    assert credential_kind(auth) is token_request.KIND
-    assert accepted_secret_types(token_request.KIND, auth) == (CLIENT_CERTIFICATE, BEARER_TOKEN)
-    by_token = replace(auth, secret_type=BEARER_TOKEN.name)
+def test_the_auth_type_for_token_issuing_accepts_both_secret_types() -> None:
+    auth_type = AuthType(name=token_request.KIND.name, secret_type=CLIENT_CERTIFICATE.name)
+    assert credential_kind(auth_type) is token_request.KIND
+    assert accepted_secret_types(token_request.KIND, auth_type) == (CLIENT_CERTIFICATE, BEARER_TOKEN)
+    by_token = replace(auth_type, secret_type=BEARER_TOKEN.name)
     assert accepted_secret_types(token_request.KIND, by_token) == (BEARER_TOKEN, CLIENT_CERTIFICATE)
-    assert credential_kind(replace(auth, name="certs")) is client_certificate.KIND
+    assert credential_kind(replace(auth_type, name="certs")) is client_certificate.KIND
 
 
 @pytest.mark.parametrize(
@@ -61,31 +61,29 @@ def test_tokens_are_minted_where_the_auth_type_says_so_by_what_is_of_either_type
         pytest.param((ONE, TWO), None, None, id="without a name none of several"),
         pytest.param((ONE, TWO), "other", TWO, id="the one of that name"),
         pytest.param((ONE,), "missing", None, id="none of that name"),
-        pytest.param((BEARER, BEARER), None, BEARER, id="without a name the first where all are ours"),
+        pytest.param((BEARER, BEARER), None, BEARER, id="without a name the first if all are supported"),
         pytest.param((), None, None, id="none where there is none"),
     ],
 )
-def test_a_connector_finds_its_auth_type(
-    types: tuple[AuthType, ...], name: str | None, expected: AuthType | None
-) -> None:
+def test_choose_auth_type(types: tuple[AuthType, ...], name: str | None, expected: AuthType | None) -> None:
     assert choose_auth_type(ConnectorClass(name="c", auth_types=types), name) == expected
 
 
 @pytest.mark.parametrize(
-    ("connector", "cls", "ours"),
+    ("connector", "cls", "supported"),
     [
-        pytest.param(CONNECTOR, None, True, id="a class that is not there may become ours"),
+        pytest.param(CONNECTOR, None, True, id="a missing class"),
         pytest.param(CONNECTOR, K8S, True, id="a bearer-token class"),
         pytest.param(replace(CONNECTOR, auth_name=None), K8S, True, id="a bearer-token class without auth.name"),
         pytest.param(replace(CONNECTOR, auth_name=None), BASIC, False, id="another class without auth.name"),
         pytest.param(replace(CONNECTOR, auth_name="basic"), BOTH, False, id="the other auth type of a class with both"),
         pytest.param(CONNECTOR, BOTH, True, id="the bearer-token type of a class with both"),
         pytest.param(replace(CONNECTOR, auth_name="nope"), BASIC, False, id="an unknown auth type of another class"),
-        pytest.param(REJECTED, BASIC, False, id="an unreadable Connector of another class"),
-        pytest.param(REJECTED, K8S, True, id="an unreadable Connector of ours"),
+        pytest.param(INVALID, BASIC, False, id="an invalid Connector of another class"),
+        pytest.param(INVALID, K8S, True, id="an invalid Connector of a supported class"),
     ],
 )
-def test_connectors_with_a_credential_of_our_kinds_are_ours(
-    connector: Connector | InvalidConnector, cls: ConnectorClass | None, ours: bool
+def test_connectors_with_a_supported_auth_type_are_supported(
+    connector: Connector | InvalidConnector, cls: ConnectorClass | None, supported: bool
 ) -> None:
-    assert is_supported(connector, cls) is ours
+    assert is_supported(connector, cls) is supported

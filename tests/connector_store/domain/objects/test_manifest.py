@@ -47,10 +47,10 @@ GOOD: dict[str, Any] = {
 def changed(path: str, value: object) -> dict[str, Any]:
     raw = copy.deepcopy(GOOD)
     *parents, last = path.split(".")
-    at = raw
-    for each in parents:
-        at = at[each]
-    at[last] = value
+    parent = raw
+    for name in parents:
+        parent = parent[name]
+    parent[last] = value
     return raw
 
 
@@ -74,7 +74,7 @@ def test_a_connector_with_every_field() -> None:
     )
 
 
-def test_a_connector_with_the_least() -> None:
+def test_a_connector_with_only_required_fields() -> None:
     raw = {"metadata": {"name": "k"}, "spec": {"connectorClassName": "k8s", "address": "https://h"}}
     assert parse_connector(raw, default_namespace="default") == Connector(
         key=ObjectKey("default", "k"), class_name="k8s", address=Address(host="h", port=443)
@@ -114,7 +114,7 @@ def test_a_connector_with_the_least() -> None:
         ("spec.caCertSecretRef.name", "..", "SecretInvalid", "spec.caCertSecretRef.name: is not the name of a Secret"),
     ],
 )  # fmt: skip
-def test_a_connector_that_cannot_be_used_says_why(path: str, value: object, reason: str, message: str) -> None:
+def test_an_invalid_connector_has_a_reason_and_a_message(path: str, value: object, reason: str, message: str) -> None:
     raw = changed(path, value)
     spec = raw["spec"] if isinstance(raw["spec"], dict) else {}
     class_name = spec.get("connectorClassName")
@@ -129,17 +129,22 @@ def test_a_connector_that_cannot_be_used_says_why(path: str, value: object, reas
     )
 
 
-def test_objects_are_read_by_their_kind() -> None:
-    named = {"metadata": {"name": "n"}}
+def test_objects_are_parsed_by_their_kind() -> None:
+    metadata = {"metadata": {"name": "n"}}
     secret = parse_object(
-        {"apiVersion": "v1", "kind": "Secret", **named}, system_namespace="s", default_namespace="default"
+        {"apiVersion": "v1", "kind": "Secret", **metadata}, system_namespace="s", default_namespace="default"
     )
     assert isinstance(secret, Secret)
     assert secret.key == ObjectKey("default", "n")
-    found = parse_object({"apiVersion": API_VERSION, "kind": "ConnectorClass", **named}, system_namespace="s")
-    assert isinstance(found, ConnectorClass)
+    cls = parse_object({"apiVersion": API_VERSION, "kind": "ConnectorClass", **metadata}, system_namespace="s")
+    assert isinstance(cls, ConnectorClass)
     assert isinstance(parse_object(GOOD, system_namespace="s"), Connector)
-    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "rules": [{"verbs": ["get"]}], **named}
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "rules": [{"verbs": ["get"]}],
+        **metadata,
+    }
     assert parse_object(role, system_namespace="s") == ClusterRole(name="n", rules=(PolicyRule(verbs=("get",)),))
 
 
@@ -156,7 +161,7 @@ def test_objects_are_read_by_their_kind() -> None:
         pytest.param({**GOOD, "metadata": {"name": "n"}}, id="no namespace"),
     ],
 )
-def test_what_has_no_identity_is_refused(raw: object) -> None:
+def test_objects_without_an_identity_are_refused(raw: object) -> None:
     with pytest.raises(ParseError):
         parse_object(raw, system_namespace="s")
 
@@ -174,7 +179,7 @@ PATHS = st.sampled_from(
 
 
 @given(PATHS, JSON)
-def test_for_every_value_in_a_spec_the_connector_is_read_or_rejected(path: str, value: object) -> None:
+def test_for_every_value_in_a_spec_the_connector_is_parsed_or_invalid(path: str, value: object) -> None:
     assert parse_connector(changed(path, value)).key == ObjectKey("team-a", "k8s")
 
 
@@ -187,7 +192,7 @@ def test_for_every_object_only_parse_errors_are_raised(raw: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "found"),
+    ("kind", "expected"),
     [
         pytest.param("Role", Role(key=ObjectKey("default", "r"), rules=()), id="a Role"),
         pytest.param(
@@ -202,7 +207,7 @@ def test_for_every_object_only_parse_errors_are_raised(raw: object) -> None:
         ),
     ],
 )
-def test_what_rbac_knows_is_read(kind: str, found: object) -> None:
+def test_rbac_objects_are_parsed(kind: str, expected: object) -> None:
     raw = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": "r"}}
-    bound = {"roleRef": {"kind": "ClusterRole", "name": "user"}} if kind.endswith("Binding") else {}
-    assert parse_object({**raw, **bound}, system_namespace="sys", default_namespace="default") == found
+    role_ref = {"roleRef": {"kind": "ClusterRole", "name": "user"}} if kind.endswith("Binding") else {}
+    assert parse_object({**raw, **role_ref}, system_namespace="sys", default_namespace="default") == expected

@@ -12,8 +12,8 @@ def read(spec: object) -> ConnectorClass:
     return parse_class({"metadata": {"name": "c"}, "spec": spec})
 
 
-def test_the_class_of_the_product_is_the_one_that_is_built_in() -> None:
-    found = parse_class(
+def test_the_class_of_the_product_equals_the_built_in_class() -> None:
+    cls = parse_class(
         {
             "apiVersion": "connectors.alauda.io/v1alpha1",
             "kind": "ConnectorClass",
@@ -51,12 +51,12 @@ def test_the_class_of_the_product_is_the_one_that_is_built_in() -> None:
             },
         }
     )
-    assert found == K8S
+    assert cls == K8S
 
 
-def test_every_field_of_the_schema_is_read_or_named() -> None:
+def test_every_field_of_the_schema_is_parsed_or_reported() -> None:
     parameter = {"name": "p", "type": "string", "default": "x", "enum": ["x"], "properties": {}, "annotations": {}}
-    found = read(
+    cls = read(
         {
             "address": {"type": "string", "description": "d"},
             "addressExtensions": [parameter],
@@ -94,11 +94,11 @@ def test_every_field_of_the_schema_is_read_or_named() -> None:
             "somethingNew": 1,
         }
     )  # fmt: skip
-    assert found.auth_types == (AuthType(name="t", secret_type="x/y", optional=True),)
-    assert found.auth_probes == {"u": HttpProbe(path="/a", method="POST", headers=(("X-A", "1"),))}
-    assert found.liveness == HttpProbe(path="/livez", headers=(("X-A", ""),))
-    assert found.configurations == ("kubeconfig",)
-    assert set(found.unsupported_fields) == {
+    assert cls.auth_types == (AuthType(name="t", secret_type="x/y", optional=True),)
+    assert cls.auth_probes == {"u": HttpProbe(path="/a", method="POST", headers=(("X-A", "1"),))}
+    assert cls.liveness == HttpProbe(path="/livez", headers=(("X-A", ""),))
+    assert cls.configurations == ("kubeconfig",)
+    assert set(cls.unsupported_fields) == {
         "spec.auth.types[0].params",
         "spec.auth.types[0].generator",
         "spec.authProbes[0].probe.api",
@@ -128,13 +128,13 @@ def test_every_field_of_the_schema_is_read_or_named() -> None:
         pytest.param({"path": "/a", "scheme": "http"}, id="no TLS"),
     ],
 )
-def test_a_probe_that_cannot_run_is_named(http: dict[str, Any]) -> None:
-    found = read({"livenessProbe": {"http": http}})
-    assert (found.liveness, found.unsupported_fields) == (None, ("spec.livenessProbe.http",))
+def test_an_unsupported_probe_is_reported(http: dict[str, Any]) -> None:
+    cls = read({"livenessProbe": {"http": http}})
+    assert (cls.liveness, cls.unsupported_fields) == (None, ("spec.livenessProbe.http",))
 
 
 @pytest.mark.parametrize(
-    ("spec", "named"),
+    ("spec", "expected"),
     [
         (None, ()),
         ([], ("spec: is not an object",)),
@@ -152,8 +152,8 @@ def test_a_probe_that_cannot_run_is_named(http: dict[str, Any]) -> None:
         ({"configurations": ["x"]}, ("spec.configurations[0]: is not an object",)),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_named(spec: object, named: tuple[str, ...]) -> None:
-    assert read(spec).unsupported_fields == named
+def test_invalid_fields_are_reported(spec: object, expected: tuple[str, ...]) -> None:
+    assert read(spec).unsupported_fields == expected
 
 
 def test_a_class_without_a_name_is_refused() -> None:

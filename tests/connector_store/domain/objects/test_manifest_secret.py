@@ -32,17 +32,17 @@ def read(**changes: object) -> Secret:
 
 
 def test_a_good_secret() -> None:
-    found = read(data={"token": encoded("s3cret"), "ca.crt": encoded(CA)})
-    assert found == Secret(
+    secret = read(data={"token": encoded("s3cret"), "ca.crt": encoded(CA)})
+    assert secret == Secret(
         key=ObjectKey("a", "s"),
         type=BEARER_TOKEN_SECRET,
         credential=BearerToken("s3cret"),
         ca=b"".join(parse_certificates(CA)),
     )
-    assert "s3cret" not in repr(found)
+    assert "s3cret" not in repr(secret)
 
 
-def test_its_version_is_known_and_of_no_account_for_what_it_means() -> None:
+def test_the_resource_version_is_parsed_and_ignored_by_comparisons() -> None:
     metadata = {"name": "s", "namespace": "a", "resourceVersion": "17"}
     assert read(metadata=metadata).resource_version == "17"
     assert read(metadata=metadata) == read()
@@ -64,18 +64,18 @@ def test_its_version_is_known_and_of_no_account_for_what_it_means() -> None:
     ],
 )
 def test_tokens(changes: dict[str, object], token: str) -> None:
-    found = read(**changes)
-    assert (found.credential, found.credential_problem) == (BearerToken(token), None)
+    secret = read(**changes)
+    assert (secret.credential, secret.credential_problem) == (BearerToken(token), None)
 
 
 @pytest.mark.parametrize("changes", [{}, {"data": None}, {"data": {"other": "YQ=="}}])
-def test_no_token_is_no_problem_of_the_secret(changes: dict[str, object]) -> None:
-    found = read(**changes)
-    assert (found.credential, found.credential_problem, found.missing_key) == (None, None, "token")
+def test_a_missing_token_is_not_a_credential_problem(changes: dict[str, object]) -> None:
+    secret = read(**changes)
+    assert (secret.credential, secret.credential_problem, secret.missing_key) == (None, None, "token")
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         pytest.param({"stringData": {"token": "s3cret s3cret"}}, "spaces", id="a space inside"),
         pytest.param({"stringData": {"token": "s3cret\ns3cret"}}, "line breaks", id="a newline inside"),
@@ -92,12 +92,12 @@ def test_no_token_is_no_problem_of_the_secret(changes: dict[str, object]) -> Non
         pytest.param({"data": "s3cret"}, "data: is not an object", id="data of another type"),
     ],
 )
-def test_a_token_that_cannot_be_used_says_why_without_showing_it(changes: dict[str, object], says: str) -> None:
-    found = read(**changes)
-    assert found.credential is None
-    with pytest.raises(ValueError, match=says):
-        raise ValueError(found.credential_problem)
-    assert "s3cr" not in repr(found)
+def test_an_invalid_token_is_reported_without_quoting_it(changes: dict[str, object], message: str) -> None:
+    secret = read(**changes)
+    assert secret.credential is None
+    with pytest.raises(ValueError, match=message):
+        raise ValueError(secret.credential_problem)
+    assert "s3cr" not in repr(secret)
 
 
 BOTH = b"".join(parse_certificates(CA) + parse_certificates(CA2))
@@ -107,18 +107,18 @@ ONE = b"".join(parse_certificates(CA))
 @pytest.mark.parametrize(
     ("kind", "data", "ca"),
     [
-        pytest.param(BEARER_TOKEN_SECRET, {"ca.crt": CA}, ONE, id="ca.crt beside the token"),
-        pytest.param(BEARER_TOKEN_SECRET, {"client.crt": CA, "x": CA}, None, id="no other key beside a token"),
+        pytest.param(BEARER_TOKEN_SECRET, {"ca.crt": CA}, ONE, id="ca.crt next to the token"),
+        pytest.param(BEARER_TOKEN_SECRET, {"client.crt": CA, "x": CA}, None, id="no other key next to a token"),
         pytest.param("Opaque", {"ca.crt": CA, "b.pem": CA2}, ONE, id="ca.crt before all others"),
         pytest.param("Opaque", {"b.pem": CA2, "a.crt": CA, "c": b"-"}, BOTH, id="all *.crt and *.pem in order"),
-        pytest.param("Opaque", {"two": CA2, "one": CA, "key": b"x"}, BOTH, id="any PEM if no key says so"),
+        pytest.param("Opaque", {"two": CA2, "one": CA, "key": b"x"}, BOTH, id="any PEM if no key has such a name"),
         pytest.param("Opaque", {"key": b"x"}, None, id="none"),
         pytest.param("Opaque", {}, None, id="nothing"),
     ],
 )
-def test_certificates_come_from_the_keys_that_name_them(kind: str, data: dict[str, bytes], ca: bytes | None) -> None:
-    found = read(type=kind, data={name: encoded(value) for name, value in data.items()})
-    assert (found.ca, found.ca_problem) == (ca, None)
+def test_certificates_are_read_from_the_keys_for_cas(kind: str, data: dict[str, bytes], ca: bytes | None) -> None:
+    secret = read(type=kind, data={name: encoded(value) for name, value in data.items()})
+    assert (secret.ca, secret.ca_problem) == (ca, None)
 
 
 @pytest.mark.parametrize(
@@ -135,12 +135,12 @@ def test_certificates_come_from_the_keys_that_name_them(kind: str, data: dict[st
         pytest.param({"data": ["s3cret"]}, 'key "data" is not an object', id="data of another type"),
     ],
 )
-def test_a_ca_that_cannot_be_read_says_why(changes: dict[str, object], problem: str) -> None:
-    found = read(**changes)
-    assert (found.ca, found.ca_problem) == (None, problem)
+def test_an_invalid_ca_is_reported(changes: dict[str, object], problem: str) -> None:
+    secret = read(**changes)
+    assert (secret.ca, secret.ca_problem) == (None, problem)
 
 
-def test_unreadable_keys_that_name_no_ca_do_not_matter() -> None:
+def test_invalid_keys_without_a_ca_are_ignored() -> None:
     assert read(type="Opaque", data={"blob": "!", "ca": encoded(CA)}).ca == ONE
 
 
@@ -148,16 +148,16 @@ def pinned(value: object) -> Secret:
     return read(metadata={"name": "s", "namespace": "a", "annotations": {ADDRESS_ANNOTATION: value}})
 
 
-def test_a_pinned_secret_names_its_address() -> None:
+def test_a_pinned_secret_has_its_address() -> None:
     assert pinned("https://H:6443/").pinned_address == Address(host="h", port=6443)
     assert read().pinned_address is None
 
 
 @pytest.mark.parametrize("value", ["http://h", 5])
-def test_a_pin_that_cannot_be_read_is_a_problem(value: object) -> None:
-    found = pinned(value)
-    assert found.pinned_address is None
-    assert (found.pinned_address_problem or "").startswith(f"metadata.annotations[{ADDRESS_ANNOTATION}]: ")
+def test_an_invalid_pinned_address_is_reported(value: object) -> None:
+    secret = pinned(value)
+    assert secret.pinned_address is None
+    assert (secret.pinned_address_problem or "").startswith(f"metadata.annotations[{ADDRESS_ANNOTATION}]: ")
 
 
 @pytest.mark.parametrize(
@@ -165,12 +165,12 @@ def test_a_pin_that_cannot_be_read_is_a_problem(value: object) -> None:
     [
         pytest.param("system", "true", True, id="labelled in the system namespace"),
         pytest.param("system", "false", False, id="labelled otherwise"),
-        pytest.param("system", True, False, id="a label that is no string"),
+        pytest.param("system", True, False, id="a label that is not a string"),
         pytest.param("system", None, False, id="not labelled"),
         pytest.param("a", "true", False, id="in any other namespace"),
     ],
 )
-def test_only_the_system_namespace_holds_cas_for_all(namespace: str, label: object, shared: bool) -> None:
+def test_only_the_system_namespace_has_shared_cas(namespace: str, label: object, shared: bool) -> None:
     metadata = {"name": "s", "namespace": namespace, "labels": {CA_LABEL: label}}
     assert read(metadata=metadata).is_shared_ca is shared
 
@@ -181,7 +181,7 @@ def test_without_a_type_it_is_opaque(kind: object) -> None:
 
 
 @given(st.dictionaries(st.sampled_from(["token", "ca.crt", "x.pem"]), st.text() | st.binary().map(encoded) | st.none()))
-def test_for_every_content_something_is_read(data: dict[str, str | None]) -> None:
+def test_every_data_can_be_parsed(data: dict[str, str | None]) -> None:
     for kind in (BEARER_TOKEN_SECRET, "Opaque"):
-        found = read(type=kind, data=data)
-        assert found.credential is None or found.credential_problem is None
+        secret = read(type=kind, data=data)
+        assert secret.credential is None or secret.credential_problem is None

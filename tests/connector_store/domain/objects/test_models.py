@@ -1,4 +1,4 @@
-"""Values that the doors share."""
+"""Values that the programs share."""
 
 from dataclasses import replace
 
@@ -20,8 +20,8 @@ def test_an_address_has_authority_and_text(address: Address, authority: str, tex
     assert (address.authority, str(address)) == (authority, text)
 
 
-def test_a_connector_names_the_secrets_of_its_own_namespace() -> None:
+def test_a_connector_references_secrets_of_its_own_namespace() -> None:
     connector = Connector(key=ObjectKey("a", "b"), class_name="k8s", address=Address(host="h", port=1))
     assert connector.secret_keys == frozenset()
-    both = replace(connector, secret_name="s", ca_secret_name="ca")
-    assert both.secret_keys == {ObjectKey("a", "s"), ObjectKey("a", "ca")}
+    with_secrets = replace(connector, secret_name="s", ca_secret_name="ca")
+    assert with_secrets.secret_keys == {ObjectKey("a", "s"), ObjectKey("a", "ca")}

@@ -1,4 +1,4 @@
-"""What a Connector is good for: one good set of objects, and one change for each row."""
+"""Join of a Connector: one good set of objects, and one change for each row."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -47,7 +47,7 @@ def join(
     secrets: tuple[Secret, ...] = (SECRET, CA_SECRET),
     shared_ca: bytes | None = None,
 ) -> Target | Unusable | None:
-    by_key: Mapping[ObjectKey, Secret] = {each.key: each for each in secrets}
+    by_key: Mapping[ObjectKey, Secret] = {secret.key: secret for secret in secrets}
     return resolve(connector, cls, by_key.get, shared_ca, {ROLE.name: ROLE}.get)
 
 
@@ -55,11 +55,11 @@ def test_a_whole_connector_is_a_target() -> None:
     assert join() == Target(key=KEY, uid="u", address=ADDRESS, credential=BearerToken("t"), secret_name="s", ca=None)
 
 
-def test_a_target_has_what_is_lent_and_how_to_name_the_caller() -> None:
-    found = join(LIMITED)
-    assert isinstance(found, Target)
-    assert isinstance(found.permissions, PermissionEvaluator)
-    assert found.impersonation == Impersonation()
+def test_a_target_has_permissions_and_impersonation() -> None:
+    result = join(LIMITED)
+    assert isinstance(result, Target)
+    assert isinstance(result.permissions, PermissionEvaluator)
+    assert result.impersonation == Impersonation()
 
 
 @pytest.mark.parametrize(
@@ -69,15 +69,15 @@ def test_a_target_has_what_is_lent_and_how_to_name_the_caller() -> None:
             {"connector": replace(LIMITED, permissions=Permissions(allow=(RoleEntry(cluster_role="edit"),)))},
             "RoleNotFound",
             'clusterroles.rbac.authorization.k8s.io "edit" not found',
-            id="a role that is not there",
+            id="a missing role",
         ),
-        pytest.param({"connector": REJECTED}, "AddressInvalid", "spec.address", id="a spec that cannot be read"),
+        pytest.param({"connector": REJECTED}, "AddressInvalid", "spec.address", id="an invalid spec"),
         pytest.param({"cls": None}, "ConnectorClassNotFound", '"k8s" not found', id="no such class"),
         pytest.param(
             {"connector": replace(CONNECTOR, auth_name="nope")},
             "SecretInvalid",
             "use one of: bearerTokenAuth",
-            id="an auth type that the class lacks",
+            id="an auth type that the class does not have",
         ),
         pytest.param(
             {"connector": replace(CONNECTOR, auth_name=None), "cls": BOTH},
@@ -126,13 +126,13 @@ def test_a_target_has_what_is_lent_and_how_to_name_the_caller() -> None:
             {"secrets": (replace(SECRET, pinned_address_problem="metadata.annotations: not https"),)},
             "SecretInvalid",
             "not https",
-            id="a pin that cannot be read",
+            id="an invalid pinned address",
         ),
         pytest.param(
             {"secrets": (replace(SECRET, ca_problem="data[ca.crt] is no PEM"),)},
             "InvalidPEM",
             "no PEM",
-            id="a broken ca.crt beside the token",
+            id="a broken ca.crt next to the token",
         ),
         pytest.param(
             {
@@ -162,15 +162,15 @@ def test_a_target_has_what_is_lent_and_how_to_name_the_caller() -> None:
             },
             "InvalidPEM",
             "no PEM",
-            id="a CA Secret that is no PEM",
+            id="a CA Secret without PEM",
         ),
     ],
 )
-def test_what_is_missing_is_named(change: dict[str, Any], reason: str, message: str) -> None:
-    found = join(**change)
-    assert isinstance(found, Unusable)
-    assert found.reason == reason
-    assert message in found.message
+def test_an_unusable_connector_has_a_reason_and_a_message(change: dict[str, Any], reason: str, message: str) -> None:
+    result = join(**change)
+    assert isinstance(result, Unusable)
+    assert result.reason == reason
+    assert message in result.message
 
 
 @pytest.mark.parametrize(
@@ -195,48 +195,48 @@ def test_what_is_missing_is_named(change: dict[str, Any], reason: str, message: 
     ],
 )
 def test_the_most_specific_source_of_trust_wins(change: dict[str, Any], ca: bytes | None) -> None:
-    found = join(**change)
-    assert isinstance(found, Target)
-    assert found.ca == ca
+    result = join(**change)
+    assert isinstance(result, Target)
+    assert result.ca == ca
 
 
 def test_a_secret_pinned_to_this_address_is_used() -> None:
     assert isinstance(join(secrets=(replace(SECRET, pinned_address=ADDRESS),)), Target)
 
 
-def test_an_optional_secret_that_is_not_named_gives_a_target_without_credential() -> None:
-    found = join(connector=replace(CONNECTOR, secret_name=None), cls=OPTIONAL)
-    assert isinstance(found, Target)
-    assert found.credential is None
+def test_without_an_optional_secret_the_target_has_no_credential() -> None:
+    result = join(connector=replace(CONNECTOR, secret_name=None), cls=OPTIONAL)
+    assert isinstance(result, Target)
+    assert result.credential is None
 
 
-MINTING = replace(CONNECTOR, auth_name="serviceAccountTokenAuth", auth_params=(("serviceAccount", "ci/deployer"),))
+ISSUING = replace(CONNECTOR, auth_name="serviceAccountTokenAuth", auth_params=(("serviceAccount", "ci/deployer"),))
 
 
-def test_what_may_only_mint_becomes_the_right_to_do_so() -> None:
-    found = join(connector=MINTING)
-    assert isinstance(found, Target)
-    assert isinstance(found.credential, IssuingCredential)
-    assert found.credential.credential == SECRET.credential
+def test_token_issuing_gives_an_issuing_credential() -> None:
+    result = join(connector=ISSUING)
+    assert isinstance(result, Target)
+    assert isinstance(result.credential, IssuingCredential)
+    assert result.credential.credential == SECRET.credential
 
 
-def test_params_that_say_nothing_make_it_unusable() -> None:
-    found = join(connector=replace(MINTING, auth_params=()))
-    assert isinstance(found, Unusable)
-    assert (found.reason, found.message[:44]) == ("SecretInvalid", "spec.auth.params[serviceAccount]: is missing")
+def test_missing_params_make_the_connector_unusable() -> None:
+    result = join(connector=replace(ISSUING, auth_params=()))
+    assert isinstance(result, Unusable)
+    assert (result.reason, result.message[:44]) == ("SecretInvalid", "spec.auth.params[serviceAccount]: is missing")
 
 
-def test_of_two_keys_the_one_that_is_missing_is_named() -> None:
+def test_the_message_names_the_missing_key_of_two() -> None:
     kind = AuthType(name="clientCertificateAuth", secret_type=CLIENT_CERTIFICATE_SECRET)
     secret = replace(SECRET, type=CLIENT_CERTIFICATE_SECRET, credential=None, missing_key="tls.key")
-    found = join(connector=replace(CONNECTOR, auth_name=kind.name), secrets=(secret,))
-    assert isinstance(found, Unusable)
-    assert (found.reason, found.message) == (
+    result = join(connector=replace(CONNECTOR, auth_name=kind.name), secrets=(secret,))
+    assert isinstance(result, Unusable)
+    assert (result.reason, result.message) == (
         "SecretKeyMissing",
         'secrets "s" has no key "tls.key"; add its private key there',
     )
 
 
-def test_what_is_not_ours_has_no_answer() -> None:
+def test_an_unsupported_connector_has_no_target() -> None:
     assert join(connector=REJECTED, cls=BASIC) is None
     assert join(cls=BOTH) is not None

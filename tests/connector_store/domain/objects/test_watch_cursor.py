@@ -1,4 +1,4 @@
-"""The watch protocol: whatever happens on the way, what was applied is the server's state."""
+"""The watch protocol: after any events and errors, the applied state is the server's."""
 
 import json
 from typing import Any
@@ -50,26 +50,29 @@ def watching(version: str = "1") -> WatchCursor[str]:
         pytest.param(line("MODIFIED", obj("a", 8)), [Put("a")], "8", id="a modified object is put"),
         pytest.param(line("DELETED", obj("a", 9)), [Deleted("a")], "9", id="a deleted object is deleted"),
         pytest.param(bookmark(10), [], "10", id="a bookmark only moves the position"),
-        pytest.param(bookmark(10, ends_initial=True), [], "10", id="an end of initial events later replaces nothing"),
+        pytest.param(bookmark(10, ends_initial=True), [], "10", id="a later end of initial events replaces nothing"),
         pytest.param(line("NEWS", obj("a", 11)), [], "11", id="an unknown type only moves the position"),
-        pytest.param(b"\n  \n" + line("ADDED", obj("a", 7)), [Put("a")], "7", id="blank lines are passed over"),
+        pytest.param(b"\n  \n" + line("ADDED", obj("a", 7)), [Put("a")], "7", id="blank lines are skipped"),
         pytest.param(line("ADDED", obj("a", 7))[:-1], [], "1", id="an unfinished line is not read"),
         pytest.param(
             line("ERROR", {"code": 500, "message": "no"}),
             [WatchError(500, "no")],
             None,
-            id="an error gives the position up",
+            id="an error discards the position",
         ),
         pytest.param(
-            line("ERROR", {"code": 429, "message": "busy"}), [WatchError(429, "busy")], "1", id="a busy server does not"
+            line("ERROR", {"code": 429, "message": "busy"}), [WatchError(429, "busy")], "1", id="429 keeps the position"
         ),
         pytest.param(
-            line("ERROR", {"code": EXPIRED, "message": "old"}), [WatchError(EXPIRED, "old")], None, id="410 gives it up"
+            line("ERROR", {"code": EXPIRED, "message": "old"}),
+            [WatchError(EXPIRED, "old")],
+            None,
+            id="410 discards the position",
         ),
-        pytest.param(line("ERROR", {}), [WatchError(0, "no message")], None, id="an error may say nothing"),
+        pytest.param(line("ERROR", {}), [WatchError(0, "no message")], None, id="an error without a message"),
     ],
 )
-def test_reads_a_line(data: bytes, events: list[object], version: str | None) -> None:
+def test_a_line_is_read(data: bytes, events: list[object], version: str | None) -> None:
     cursor = watching()
     assert list(cursor.feed(data)) == events
     assert cursor.resource_version == version
@@ -81,7 +84,7 @@ def test_reads_a_line(data: bytes, events: list[object], version: str | None) ->
         pytest.param(b"<html>\n", id="no JSON"),
         pytest.param(b"\xff\n", id="no text"),
         pytest.param(b"[]\n", id="no object"),
-        pytest.param(b'{"type": 1, "object": {}}\n', id="a type that is no text"),
+        pytest.param(b'{"type": 1, "object": {}}\n', id="a type that is not a string"),
         pytest.param(b'{"type": "ADDED", "object": []}\n', id="an object that is a list"),
         pytest.param(line("ADDED", {}), id="an object without metadata"),
         pytest.param(line("ADDED", {"metadata": {}}), id="an object without a version"),
@@ -89,7 +92,7 @@ def test_reads_a_line(data: bytes, events: list[object], version: str | None) ->
         pytest.param(b"x" * (MAX_EVENT + 1), id="a line without an end"),
     ],
 )
-def test_refuses_what_is_no_watch_stream(data: bytes) -> None:
+def test_invalid_streams_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         list(watching().feed(data))
 
@@ -98,11 +101,11 @@ def test_the_annotation_is_kubernetes_own() -> None:
     assert INITIAL_EVENTS_END == "k8s.io/initial-events-end"
 
 
-def test_a_line_of_the_limit_is_waited_for() -> None:
+def test_a_line_as_long_as_the_limit_is_buffered() -> None:
     assert list(watching().feed(b"x" * MAX_EVENT)) == []
 
 
-def test_each_line_is_read_once_however_the_stream_is_cut() -> None:
+def test_each_line_is_read_once_however_the_stream_is_split() -> None:
     data = line("ADDED", obj("a", 7)) + line("MODIFIED", obj("a", 8)) + line("DELETED", obj("a", 9))
     for size in (1, 7, len(data)):
         cursor = watching()
@@ -110,7 +113,7 @@ def test_each_line_is_read_once_however_the_stream_is_cut() -> None:
         assert events == [Put("a"), Put("a"), Deleted("a")]
 
 
-def test_a_position_that_was_given_up_is_begun_anew() -> None:
+def test_after_a_restart_a_full_list_is_read() -> None:
     cursor = watching()
     assert list(cursor.feed(b'{"type": "ADD')) == []
     cursor.restart()
@@ -120,16 +123,16 @@ def test_a_position_that_was_given_up_is_begun_anew() -> None:
     assert list(cursor.feed(bookmark(5, ends_initial=True))) == [Listed(())]
 
 
-def test_a_whole_state_is_progress_and_holds_nothing_of_the_last() -> None:
+def test_a_full_list_is_progress_and_starts_empty() -> None:
     cursor = WatchCursor(name)
     cursor.add_page([obj("a", 1)])
-    before = cursor.progress_count
+    previous_count = cursor.progress_count
     assert cursor.finish_list("4") == Listed(("a",))
-    assert cursor.progress_count > before
+    assert cursor.progress_count > previous_count
     assert cursor.finish_list("5") == Listed(())
 
 
-def test_objects_that_parse_gives_none_for_are_passed_over() -> None:
+def test_objects_for_which_parse_returns_none_are_skipped() -> None:
     cursor: WatchCursor[str] = WatchCursor(lambda raw: None)
     cursor.add_page([obj("a", 1)])
     assert cursor.finish_list("4") == Listed(())
@@ -142,7 +145,7 @@ def test_a_list_without_a_version_is_refused() -> None:
         WatchCursor(name).finish_list("")
 
 
-def test_initial_events_are_one_state_and_no_place_to_resume() -> None:
+def test_initial_events_are_one_list_and_not_resumable() -> None:
     cursor = WatchCursor(name)
     early = line("ADDED", obj("a", 9)) + line("ADDED", obj("b", 3)) + line("MODIFIED", obj("b", 10)) + bookmark(10)
     assert list(cursor.feed(early + line("DELETED", obj("a", 11)))) == []
@@ -151,14 +154,14 @@ def test_initial_events_are_one_state_and_no_place_to_resume() -> None:
     assert cursor.resource_version == "12"
 
 
-def test_what_a_broken_start_collected_is_forgotten() -> None:
+def test_events_of_a_broken_initial_stream_are_discarded() -> None:
     cursor = WatchCursor(name)
     assert list(cursor.feed(line("ADDED", obj("gone", 9)) + b'{"type"')) == []
     cursor.start_request()
     assert list(cursor.feed(line("ADDED", obj("a", 10)) + bookmark(12, ends_initial=True))) == [Listed(("a",))]
 
 
-def test_many_fruitless_streams_give_the_position_up_and_one_event_counts_anew() -> None:
+def test_many_fruitless_streams_discard_the_position_and_one_event_resets_the_count() -> None:
     cursor = watching()
     for _ in range(4):
         cursor.count_broken_stream()
@@ -174,7 +177,7 @@ def test_many_fruitless_streams_give_the_position_up_and_one_event_counts_anew()
     assert cursor.resource_version == "3"
 
 
-def test_the_start_of_a_state_counts_anew() -> None:
+def test_an_initial_event_resets_the_count() -> None:
     cursor = WatchCursor(name)
     for _ in range(4):
         cursor.count_broken_stream()
@@ -183,7 +186,7 @@ def test_the_start_of_a_state_counts_anew() -> None:
     assert list(cursor.feed(bookmark(2, ends_initial=True))) == [Listed(("a",))]
 
 
-def test_streams_that_bring_only_error_events_are_fruitless() -> None:
+def test_streams_with_only_error_events_are_fruitless() -> None:
     cursor = watching()
     for _ in range(5):
         list(cursor.feed(line("ERROR", {"code": 429, "message": "busy"})))
@@ -200,15 +203,15 @@ def test_streams_that_bring_only_error_events_are_fruitless() -> None:
         pytest.param(b"\n", False, id="a blank line"),
     ],
 )
-def test_progress_is_what_brings_the_position_on(data: bytes, moves: bool) -> None:
+def test_changes_and_bookmarks_are_progress(data: bytes, moves: bool) -> None:
     cursor = watching()
-    before = cursor.progress_count
+    previous_count = cursor.progress_count
     list(cursor.feed(data))
-    assert (cursor.progress_count > before) is moves
+    assert (cursor.progress_count > previous_count) is moves
 
 
 class Server:
-    """Its history, as an API server keeps it: changes by version, the oldest of them known."""
+    """Fake API server with a history of changes by version, down to `oldest`."""
 
     def __init__(self) -> None:
         self.version = 10
@@ -239,14 +242,14 @@ Pair = tuple[str, int]
 
 
 class Client:
-    """The loop around a cursor, without its time and its network."""
+    """Loop around a cursor, without time and network."""
 
     def __init__(self) -> None:
         self.cursor: WatchCursor[Pair] = WatchCursor(lambda raw: (name(raw), int(raw["value"])))
         self.store: dict[str, int] = {}
 
     def connect(self, server: Server, draw: st.DrawFn | None) -> None:
-        """One list, or one stream; `draw` breaks it somewhere, None lets it arrive whole."""
+        """Make one list or one watch. `draw` breaks it somewhere; None lets it complete."""
         self.cursor.start_request()
         version = self.cursor.resource_version
         if version is None:
@@ -313,9 +316,9 @@ def histories(draw: st.DrawFn) -> tuple[Server, Client]:
 
 @settings(max_examples=3 * settings().max_examples)
 @given(histories())
-def test_for_every_split_and_interleaving_the_store_ends_equal_to_the_server(history: tuple[Server, Client]) -> None:
+def test_for_every_split_and_interleaving_the_store_equals_the_server(history: tuple[Server, Client]) -> None:
     server, client = history
-    # At most an answer that the position expired, then the whole state.
+    # The first connection may only get an error that the position expired, the second one the full list.
     client.connect(server, None)
     client.connect(server, None)
     assert client.store == server.state

@@ -30,37 +30,37 @@ CONNECTOR = Connector(
 SECRET = Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, credential=BearerToken("t"))
 LIMITED = replace(CONNECTOR, permissions=Permissions(allow=(RoleEntry(cluster_role="view"),)))
 OPTIONAL = replace(K8S, auth_types=(replace(K8S.auth_types[0], optional=True),))
-WELL = ProbeOutcomes(liveness=ProbeResponse(status=200), auth=ProbeResponse(status=200))
+HEALTHY = ProbeOutcomes(liveness=ProbeResponse(status=200), auth=ProbeResponse(status=200))
 GOOD = Assessment(holds=True)
 
 
-def rejected(reason: str) -> InvalidConnector:
+def invalid(reason: str) -> InvalidConnector:
     return InvalidConnector(key=CONNECTOR.key, class_name="k8s", reason=reason, message="spec.x: write it so")
 
 
-def probed(liveness=WELL.liveness, auth=WELL.auth):
+def probed(liveness=HEALTHY.liveness, auth=HEALTHY.auth):
     return {"probes": ProbeOutcomes(liveness=liveness, auth=auth)}
 
 
-def ends(year: int, month: int, day: int):
-    """The Secret with a token that says so."""
+def expiring_at(year: int, month: int, day: int):
+    """Return the change to a Secret whose token expires on that day."""
     token = jwt.encode({"exp": datetime(year, month, day, tzinfo=UTC)}, "x" * 32, algorithm="HS256")
     return {"secrets": (replace(SECRET, credential=BearerToken(token)),)}
 
 
-def row(change, kind, holds, reason, *says, ready="same", id):
-    return pytest.param(change, kind, holds, reason, says, ready, id=id)
+def row(change, kind, holds, reason, *message_parts, ready="same", id):
+    return pytest.param(change, kind, holds, reason, message_parts, ready, id=id)
 
 
 ROWS = [
-    row({}, "ConnectorClassReady", True, "", ready="yes", id="the class is there"),
+    row({}, "ConnectorClassReady", True, "", ready="yes", id="the class exists"),
     row({}, "SecretReady", True, "", ready="yes", id="the Secret is good"),
     row({}, "CACertReady", True, "NoCACert", "system", ready="yes", id="the system's CAs"),
-    row({}, "LivenessReady", True, "", ready="yes", id="the target lives"),
+    row({}, "LivenessReady", True, "", ready="yes", id="the target is alive"),
     row({}, "AuthReady", True, "", ready="yes", id="the token is accepted"),
-    row({}, "ProxyServiceReady", True, "", ready="yes", id="the Service is there"),
+    row({}, "ProxyServiceReady", True, "", ready="yes", id="the Service exists"),
     row({"cls": None}, "ConnectorClassReady", False, "ConnectorClassNotFound", "create it", id="no class"),
-    row({"connector": rejected("AddressInvalid")}, "ConnectorClassReady", False, "AddressInvalid", id="address"),
+    row({"connector": invalid("AddressInvalid")}, "ConnectorClassReady", False, "AddressInvalid", id="address"),
     row(
         {"connector": replace(CONNECTOR, secret_name=None), "cls": OPTIONAL, "secrets": ()},
         "SecretReady",
@@ -94,25 +94,31 @@ ROWS = [
         "has a blank",
         id="a token with a blank",
     ),
-    row({"connector": rejected("SecretInvalid")}, "SecretReady", False, "SecretInvalid", id="another namespace"),
-    row({}, "PermissionsReady", True, "NotLimited", "all that the credential", ready="yes", id="all is lent"),
+    row({"connector": invalid("SecretInvalid")}, "SecretReady", False, "SecretInvalid", id="another namespace"),
+    row({}, "PermissionsReady", True, "NotLimited", "all that the credential", ready="yes", id="no permissions"),
     row(
         {"connector": LIMITED, "roles": (ClusterRole(name="view", rules=()),)},
         "PermissionsReady",
         True,
         "",
         ready="yes",
-        id="the role is there",
+        id="the role exists",
     ),
     row({"connector": LIMITED}, "PermissionsReady", False, "RoleNotFound", '"view" not found', id="no role"),
-    row({"connector": rejected("PermissionsInvalid")}, "PermissionsReady", False, "PermissionsInvalid", id="no limits"),
     row(
-        {"connector": rejected("AddressInvalid")},
+        {"connector": invalid("PermissionsInvalid")},
+        "PermissionsReady",
+        False,
+        "PermissionsInvalid",
+        id="invalid permissions",
+    ),
+    row(
+        {"connector": invalid("AddressInvalid")},
         "PermissionsReady",
         None,
         "NotProbed",
         ready="no",
-        id="permissions of what cannot be read",
+        id="permissions of an invalid Connector",
     ),
     row({"shared_ca": b"pem"}, "CACertReady", True, "Valid", ready="yes", id="a CA"),
     row(
@@ -138,7 +144,7 @@ ROWS = [
         False,
         "ConnectionFailed",
         "no PEM",
-        id="without the CA nothing can be reached",
+        id="without the CA no connection is made",
     ),
     row(
         {"cls": replace(K8S, liveness=None)},
@@ -154,7 +160,7 @@ ROWS = [
         False,
         "ConnectionFailed",
         "start it",
-        id="nobody answers",
+        id="no response",
     ),
     row(
         probed(ProbeResponse(status=503), None),
@@ -199,7 +205,7 @@ ROWS = [
         "AuthenticationFailed",
         "Authentication failed: status code 403",
         "system:discovery",
-        id="the token may nothing",
+        id="the token has no rights",
     ),
     row(
         probed(auth=ProbeResponse(status=302)),
@@ -216,20 +222,34 @@ ROWS = [
     row(probed(ProbeFailure(message="x"), None), "AuthReady", None, "NotProbed", ready="other", id="no auth if dead"),
     row({"probes": None}, "LivenessReady", None, "NotProbed", "not back", id="not probed yet"),
     row({"probes": None}, "AuthReady", None, "NotProbed", "not back", ready="other", id="not probed yet either"),
-    row({"cls": None}, "SecretReady", None, "NotProbed", ready="other", id="no class says which Secret"),
+    row({"cls": None}, "SecretReady", None, "NotProbed", ready="other", id="no class for the Secret"),
     row({"cls": None}, "LivenessReady", None, "NotProbed", "create it", ready="other", id="no class, no probe"),
     row({"secrets": ()}, "AuthReady", None, "NotProbed", "create it", ready="other", id="no Secret, no probe"),
-    row({"connector": rejected("AddressInvalid")}, "SecretReady", None, "NotProbed", ready="other", id="unread"),
-    row({"connector": rejected("AddressInvalid")}, "CACertReady", None, "NotProbed", ready="other", id="unread CA"),
+    row(
+        {"connector": invalid("AddressInvalid")},
+        "SecretReady",
+        None,
+        "NotProbed",
+        ready="other",
+        id="Secret of an invalid Connector",
+    ),
+    row(
+        {"connector": invalid("AddressInvalid")},
+        "CACertReady",
+        None,
+        "NotProbed",
+        ready="other",
+        id="CA of an invalid Connector",
+    ),
     row(
         {"service": Assessment(holds=False, reason="ProxyServiceConflict", message="delete it")},
         "ProxyServiceReady",
         False,
         "ProxyServiceConflict",
         "delete it",
-        id="somebody else's Service",
+        id="a Service of another owner",
     ),
-    row({}, "CredentialFresh", None, "NotKnown", "does not say", ready="yes", id="a token that does not say its end"),
+    row({}, "CredentialFresh", None, "NotKnown", "does not say", ready="yes", id="a token without an expiry"),
     row(
         {"cls": OPTIONAL, "connector": replace(CONNECTOR, secret_name=None), "secrets": ()},
         "CredentialFresh",
@@ -238,24 +258,32 @@ ROWS = [
         ready="yes",
         id="no credential",
     ),
-    row(ends(2026, 1, 4), "CredentialFresh", True, "", "2026-01-04T00:00:00Z", ready="yes", id="it ends later"),
     row(
-        ends(2026, 1, 3),
+        expiring_at(2026, 1, 4),
+        "CredentialFresh",
+        True,
+        "",
+        "2026-01-04T00:00:00Z",
+        ready="yes",
+        id="it expires later",
+    ),
+    row(
+        expiring_at(2026, 1, 3),
         "CredentialFresh",
         False,
         "ExpiresSoon",
         'secrets "s" ends at 2026-01-03T00:00:00Z; renew it',
         ready="yes",
-        id="it ends within a day",
+        id="it expires within a day",
     ),
     row(
-        ends(2026, 1, 1),
+        expiring_at(2026, 1, 1),
         "CredentialFresh",
         False,
         "Expired",
         'secrets "s" ended at 2026-01-01T00:00:00Z; renew it',
         ready="yes",
-        id="it has ended, and yet nothing is refused",
+        id="it has expired, and Ready stays True",
     ),
     row(
         probed(auth=ProbeResponse(status=200, account="system:serviceaccount:ci:deployer")),
@@ -272,7 +300,7 @@ ROWS = [
         False,
         "AuthenticationFailed",
         "may not create",
-        id="no token is minted",
+        id="no token is issued",
     ),
     row(
         probed(auth=TokenNotIssued(message="status code 500", refused=False)),
@@ -280,7 +308,7 @@ ROWS = [
         None,
         "NotProbed",
         "500",
-        id="no token is minted at the moment",
+        id="no token is issued at the moment",
     ),
 ]
-"""(arguments of `findings`, condition, holds, reason, parts of the message, what Ready says of it)"""
+"""Tuples: arguments of `assess_with`, condition, holds, reason, parts of the message, and the expected Ready."""

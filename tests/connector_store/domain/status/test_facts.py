@@ -22,7 +22,7 @@ CA_SECRET = Secret(key=ObjectKey("team-a", "ca"), type="Opaque", ca=b"ref")
 
 
 def facts(connector=CONNECTOR, cls=K8S, secrets=(SECRET, CA_SECRET), shared_ca=None) -> Facts:
-    return gather_facts(connector, cls, {each.key: each for each in secrets}.get, shared_ca, lambda _: None)
+    return gather_facts(connector, cls, {secret.key: secret for secret in secrets}.get, shared_ca, lambda _: None)
 
 
 def reason(value) -> object:
@@ -30,11 +30,11 @@ def reason(value) -> object:
 
 
 @pytest.mark.parametrize(
-    ("change", "auth", "ca"),
+    ("change", "secret", "ca"),
     [
-        pytest.param({}, SECRET, b"ref", id="all is there"),
-        pytest.param({"secrets": ()}, "SecretNotFound", "SecretNotFound", id="both Secrets are missing, and both said"),
-        pytest.param({"cls": None}, None, b"ref", id="without the class only the CA can be looked at"),
+        pytest.param({}, SECRET, b"ref", id="all objects exist"),
+        pytest.param({"secrets": ()}, "SecretNotFound", "SecretNotFound", id="both Secrets are missing"),
+        pytest.param({"cls": None}, None, b"ref", id="without the class only the CA is known"),
         pytest.param(
             {"connector": replace(CONNECTOR, auth_name="nope")}, "SecretInvalid", b"ref", id="an unknown auth type"
         ),
@@ -42,20 +42,20 @@ def reason(value) -> object:
             {"secrets": (replace(SECRET, credential=None, ca=b"own"), CA_SECRET)},
             "SecretKeyMissing",
             b"own",
-            id="the CA of an auth Secret whose token is missing",
+            id="the CA of a Secret whose token is missing",
         ),
         pytest.param(
             {"connector": replace(CONNECTOR, secret_name=None, ca_secret_name=None), "shared_ca": b"all"},
             "SecretNotFound",
             b"all",
-            id="no Secret is named, and the CA is the shared one",
+            id="no Secret is referenced, and the CA is the shared one",
         ),
     ],
 )
-def test_each_part_is_joined_on_its_own(change, auth, ca) -> None:
-    found = facts(**change)
-    assert reason(found.secret) == auth
-    assert reason(found.ca) == ca
+def test_each_fact_is_gathered_on_its_own(change, secret, ca) -> None:
+    result = facts(**change)
+    assert reason(result.secret) == secret
+    assert reason(result.ca) == ca
 
 
 def test_auth_name_and_credential() -> None:
@@ -67,15 +67,15 @@ def test_auth_name_and_credential() -> None:
     assert facts(secrets=()).credential is None
 
 
-def test_of_a_rejected_one_nothing_is_looked_up() -> None:
-    rejected = InvalidConnector(key=CONNECTOR.key, class_name="k8s", reason="AddressInvalid", message="no host")
-    found = facts(rejected)
-    assert found == Facts(connector=rejected, cls=K8S)
-    assert found.auth_name is None
+def test_for_an_invalid_connector_nothing_is_looked_up() -> None:
+    invalid = InvalidConnector(key=CONNECTOR.key, class_name="k8s", reason="AddressInvalid", message="no host")
+    result = facts(invalid)
+    assert result == Facts(connector=invalid, cls=K8S)
+    assert result.auth_name is None
 
 
-def test_a_role_that_is_not_there_is_said_beside_the_rest() -> None:
+def test_a_missing_role_does_not_hide_the_other_facts() -> None:
     limited = replace(CONNECTOR, permissions=Permissions(allow=(RoleEntry(cluster_role="view"),)))
-    found = facts(limited)
-    assert (reason(found.secret), reason(found.permissions)) == (SECRET, "RoleNotFound")
+    result = facts(limited)
+    assert (reason(result.secret), reason(result.permissions)) == (SECRET, "RoleNotFound")
     assert facts().permissions is None

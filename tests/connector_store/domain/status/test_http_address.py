@@ -10,18 +10,18 @@ def raw(**address: object) -> dict[str, object]:
     return {"status": {"proxy": {"httpAddress": address}}}
 
 
-def test_what_the_controller_published_is_read() -> None:
+def test_the_published_address_is_parsed() -> None:
     published = raw(url="http://c-k8s.a.svc.cluster.local", CACerts=base64.b64encode(b"PEM").decode(), audience="p")
     assert parse_http_address(published) == HttpAddress(url="http://c-k8s.a.svc.cluster.local", ca=b"PEM", audience="p")
 
 
-@pytest.mark.parametrize("found", [{}, {"status": None}, raw(), raw(url="http://x"), raw(CACerts="YQ==")])
-def test_nothing_is_read_before_it_is_whole(found: dict[str, object]) -> None:
-    assert parse_http_address(found) is None
+@pytest.mark.parametrize("connector", [{}, {"status": None}, raw(), raw(url="http://x"), raw(CACerts="YQ==")])
+def test_an_incomplete_address_counts_as_absent(connector: dict[str, object]) -> None:
+    assert parse_http_address(connector) is None
 
 
 @pytest.mark.parametrize("certificates", ["!", "\u00e9", 5])
-def test_certificates_that_cannot_be_read_are_named(certificates: object) -> None:
+def test_invalid_certificates_are_reported(certificates: object) -> None:
     with pytest.raises(ParseError) as caught:
         parse_http_address(raw(url="http://x", CACerts=certificates))
     assert caught.value.path == "status.proxy.httpAddress.CACerts"

@@ -40,17 +40,17 @@ READ = Status(
 )
 
 
-def test_what_is_written_is_what_was_read() -> None:
+def test_a_parsed_status_writes_the_same_status() -> None:
     assert parse_status({"status": FULL}) == READ
     assert status_patch(READ) == FULL
 
 
-def test_conditions_are_found_by_type() -> None:
+def test_conditions_are_looked_up_by_type() -> None:
     assert READ.ready == READ.conditions[0]
     assert READ.condition("LivenessReady") is None
 
 
-def test_empty_fields_are_left_out_and_an_absent_proxy_is_removed() -> None:
+def test_empty_fields_are_omitted_and_an_absent_proxy_is_removed() -> None:
     status = Status(conditions=(Condition(type="Ready", status="True"),))
     assert status_patch(status) == {
         "conditions": [{"type": "Ready", "status": "True"}],
@@ -71,15 +71,15 @@ def test_empty_fields_are_left_out_and_an_absent_proxy_is_removed() -> None:
         pytest.param({"status": []}, id="a list"),
         pytest.param({"status": {"conditions": {}, "observedGeneration": "3", "proxy": 1}}, id="wrong types"),
         pytest.param({"status": {"conditions": [1, {"type": "Ready"}, {"status": "True"}]}}, id="no conditions"),
-        pytest.param({"status": {"conditions": [{"type": "Ready", "status": "Yes"}]}}, id="another truth"),
+        pytest.param({"status": {"conditions": [{"type": "Ready", "status": "Yes"}]}}, id="another status"),
         pytest.param({"status": {"proxy": {"httpAddress": {"url": ["x"]}}}}, id="a url of another type"),
     ],
 )
-def test_what_is_not_of_the_schema_is_absent(raw) -> None:
+def test_values_outside_the_schema_count_as_absent(raw) -> None:
     assert parse_status(raw) == Status()
 
 
-def test_an_address_whose_ca_is_no_base64_is_absent() -> None:
+def test_an_address_with_an_invalid_ca_counts_as_absent() -> None:
     raw = {"status": {"proxy": {"httpAddress": {"url": "http://p", "CACerts": "%%%"}}}}
     assert parse_status(raw).proxy is None
 
@@ -99,6 +99,6 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_for_every_json_a_status_is_read_and_writes_what_reads_the_same(value) -> None:
+def test_for_every_json_the_status_survives_a_round_trip(value) -> None:
     status = parse_status({"status": value})
     assert parse_status({"status": status_patch(status)}) == status
