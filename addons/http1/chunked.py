@@ -1,12 +1,12 @@
-"""The chunked transfer coding without IO (RFC 9112 section 7.1).
+"""Parser of the chunked transfer coding, without I/O (RFC 9112 section 7.1).
 
 >>> reader = ChunkedReader(max_trailers=65536)
 >>> reader.receive(b"3;a=b\\r\\nabc\\r\\n0\\r\\nX: y\\r\\n\\r\\nrest")
 b'abc'
->>> reader.done, reader.trailers, reader.rest
+>>> reader.is_complete, reader.trailers, reader.trailing_data
 (True, b'X: y\\r\\n\\r\\n', b'rest')
 
-Chunk extensions end here. A chunk of a size nobody could mean, a bare LF or a missing CRLF is an error: `ValueError`.
+Chunk extensions are dropped. A malformed size, a bare LF or a missing CRLF raises ValueError.
 """
 
 import re
@@ -14,34 +14,34 @@ from collections.abc import Callable
 from typing import Final
 
 MAX_SIZE_LINE: Final = 1024
-"""Bytes of a chunk's size with its extensions."""
+"""Maximum number of bytes of a chunk size with its extensions."""
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 
 
 class ChunkedReader:
-    """Reads one chunked body; what follows it is in `rest`."""
+    """Parser of one chunked body. `trailing_data` contains the bytes after it."""
 
     def __init__(self, *, max_trailers: int) -> None:
         self.is_complete = False
         self.trailers = b"\r\n"
-        """The lines of the trailer section, up to and with the empty one."""
+        """Lines of the trailer section, including the empty line."""
         self.trailing_data = b""
         self._max_trailers = max_trailers
         self._remaining = 0
         self._read_next: Callable[[ChunkedReader, bytes, int, list[memoryview]], int] = ChunkedReader._read_size
         self._buffer = b""
-        """Of a line, or of the trailers, whose end has not come."""
+        """Bytes of an incomplete line or trailer section."""
 
     @property
     def is_between_chunks(self) -> bool:
-        """True if nothing of the next chunk has come."""
+        """True if no byte of the next chunk has arrived."""
         return self._read_next is ChunkedReader._read_size and not self._buffer
 
     def receive(self, data: bytes) -> bytes:
-        """The content that `data` completes, all chunks of it joined."""
+        """Parse `data` and return the content of its chunks, joined."""
         if self._remaining > len(data):
-            # The middle of a chunk: no copy.
+            # Data within a chunk is returned without a copy.
             self._remaining -= len(data)
             return data
         data = self._buffer + data

@@ -1,10 +1,11 @@
-"""HTTP/1.1 messages without IO: bytes in; heads, body pieces and ends out. Strict in both directions (RFC 9112).
+"""Parser of HTTP/1.1 messages, without I/O (RFC 9112). It is strict in both directions.
 
->>> RequestReader(max_head=65536).receive(b"GET /api HTTP/1.1\\r\\nHost: t\\r\\n\\r\\n")
-[RequestHead(method=b'GET', target=b'/api', minor=1, headers=((b'Host', b't'),), body=0), End(trailers=())]
+>>> RequestReader(max_head=65536).receive(b"GET / HTTP/1.1\\r\\nA: b\\r\\n\\r\\n")
+[RequestHead(method=b'GET', target=b'/', minor_version=1, headers=((b'A', b'b'),), body=0), EndOfMessage(trailers=())]
 
-What two parsers could read in two ways is `Invalid`, and nothing of it is passed on: whoever relays writes every head
-and every chunk anew from these events. Any split of the bytes gives the same events (adjacent body pieces joined).
+A message that two parsers could interpret differently is an `InvalidMessage`. The proxy renders every head and every
+chunk from these events, so it never forwards such a message. Any split of the bytes gives the same events, apart from
+the split of body pieces.
 """
 
 import re
@@ -26,27 +27,30 @@ _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _HEADER_BLOCK = re.compile(rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
-# RFC 9112 section 4: some servers leave out the space before an empty reason phrase.
+# Some servers omit the space before an empty reason phrase (RFC 9112 section 4).
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _HEAD_END: Final = b"\r\n\r\n"
 _END_OF_MESSAGE: Final = EndOfMessage()
 _NO_HEADERS: Final = Headers()
 MAX_CACHED_HEADERS: Final = 4096
-"""Bytes of fields that a reader remembers: clients say the same of themselves with each request."""
+"""Maximum bytes of a header block that a reader caches. Most requests on a connection have the same headers."""
 
 
 def parse_headers(block: bytes) -> Headers:
-    """Field lines up to and with the empty line -> names as they came, values without surrounding white space."""
+    """Parse field lines, including the empty line. Names keep their case, values lose surrounding white space."""
     if _HEADER_BLOCK.fullmatch(block) is None:
         raise ValueError("malformed header field")
-    # No name has a colon, and no value a line end.
+    # Names contain no colon, and values contain no line end.
     lines = [line.partition(b":") for line in block.split(b"\r\n")[:-2]]
     return Headers([(name, value.strip(b" \t")) for name, _, value in lines])
 
 
 def parse_body_framing(headers: Headers) -> BodyFraming | InvalidMessage | None:
-    """RFC 9112 section 6.3, without any of its ways to repair a message; None where nothing frames a body."""
+    """Return the framing of a body (RFC 9112 section 6.3), or None if no header frames one.
+
+    Messages are not repaired, also where the RFC allows it.
+    """
     codings = headers.values(b"transfer-encoding")
     lengths = headers.values(b"content-length")
     if codings:
@@ -63,13 +67,13 @@ def parse_body_framing(headers: Headers) -> BodyFraming | InvalidMessage | None:
 
 
 class _MessageReader:
-    """One message after the other; after its `End`, what follows is kept until `next_message`."""
+    """Parser of consecutive messages. Bytes after `EndOfMessage` stay in `buffer` until `next_message` is called."""
 
     def __init__(self, *, max_head: int) -> None:
         self.buffer = bytearray()
-        """Of an incomplete head, or behind a complete message."""
+        """Bytes of an incomplete head, or bytes after a complete message."""
         self.max_head = max_head
-        """Bytes of a head."""
+        """Maximum number of bytes of a head."""
         self._scan_position = 0
         self._framing: BodyFraming | None = None
         self._chunked: ChunkedReader | None = None
@@ -78,11 +82,11 @@ class _MessageReader:
 
     @property
     def is_between_chunks(self) -> bool:
-        """True in a chunked body of which whole chunks have come."""
+        """True within a chunked body if no chunk is incomplete."""
         return self._chunked is not None and self._chunked.is_between_chunks
 
     def receive(self, data: bytes) -> list[MessageEvent]:
-        """The events that `data` completes. After `Invalid` nothing more is read."""
+        """Parse `data` and return its events. After `InvalidMessage`, all data is ignored."""
         if self._is_invalid:
             return []
         messages: list[MessageEvent] = []
@@ -94,13 +98,13 @@ class _MessageReader:
         return messages
 
     def take_pending(self) -> bytes:
-        """Take what is kept away from the reader: it belongs to another protocol."""
+        """Remove and return the buffer. Its bytes belong to another protocol."""
         pending = bytes(self.buffer)
         self.buffer.clear()
         return pending
 
     def next_message(self) -> list[MessageEvent] | None:
-        """Go on with what came behind the message that is complete; None where nothing did."""
+        """Parse the bytes after a complete message. Return None if there are none."""
         self._is_complete = False
         self._framing = None
         self._scan_position = 0
@@ -111,7 +115,7 @@ class _MessageReader:
         return self.receive(pending)
 
     def receive_eof(self) -> list[MessageEvent]:
-        """The peer will send nothing more: the end of a close-delimited body, or the middle of a message."""
+        """Handle EOF. It ends a close-delimited body and makes any other incomplete message invalid."""
         if self._framing is BodyEnd.CLOSE and not self._is_complete:
             self._is_complete = True
             return [_END_OF_MESSAGE]
@@ -164,14 +168,14 @@ class _MessageReader:
         self._scan_position = len(self.buffer)
 
     def _is_malformed(self) -> bool:
-        """No bytes that may follow could make this a head: say so now, and not when a timer ends."""
+        """Return True if no further bytes can complete the head, so that it is refused before a timeout."""
         return (
             not 0x20 < self.buffer[0] < 0x7F
             or _BARE_LF.search(self.buffer, max(0, self._scan_position - 1)) is not None
         )
 
     def _parse_head(self, line: bytes, block: bytes) -> RequestHead | ResponseHead | InvalidMessage:
-        """A start line, and the lines of the fields up to and with the empty one."""
+        """Parse a start line, and a block of field lines that includes the empty line."""
         raise NotImplementedError
 
     def _read_body(self, data: bytes, messages: list[MessageEvent]) -> bytes:
@@ -212,7 +216,7 @@ class _MessageReader:
 
 
 class RequestReader(_MessageReader):
-    """What a client sends."""
+    """Parser of requests from a client."""
 
     def __init__(self, *, max_head: int) -> None:
         super().__init__(max_head=max_head)
@@ -244,7 +248,7 @@ class RequestReader(_MessageReader):
 
 
 class ResponseReader(_MessageReader):
-    """What a target answers to a request of `method`."""
+    """Parser of a target's response to a request with `method`."""
 
     def __init__(self, *, max_head: int, method: bytes) -> None:
         super().__init__(max_head=max_head)
@@ -260,7 +264,7 @@ class ResponseReader(_MessageReader):
         if isinstance(framing, InvalidMessage):
             return self._invalid(framing.status, framing.reason)
         if status < 200 or status == 204:
-            # RFC 9110 section 8.6: these have no length, and whoever believed one would wait for a body.
+            # These have no Content-Length (RFC 9110 section 8.6). A client that uses one would wait for a body.
             headers = headers.without(b"content-length") if framing is not None else headers
             return ResponseHead(status, reason, minor, headers, BodyEnd.CLOSE if status == 101 else 0)
         if self._method == b"HEAD" or status == 304:

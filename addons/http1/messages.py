@@ -1,4 +1,4 @@
-"""What HTTP/1.1 messages are made of: heads, pieces of bodies (bytes), ends; and their bytes on the wire."""
+"""Events of HTTP/1.1 messages (heads, body pieces, ends) and their rendering."""
 
 from collections.abc import Iterable
 from enum import Enum
@@ -8,20 +8,20 @@ from connector_store.domain.base.headers import Header, Headers
 
 
 class BodyEnd(Enum):
-    """Where a body without a length ends."""
+    """End of a body that has no length."""
 
     LAST_CHUNK = "chunked"
     CLOSE = "close"
 
 
 BodyFraming = int | BodyEnd
-"""A body's framing; an int is its length in bytes."""
+"""Framing of a body. An int is its length in bytes."""
 
 
 class RequestHead(NamedTuple):
-    """A request line and its fields; `target` is as it came, the protocol HTTP/1.`minor`.
+    """Request line and headers. `target` is unchanged, the protocol is HTTP/1.`minor_version`.
 
-    Messages are tuples, because some are made for every request.
+    Message events are tuples because several are created for every request.
     """
 
     method: bytes
@@ -32,7 +32,7 @@ class RequestHead(NamedTuple):
 
 
 class ResponseHead(NamedTuple):
-    """A status line and its fields. After a status below 200, other than 101, another head follows."""
+    """Status line and headers. After a status below 200 other than 101, another head follows."""
 
     status: int
     reason: bytes
@@ -42,35 +42,36 @@ class ResponseHead(NamedTuple):
 
 
 class EndOfMessage(NamedTuple):
-    """The message is complete."""
+    """End of a complete message."""
 
     trailers: Headers = Headers()
 
 
 class InvalidMessage(NamedTuple):
-    """Not a message that everybody would read alike. `status` answers it where it is a request."""
+    """Message that parsers could interpret differently. `status` is the status of the refusal, if it is a request."""
 
     status: int
     reason: str
 
 
 MessageEvent = RequestHead | ResponseHead | bytes | EndOfMessage | InvalidMessage
+"""Event of a parser. A piece of a body is bytes."""
 
 
 def render_head(start_line: bytes, headers: Iterable[Header]) -> bytes:
-    """A start line and fields -> the bytes of a head."""
+    """Render a head from its start line and headers."""
     lines = [start_line]
-    lines.extend([b"%b: %b" % each for each in headers])
+    lines.extend([b"%b: %b" % header for header in headers])
     lines.append(b"\r\n")
     return b"\r\n".join(lines)
 
 
 def render_chunk(content: bytes) -> bytes:
-    """One chunk; `content` is not empty."""
-    # bytes.__mod__ would copy much more than once.
+    """Render one chunk. `content` must not be empty."""
+    # bytes.__mod__ would copy the content more than once.
     return b"".join((b"%x\r\n" % len(content), content, b"\r\n"))
 
 
 def render_last_chunk(trailers: Iterable[Header]) -> bytes:
-    """The end of a chunked body."""
+    """Render the end of a chunked body."""
     return render_head(b"0", trailers)

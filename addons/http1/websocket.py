@@ -1,31 +1,31 @@
-"""Where the frames of a WebSocket end, without IO, and the frame that takes leave of its peer (RFC 6455).
+"""Tracking of WebSocket frames without I/O, and rendering of Close frames (RFC 6455).
 
->>> frames = FrameEnds(skip=0)
->>> frames.receive(b"\\x82\\x03ab")
->>> frames.between
+>>> tracker = FrameTracker(skip=0)
+>>> tracker.receive(b"\\x82\\x03ab")
+>>> tracker.is_between_frames
 False
->>> frames.receive(b"c")
->>> frames.between
+>>> tracker.receive(b"c")
+>>> tracker.is_between_frames
 True
 """
 
 from typing import Final
 
 GOING_AWAY: Final = 1001
-"""Section 7.4.1: "an endpoint is going away, such as a server going down". To kubectl 1000 would mean success."""
+"""Status "an endpoint is going away, such as a server going down" (section 7.4.1). kubectl takes 1000 as success."""
 
 POLICY_VIOLATION: Final = 1008
-"""The same section: "a message that violates its policy", for want of a more suitable code."""
+"""Status "a message that violates its policy" (section 7.4.1). No other code is more suitable."""
 
 _MAX_REASON: Final = 123
-"""Bytes: section 5.5 gives a control frame 125, the code among them."""
+"""Maximum bytes of a reason. A control frame has 125 bytes of payload (section 5.5), including the code."""
 _MASKED: Final = 0x80
 _EXTENDED: Final = {126: 2, 127: 8}
-"""Bytes of the length where it does not fit into the second byte of the header."""
+"""Bytes of the extended length, by the value of the length in the second header byte."""
 
 
 class FrameTracker:
-    """Follows one direction, and reads nothing but lengths. `skip` is the number of bytes before the first frame."""
+    """Tracker of the frames in one direction. It reads lengths only. `skip` is the number of bytes before frame 1."""
 
     def __init__(self, *, skip: int) -> None:
         self._remaining = skip
@@ -33,11 +33,11 @@ class FrameTracker:
 
     @property
     def is_between_frames(self) -> bool:
-        """True if a frame of somebody else may follow; also within a message (section 5.4)."""
+        """True if the proxy may insert a control frame, which is allowed within a message (section 5.4)."""
         return not self._remaining and not self._header
 
     def receive(self, data: bytes) -> None:
-        """These bytes have passed."""
+        """Track `data`, which was sent."""
         if self._remaining >= len(data):
             self._remaining -= len(data)
             return
@@ -55,7 +55,7 @@ class FrameTracker:
 
 
 def _frame_size(data: bytes, start: int) -> int:
-    """Bytes of the frame that begins at `start`, header and all; 0 if the header is not whole (section 5.2)."""
+    """Return the size of the frame at `start` with its header, 0 if the header is incomplete (section 5.2)."""
     if len(data) - start < 2:
         return 0
     length = data[start + 1] & ~_MASKED
@@ -69,12 +69,12 @@ def _frame_size(data: bytes, start: int) -> int:
 
 
 def render_going_away(reason: str) -> bytes:
-    """A server's Close frame when the server ends; kubectl shows `reason`."""
+    """Render the Close frame of a server that shuts down. kubectl shows `reason`."""
     return _render_close(GOING_AWAY, reason)
 
 
 def render_policy_violation(reason: str) -> bytes:
-    """A server's Close frame when its client may not go on."""
+    """Render the Close frame for a client that is no longer allowed to continue."""
     return _render_close(POLICY_VIOLATION, reason)
 
 

@@ -1,4 +1,4 @@
-"""The chunked coding: any split reads the same, and no trick is read at all."""
+"""Chunked coding: any split gives the same content, and ambiguous input is refused."""
 
 import itertools
 
@@ -33,12 +33,12 @@ def read(data: bytes, cuts: list[int] | None = None, *, max_trailers: int = 1000
 def test_any_split_of_any_body_gives_its_content(
     chunks: list[bytes], extension: bytes, trailers: list[tuple[bytes, bytes]], rest: bytes, cuts: list[int]
 ) -> None:
-    data = b"".join(b"%x%b\r\n%b\r\n" % (len(each), extension, each) for each in chunks) + b"0\r\n"
-    data += b"".join(b"%b: %b\r\n" % each for each in trailers) + b"\r\n" + rest
+    data = b"".join(b"%x%b\r\n%b\r\n" % (len(chunk), extension, chunk) for chunk in chunks) + b"0\r\n"
+    data += b"".join(b"%b: %b\r\n" % trailer for trailer in trailers) + b"\r\n" + rest
     content, reader = read(data, cuts)
     assert content == b"".join(chunks)
     assert (reader.is_complete, reader.trailing_data) == (True, rest)
-    assert reader.trailers == b"".join(b"%b: %b\r\n" % each for each in trailers) + b"\r\n"
+    assert reader.trailers == b"".join(b"%b: %b\r\n" % trailer for trailer in trailers) + b"\r\n"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_any_split_of_any_body_gives_its_content(
         pytest.param(b"0\r\nA: " + b"b" * 2000, id="endless trailers"),
     ],
 )
-def test_what_could_be_read_in_two_ways_is_an_error(data: bytes) -> None:
+def test_an_ambiguous_body_is_an_error(data: bytes) -> None:
     for cuts in ([], list(range(len(data)))):
         with pytest.raises(ValueError, match=r"."):
             read(data, cuts)
@@ -78,21 +78,21 @@ def test_what_could_be_read_in_two_ways_is_an_error(data: bytes) -> None:
         pytest.param(b"3;" + b"a" * (MAX_SIZE_LINE - 4), id="as long as is allowed"),
     ],
 )
-def test_sizes_at_their_bounds(line: bytes) -> None:
+def test_sizes_at_their_limits(line: bytes) -> None:
     for cuts in ([], list(range(len(line) + 20))):
         content, reader = read(line + b"\r\nabc\r\n0\r\n\r\n", cuts)
         assert content == b"abc"
         assert reader.is_complete
 
 
-def test_the_middle_of_a_chunk_is_passed_without_a_copy() -> None:
+def test_data_within_a_chunk_is_returned_without_a_copy() -> None:
     reader = ChunkedReader(max_trailers=100)
     reader.receive(b"ff\r\na")
     piece = b"b" * 100
     assert reader.receive(piece) is piece
 
 
-def test_between_two_chunks_nothing_of_the_next_has_come() -> None:
+def test_is_between_chunks_is_false_within_a_chunk() -> None:
     reader = ChunkedReader(max_trailers=100)
     assert reader.is_between_chunks
     for piece in (b"1", b"\r\n", b"a", b"\r"):

@@ -1,4 +1,4 @@
-"""Messages: any split gives the same events, and what is ambiguous is Invalid in any split."""
+"""Any split of messages gives the same events, and an ambiguous message is invalid in any split."""
 
 import itertools
 
@@ -24,23 +24,23 @@ Reader = RequestReader | ResponseReader
 
 
 def feed(reader: Reader, data: bytes, cuts: list[int] | None = None, *, eof: bool = False) -> list[MessageEvent]:
-    """All events of all messages in `data`, adjacent body pieces joined."""
+    """Return the events of all messages in `data`, with adjacent body pieces joined."""
     events: list[MessageEvent] = []
     edges = [0, *sorted({cut for cut in cuts or [] if cut < len(data)}), len(data)]
 
-    def take(found: list[MessageEvent]) -> None:
-        for event in found:
+    def collect(messages: list[MessageEvent]) -> None:
+        for event in messages:
             if isinstance(event, bytes) and events and isinstance(events[-1], bytes):
                 events[-1] += event
             else:
                 events.append(event)
-        if found and isinstance(found[-1], EndOfMessage) and isinstance(reader, RequestReader):
-            take(reader.next_message() or [])
+        if messages and isinstance(messages[-1], EndOfMessage) and isinstance(reader, RequestReader):
+            collect(reader.next_message() or [])
 
     for start, end in itertools.pairwise(edges):
-        take(reader.receive(data[start:end]))
+        collect(reader.receive(data[start:end]))
     if eof:
-        take(reader.receive_eof())
+        collect(reader.receive_eof())
     return events
 
 
@@ -63,7 +63,7 @@ CUTS = st.lists(st.integers(0, 1500), max_size=30)
 
 @st.composite
 def message_bodies(draw: st.DrawFn) -> tuple[bytes, bytes, bytes]:
-    """A framing header, the bytes on the wire, and their content."""
+    """Generate a framing header, the bytes of a body, and its content."""
     content = draw(st.binary(max_size=200))
     kind = draw(st.sampled_from(["none", "length", "chunked"]))
     if kind == "none":
@@ -72,8 +72,8 @@ def message_bodies(draw: st.DrawFn) -> tuple[bytes, bytes, bytes]:
         return b"Content-Length: %d\r\n" % len(content), content, content
     size = draw(st.integers(1, 50))
     pieces = [content[start : start + size] for start in range(0, len(content), size)]
-    wire = b"".join(render_chunk(piece) for piece in pieces) + render_last_chunk([])
-    return b"Transfer-Encoding: chunked\r\n", wire, content
+    body = b"".join(render_chunk(piece) for piece in pieces) + render_last_chunk([])
+    return b"Transfer-Encoding: chunked\r\n", body, content
 
 
 @given(st.lists(st.tuples(NAME, VALUE), max_size=5), st.lists(message_bodies(), min_size=1, max_size=3), CUTS)
@@ -81,27 +81,33 @@ def test_any_split_of_any_requests_gives_the_same_events(
     fields: list[tuple[str, str]], bodies: list[tuple[bytes, bytes, bytes]], cuts: list[int]
 ) -> None:
     lines = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in fields)
-    data = b"".join(b"POST /a?b HTTP/1.1\r\n" + lines + framing + b"\r\n" + wire for framing, wire, _ in bodies)
+    data = b"".join(b"POST /a?b HTTP/1.1\r\n" + lines + framing + b"\r\n" + body for framing, body, _ in bodies)
     events = requests(data, cuts)
     assert events == requests(data)
-    assert sum(isinstance(each, EndOfMessage) for each in events) == len(bodies)
-    assert b"".join(each for each in events if isinstance(each, bytes)) == b"".join(each for *_, each in bodies)
+    assert sum(isinstance(event, EndOfMessage) for event in events) == len(bodies)
+    assert b"".join(event for event in events if isinstance(event, bytes)) == b"".join(
+        content for *_, content in bodies
+    )
     first = events[0]
     assert isinstance(first, RequestHead)
-    wanted = tuple((name.encode(), value.encode("latin-1")) for name, value in fields)
-    assert first.headers[: len(fields)] == wanted
+    expected = tuple((name.encode(), value.encode("latin-1")) for name, value in fields)
+    assert first.headers[: len(fields)] == expected
 
 
 @given(st.lists(message_bodies(), min_size=1, max_size=1), CUTS)
 def test_any_split_of_any_response_gives_the_same_events(
     bodies: list[tuple[bytes, bytes, bytes]], cuts: list[int]
 ) -> None:
-    framing, wire, content = bodies[0]
-    data = b"HTTP/1.1 103 Early\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\n" + framing + b"\r\n" + wire
+    framing, body, content = bodies[0]
+    data = b"HTTP/1.1 103 Early\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\n" + framing + b"\r\n" + body
     events = responses(data, cuts, eof=True)
     assert events == responses(data, eof=True)
-    assert [type(each) for each in events if not isinstance(each, bytes)] == [ResponseHead, ResponseHead, EndOfMessage]
-    assert b"".join(each for each in events if isinstance(each, bytes)) == content
+    assert [type(event) for event in events if not isinstance(event, bytes)] == [
+        ResponseHead,
+        ResponseHead,
+        EndOfMessage,
+    ]
+    assert b"".join(event for event in events if isinstance(event, bytes)) == content
 
 
 MESSAGES = (
@@ -109,14 +115,14 @@ MESSAGES = (
     b"PUT /b?c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n2\r\nde\r\n0\r\nA: b\r\n\r\n"
     b"GET /c HTTP/1.1\r\nHost:\tt:1 \r\n\r\n"
 )
-ANSWER = (
+RESPONSE = (
     b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
     b"HTTP/1.1 200 All  is well\r\nContent-Length: 5\r\n\r\nhello"
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("step", [*range(1, 8), len(MESSAGES)])
-def test_requests_one_after_the_other_are_read_in_pieces_of_any_size(step: int) -> None:
+def test_consecutive_requests_are_parsed_in_pieces_of_any_size(step: int) -> None:
     assert requests(MESSAGES, list(range(step, len(MESSAGES), step))) == [
         RequestHead(b"POST", b"/a", 1, Headers([(b"Host", b"t:1"), (b"Content-Length", b"5")]), 5),
         b"hello",
@@ -129,9 +135,9 @@ def test_requests_one_after_the_other_are_read_in_pieces_of_any_size(step: int) 
     ]
 
 
-@pytest.mark.parametrize("step", [*range(1, 8), len(ANSWER)])
-def test_an_answer_is_read_in_pieces_of_any_size(step: int) -> None:
-    assert responses(ANSWER, list(range(step, len(ANSWER), step))) == [
+@pytest.mark.parametrize("step", [*range(1, 8), len(RESPONSE)])
+def test_a_response_is_parsed_in_pieces_of_any_size(step: int) -> None:
+    assert responses(RESPONSE, list(range(step, len(RESPONSE), step))) == [
         ResponseHead(103, b"Early Hints", 1, Headers([(b"Link", b"a")]), 0),
         ResponseHead(200, b"All  is well", 1, Headers([(b"Content-Length", b"5")]), 5),
         b"hello",
@@ -197,14 +203,14 @@ def test_an_ambiguous_request_is_invalid_however_it_is_split_and_before_its_body
 
 
 @pytest.mark.parametrize("end", [b"z\r\n", b"3\r\nabcd\r\n", b"0\r\nA : b\r\n\r\n"])
-def test_behind_a_bad_chunk_nothing_is_read(end: bytes) -> None:
+def test_after_a_bad_chunk_nothing_is_parsed(end: bytes) -> None:
     data = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + end
     for cuts in ([], list(range(len(data)))):
         events = requests(data + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", cuts)
         assert isinstance(events[0], RequestHead)
         assert isinstance(events[-1], InvalidMessage)
         assert events[-1].status == 400
-        assert not any(isinstance(each, RequestHead | EndOfMessage) for each in events[1:])
+        assert not any(isinstance(event, RequestHead | EndOfMessage) for event in events[1:])
 
 
 BAD_RESPONSES = {
@@ -241,7 +247,7 @@ def test_an_ambiguous_response_is_invalid_however_it_is_split(data: bytes) -> No
     ],
 )
 def test_a_response_without_a_body_ends_with_its_head(method: bytes, head: bytes) -> None:
-    assert [type(each) for each in responses(head, method=method)] == [ResponseHead, EndOfMessage]
+    assert [type(event) for event in responses(head, method=method)] == [ResponseHead, EndOfMessage]
 
 
 def test_a_response_without_a_length_ends_with_the_connection() -> None:
@@ -251,7 +257,7 @@ def test_a_response_without_a_length_ends_with_the_connection() -> None:
     assert events[1:] == [b"abc", EndOfMessage()]
 
 
-def test_an_end_is_told_once_and_none_where_nothing_was_begun() -> None:
+def test_eof_ends_a_message_once_and_only_if_one_has_begun() -> None:
     reader = ResponseReader(max_head=MAX, method=b"GET")
     assert reader.receive_eof() == []
     reader.receive(b"HTTP/1.1 200 OK\r\n\r\na")
@@ -259,7 +265,7 @@ def test_an_end_is_told_once_and_none_where_nothing_was_begun() -> None:
     assert reader.receive_eof() == []
 
 
-def test_only_within_a_chunked_body_there_is_a_place_between_chunks() -> None:
+def test_is_between_chunks_is_true_only_within_a_chunked_body() -> None:
     reader = ResponseReader(max_head=MAX, method=b"GET")
     assert not reader.is_between_chunks
     reader.receive(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -280,22 +286,22 @@ def test_only_within_a_chunked_body_there_is_a_place_between_chunks() -> None:
         pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", id="between chunks"),
     ],
 )
-def test_a_response_that_is_cut_off_does_not_end(data: bytes) -> None:
+def test_a_truncated_response_is_invalid(data: bytes) -> None:
     assert responses(data, eof=True)[-1] == InvalidMessage(400, "cut off")
 
 
-def test_after_a_101_everything_belongs_to_the_other_protocol() -> None:
+def test_all_data_after_a_101_belongs_to_the_other_protocol() -> None:
     events = responses(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x00HTTP")
     assert events[1:] == [b"\x81\x00HTTP"]
 
 
 @pytest.mark.parametrize("extra", [0, 1])
-def test_a_head_of_the_limit_is_read_and_one_byte_more_is_not(extra: int) -> None:
+def test_a_head_may_have_the_maximum_size_but_not_one_byte_more(extra: int) -> None:
     start, end = b"GET / HTTP/1.1\r\nA: ", b"\r\n\r\n"
     data = start + b"a" * (MAX - len(start) - len(end) + extra) + end
     for cuts in ([], list(range(len(data)))):
         events = requests(data, cuts)
-        assert [type(each) for each in events] == ([InvalidMessage] if extra else [RequestHead, EndOfMessage])
+        assert [type(event) for event in events] == ([InvalidMessage] if extra else [RequestHead, EndOfMessage])
         if extra:
             assert events == [InvalidMessage(431, f"header larger than {MAX} bytes")]
 
@@ -313,26 +319,26 @@ def test_a_head_of_the_limit_is_read_and_one_byte_more_is_not(extra: int) -> Non
         pytest.param(b"GET / HTTP/1.1\r\nA: b\n\n", id="a field that does"),
     ],
 )
-def test_what_can_become_no_head_is_said_to_be_none_while_more_may_come(data: bytes) -> None:
+def test_a_malformed_head_is_invalid_before_it_is_complete(data: bytes) -> None:
     for cuts in ([], list(range(len(data)))):
         assert requests(data, cuts) == [InvalidMessage(400, "malformed head")]
 
 
 @pytest.mark.parametrize("data", [b"!", b"~", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\nA: b\r\n"])
-def test_what_may_become_a_head_is_waited_for(data: bytes) -> None:
+def test_an_incomplete_head_gives_no_event(data: bytes) -> None:
     for cuts in ([], list(range(len(data)))):
         assert requests(data, cuts) == []
 
 
-def test_a_tunnel_may_be_asked_for_in_http_1_0_and_keeps_what_follows() -> None:
+def test_a_connect_in_http_1_0_is_accepted_and_later_bytes_stay_in_the_buffer() -> None:
     reader = RequestReader(max_head=MAX)
     events = reader.receive(b"CONNECT a:1 HTTP/1.0\r\n\r\n\x16\x03")
-    assert [type(each) for each in events] == [RequestHead, EndOfMessage]
+    assert [type(event) for event in events] == [RequestHead, EndOfMessage]
     assert reader.take_pending() == b"\x16\x03"
     assert not reader.buffer
 
 
-def test_nothing_is_read_after_an_error() -> None:
+def test_nothing_is_parsed_after_an_error() -> None:
     reader = RequestReader(max_head=MAX)
     reader.receive(b"\x00")
     assert not reader.buffer
@@ -341,7 +347,7 @@ def test_nothing_is_read_after_an_error() -> None:
 
 
 WITHOUT_BODY = [
-    pytest.param(b"HEAD", 200, id="an answer to HEAD"),
+    pytest.param(b"HEAD", 200, id="a response to HEAD"),
     pytest.param(b"GET", 204, id="204"),
     pytest.param(b"GET", 304, id="304"),
     pytest.param(b"GET", 103, id="early hints"),
@@ -359,29 +365,29 @@ WITHOUT_BODY = [
         pytest.param(b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", id="a length and a coding"),
     ],
 )
-def test_a_malformed_length_is_invalid_where_there_is_no_body_too(method: bytes, status: int, lines: bytes) -> None:
+def test_a_malformed_length_is_invalid_also_without_a_body(method: bytes, status: int, lines: bytes) -> None:
     events = responses(b"HTTP/1.1 %d A\r\n%b\r\n" % (status, lines), method=method)
-    assert [type(each) for each in events] == [InvalidMessage]
+    assert [type(event) for event in events] == [InvalidMessage]
 
 
 @pytest.mark.parametrize("status", [103, 204])
-def test_a_length_where_there_can_be_none_goes_no_further(status: int) -> None:
+def test_a_length_is_removed_where_none_is_allowed(status: int) -> None:
     head = responses(b"HTTP/1.1 %d A\r\nContent-Length: 5\r\nX: 1\r\n\r\n" % status)[0]
     assert isinstance(head, ResponseHead)
     assert head.headers == ((b"X", b"1"),)
 
 
-def test_the_length_that_an_answer_to_head_would_have_is_kept() -> None:
+def test_a_response_to_head_keeps_its_length() -> None:
     head, end = responses(b"HTTP/1.1 200 A\r\nContent-Length: 5\r\n\r\n", method=b"HEAD")
     assert isinstance(head, ResponseHead)
     assert (head.headers.single_value(b"content-length"), end) == (b"5", EndOfMessage())
 
 
-def test_fields_keep_their_order_and_lose_their_outer_white_space() -> None:
+def test_headers_keep_their_order_and_lose_surrounding_white_space() -> None:
     assert parse_headers(b"B:  1 \t\r\na:\r\nB: x y\r\n\r\n") == ((b"B", b"1"), (b"a", b""), (b"B", b"x y"))
 
 
-def test_fields_say_how_a_body_is_framed() -> None:
+def test_headers_determine_the_framing_of_a_body() -> None:
     assert parse_body_framing(Headers([(b"Content-Length", b"5")])) == 5
     assert parse_body_framing(Headers([(b"transfer-encoding", b"Chunked")])) is BodyEnd.LAST_CHUNK
     assert parse_body_framing(Headers()) is None
@@ -400,21 +406,21 @@ def test_fields_say_how_a_body_is_framed() -> None:
         pytest.param(b"0\r\nA: b\r\n c\r\n\r\n", id="a folded trailer"),
     ],
 )
-def test_trailers_are_fields_or_the_message_is_none(end: bytes) -> None:
+def test_a_malformed_trailer_makes_the_message_invalid(end: bytes) -> None:
     head = b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert requests(head + end)[-1] == InvalidMessage(400, "malformed header field")
 
 
-def test_trailers_that_must_not_be_any_do_not_pass() -> None:
+def test_forbidden_trailers_are_removed() -> None:
     head = b"HTTP/1.1 200 A\r\nTransfer-Encoding: chunked\r\n\r\n"
     end = responses(head + b"0\r\nContent-Length: 5\r\nX-Sum: 1\r\nProxy-Authenticate: Basic\r\n\r\n")[-1]
     assert end == EndOfMessage(Headers([(b"X-Sum", b"1")]))
 
 
 @pytest.mark.parametrize(
-    ("size", "remembered"), [(0, True), (MAX_CACHED_HEADERS, True), (MAX_CACHED_HEADERS + 1, False)]
+    ("size", "is_cached"), [(0, True), (MAX_CACHED_HEADERS, True), (MAX_CACHED_HEADERS + 1, False)]
 )
-def test_the_fields_of_the_request_before_are_remembered_up_to_a_size(size: int, remembered: bool) -> None:
+def test_the_headers_of_the_previous_request_are_cached_up_to_a_size(size: int, is_cached: bool) -> None:
     fields = b"A: b\r\n\r\n"
     fields = b"A: " + b"b" * max(1, size - len(fields) + 1) + b"\r\n\r\n"
     reader = RequestReader(max_head=2 * MAX_CACHED_HEADERS)
@@ -424,4 +430,4 @@ def test_the_fields_of_the_request_before_are_remembered_up_to_a_size(size: int,
     assert isinstance(first, RequestHead)
     assert isinstance(second, RequestHead)
     assert (second.target, second.headers) == (b"/b", first.headers)
-    assert (second.headers is first.headers) is remembered
+    assert (second.headers is first.headers) is is_cached

@@ -1,4 +1,4 @@
-"""Messages are written as they are read."""
+"""Rendering of messages."""
 
 from addons.http1.messages import render_chunk, render_head, render_last_chunk
 
