@@ -1,4 +1,4 @@
-"""One request and its response, from the head of the one to the end of the other; and its records."""
+"""One request with its response, from the head of the request to the end of the response, and its audit records."""
 
 import time
 from dataclasses import dataclass, field
@@ -26,80 +26,83 @@ _REQUEST_NUMBERS: Final = count(1)
 
 
 def _new_audit_id() -> str:
-    """A UUID that no other request has: of this process by chance (68 bits), in it by number."""
-    return f"{_PROCESS_UUID[:8]}-{_PROCESS_UUID[8:12]}-4{_PROCESS_UUID[13:16]}-8{_PROCESS_UUID[17:20]}-{next(_REQUEST_NUMBERS):012x}"
+    """Create a unique UUID: 68 random bits of this process, and the number of the request."""
+    prefix = _PROCESS_UUID
+    return f"{prefix[:8]}-{prefix[8:12]}-4{prefix[13:16]}-8{prefix[17:20]}-{next(_REQUEST_NUMBERS):012x}"
 
 
 @dataclass(slots=True, kw_only=True)
 class Exchange:
-    """Bytes are counted without framing of ours towards the target, with it towards the client."""
+    """State of one request and its response."""
 
     head: RequestHead
-    """First as it came, without what has named the Connector; from the decision on as the target gets it."""
+    """Head of the request without the parts that named the Connector. After the decision, as the target gets it."""
     source_ip: str
     connector_request: ConnectorRequest | None = None
-    """None where it was no request, or names no Connector."""
+    """Connector and token; None if the message is not a request or names no Connector."""
     identity: Identity | None = None
-    """Of whoever opened the tunnel, where that is known."""
+    """Caller who opened the tunnel, if authenticated."""
     authorization: AuthorizationResult | None = None
-    """What the request may do; None before it is decided."""
+    """Result of the access decision; None before it."""
     response: Response | None = None
-    """None until the target has the request's head."""
+    """None until the head of the request has been sent to the target."""
     is_connection_reused: bool = False
-    """The connection to the target had served a request before this one."""
+    """The connection to the target served another request before."""
     is_retry: bool = False
-    """It was sent once, to a target that ended such a connection without a word; it is sent on a new one."""
+    """The request was sent before, on a reused connection that the target closed without a response."""
     unsent_body: list[bytes] = field(default_factory=list)
-    """Body that came while the request waited: what one read had, as the client is not read then."""
+    """Body that arrived before the request was sent. It is at most one read, because the client is not read then."""
     is_request_complete: bool = False
-    """The request has been read to its end."""
+    """The request has been read completely."""
     bytes_in: int = 0
+    """Bytes sent to the target after the head, with the framing of chunks."""
     bytes_out: int = 0
+    """Bytes sent to the client, with heads and framing."""
     status: int = 0
     cause: str = ""
     refusal_message: str = ""
-    """Why it was refused, in words."""
+    """Message of the refusal."""
     long_running_kind: str = ""
-    """What lives as long as its client wants: the kind of stream that the response began."""
+    """Kind of a long-running response (watch, log, exec, …); empty for others."""
     audit_id: str = ""
-    """The name of the request in the target's audit log; empty while it has not gone there."""
+    """Audit-ID of the request in the target's audit log; empty before it is sent."""
     is_recorded: bool = False
-    """It has been written down to its end."""
+    """The last audit record has been written."""
     started_at: float = field(default_factory=time.perf_counter)
     _info: RequestInfo | None = None
 
     @property
     def live_access(self) -> LiveAccess | None:
-        """What it was admitted with, while it runs."""
+        """Access with which the request was authorized; None before that and after its end."""
         authorization = self.authorization
         if authorization is None or self.is_recorded or not isinstance(authorization.decision, Inject | Forward):
             return None
-        verdict, head = authorization.decision, self.head
-        prefix = verdict.target.address.prefix
+        decision, head = authorization.decision, self.head
+        prefix = decision.target.address.prefix
         return LiveAccess(
-            verdict.target,
+            decision.target,
             authorization.token or "",
-            verdict.grant,
+            decision.grant,
             lambda: parse_request_attributes(head.method, head.target, head.headers, prefix),
         )
 
     def append_body(self, message: MessageEvent, out: list[bytes]) -> None:
-        """Add a piece of the body, framed for the target."""
+        """Append a piece of the body to `out`, framed for the target."""
         if isinstance(message, EndOfMessage):
             self.is_request_complete = True
             if self.head.body is BodyEnd.LAST_CHUNK:
-                # RFC 9110 section 6.5: trailers may be dropped; no Kubernetes client sends any.
+                # Trailers may be dropped (RFC 9110 section 6.5). No Kubernetes client sends any.
                 out.append(render_last_chunk([]))
         elif isinstance(message, bytes):
             out.append(render_chunk(message) if self.head.body is BodyEnd.LAST_CHUNK else message)
 
     def forward(self, decision: Inject | Forward, *, max_head: int, must_close: bool, forwarded_for: bool) -> bytes:
-        """What the target gets first, as the decision says; from now on its response is awaited.
+        """Create the response and return the first bytes for the target.
 
-        `last`: the client's connection ends with that response, and the client shall know. `tells_address`: the target
-        gets the client's address, in X-Forwarded-For.
+        `must_close` announces to the client that its connection ends with this response. `forwarded_for` adds the
+        address of the client in X-Forwarded-For.
         """
-        # Only a request without a body can be switched to another protocol (RFC 9110 section 7.8).
+        # Only a request without a body can switch to another protocol (RFC 9110 section 7.8).
         upgrade = self.head.headers.upgrade_protocol if not self.head.body else None
         self.response = self._create_response(decision, upgrade, max_head=max_head)
         self.response.must_close = self.response.must_close or must_close
@@ -119,7 +122,7 @@ class Exchange:
 
     @property
     def should_retry(self) -> bool:
-        """A used connection failed before any byte of an answer, and asking twice is as good as asking once."""
+        """True if a reused connection failed before the first byte of the response, and the request is replayable."""
         response = self.response
         return (
             self.is_connection_reused
@@ -132,10 +135,10 @@ class Exchange:
 
     @property
     def is_replayable(self) -> bool:
-        """Asking twice is as good as asking once.
+        """True if sending the request twice has the same result as sending it once.
 
-        RFC 9110 section 9.2.2 has PUT and DELETE too, but the second answer of an API server to them is another one:
-        409, 404. An upgrade begins what may not be begun twice (the command of an exec).
+        PUT and DELETE are idempotent, too (RFC 9110 section 9.2.2). But the API server responds to the second one with
+        409 or 404. An upgrade is not replayable because it may start a command (exec).
         """
         head = self.head
         return head.method in (b"GET", b"HEAD") and not head.body and head.headers.upgrade_protocol is None
@@ -144,7 +147,7 @@ class Exchange:
         self.status, self.cause, self.refusal_message = deny.status, deny.cause, deny.message
 
     def record_response(self, recorders: Recorders) -> None:
-        """The head of the response has come. A stream is written down now, and again when it ends."""
+        """Take the status of the response. A long-running one gets a record now and another one at its end."""
         response = self.response
         if response is None or response.head is None or self.status:
             return
@@ -155,7 +158,7 @@ class Exchange:
             response.drop_headers()
 
     def record_end(self, reason: str, recorders: Recorders) -> None:
-        """Write it down, once; `reason` says how a stream came to its end."""
+        """Write the last record, once. `reason` is why a long-running response ended."""
         if self.is_recorded:
             return
         self.is_recorded = True
@@ -175,7 +178,7 @@ class Exchange:
         return "log" if info.subresource == "log" and b"follow=" in self.head.target else ""
 
     def _request_info(self) -> RequestInfo:
-        """The request as the API server reads it."""
+        """Return the request as the API server interprets it."""
         if self._info is None:
             decision = self.authorization.decision if self.authorization is not None else None
             if isinstance(decision, Deny) and decision.request_info is not None:
@@ -187,7 +190,7 @@ class Exchange:
 
     def _write_record(self, recorders: Recorders, event: Literal["request", "stream"]) -> None:
         authorization, connector_request = self.authorization, self.connector_request
-        verdict = authorization.decision if authorization is not None else None
+        decision = authorization.decision if authorization is not None else None
         record = Record(
             event=event,
             connector=connector_request.key if connector_request is not None else None,
@@ -202,7 +205,7 @@ class Exchange:
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             stream_kind=self.long_running_kind,
-            role=verdict.role if isinstance(verdict, Inject | Forward | Deny) else "",
+            role=decision.role if isinstance(decision, Inject | Forward | Deny) else "",
             audit_id=self.audit_id,
         )
         for recorder in recorders:

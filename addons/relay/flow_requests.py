@@ -1,7 +1,7 @@
-"""Requests that somebody looks at, in mitmweb or in another addon: each is shown as a flow, before it goes anywhere.
+"""Requests that are shown as flows of mitmproxy, in a user interface or to other addons, before they are sent.
 
-A watcher may hold a request, edit its head, answer it or end it; an edited head is decided on again. Nothing of the
-response goes to the client before its head was shown.
+An addon can pause a request, edit its head, respond to it or kill it. An edited head gets a new access decision. The
+client gets nothing of the response before its head has been passed to the hooks.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from connector_store.domain.decision.denial import Deny
 
 
 class FlowResponse(Response):
-    """The flow keeps what begins its body."""
+    """Response whose body is copied to the flow."""
 
     mirror: FlowMirror
 
@@ -34,15 +34,15 @@ class FlowResponse(Response):
 
 @dataclass(slots=True, kw_only=True)
 class FlowExchange(Exchange):
-    """`observation` is None until it was decided that its Connector may be known."""
+    """Exchange with a flow. `mirror` is None until the access decision allows to show the Connector."""
 
     mirror: FlowMirror | None = None
     is_head_pending: bool = False
-    """The response's head is being shown."""
+    """The hooks are running for the response head."""
     is_head_shown: bool = False
-    """It was, or is."""
+    """The response head has been passed to the hooks, or is with them now."""
     withheld_data: bytes = b""
-    """Of the response, until its head was shown."""
+    """Bytes of the response that wait until the hooks have seen its head."""
 
     def append_body(self, message: MessageEvent, out: list[bytes]) -> None:
         if isinstance(message, bytes) and self.mirror is not None:
@@ -52,13 +52,13 @@ class FlowExchange(Exchange):
     def _create_response(self, decision: Inject | Forward, upgrade: bytes | None, *, max_head: int) -> Response:
         response = FlowResponse(self.head, decision.target, upgrade, max_head=max_head)
         if self.mirror is None:
-            raise RuntimeError("nobody was shown the request")
+            raise RuntimeError("the request was not shown")
         response.mirror = self.mirror
         return response
 
 
 class FlowRequests(Requests):
-    """See the module's text."""
+    """Stage for requests that are shown as flows."""
 
     _exchange: FlowExchange | None
 
@@ -83,23 +83,23 @@ class FlowRequests(Requests):
             self._show_request(flow_exchange, authorization.decision)
 
     def _show_request(self, exchange: FlowExchange, decision: Inject | Forward) -> None:
-        keep_body = self._shared.keep_body
+        keep_body = self._context.keep_body
         mirror = exchange.mirror = FlowMirror(self._sockets.client, exchange.head, decision.target, keep_body=keep_body)
         self._sockets.pause_reading()
         self._sockets.wait_for_hook(mirror.request_headers_hook(), lambda: self._on_headers_shown(mirror))
 
     def _on_headers_shown(self, mirror: FlowMirror) -> None:
-        if not self._cut_if_killed(mirror):
+        if not self._close_if_killed(mirror):
             self._sockets.wait_for_hook(mirror.request_hook(), lambda: self._on_request_shown(mirror))
 
     def _on_request_shown(self, mirror: FlowMirror) -> None:
-        """Somebody may have edited, answered or killed it, and all that it rests on may have changed meanwhile."""
-        exchange, response, edited_head = (
-            self._require_flow_exchange(),
-            mirror.render_addon_response(),
-            mirror.parse_edited_head(),
-        )
-        if self._cut_if_killed(mirror):
+        """Continue after the hooks, which may have edited the request, responded to it or killed it.
+
+        The request gets a new access decision, because the store may have changed while the hooks ran.
+        """
+        exchange = self._require_flow_exchange()
+        response, edited_head = mirror.render_addon_response(), mirror.parse_edited_head()
+        if self._close_if_killed(mirror):
             return
         if response is not None:
             exchange.status = response[0]
@@ -113,7 +113,7 @@ class FlowRequests(Requests):
             if authorization is not None:
                 self._on_decision(authorization)
 
-    def _cut_if_killed(self, mirror: FlowMirror) -> bool:
+    def _close_if_killed(self, mirror: FlowMirror) -> bool:
         if mirror.is_killed:
             self.close("killed by a watcher")
         return mirror.is_killed
@@ -142,7 +142,7 @@ class FlowRequests(Requests):
 
     def _on_response_shown(self, flow_exchange: FlowExchange) -> None:
         flow_exchange.is_head_pending = False
-        if flow_exchange.mirror is None or self._cut_if_killed(flow_exchange.mirror):
+        if flow_exchange.mirror is None or self._close_if_killed(flow_exchange.mirror):
             return
         upstream = self._upstream
         if upstream is not None:
@@ -153,7 +153,7 @@ class FlowRequests(Requests):
             self._handle_target_eof(upstream)
 
     def _handle_target_eof(self, upstream: UpstreamConnection) -> None:
-        """What was withheld comes first."""
+        """Handle the EOF after the withheld data was sent."""
         if self._exchange is None or not self._exchange.is_head_pending:
             super()._handle_target_eof(upstream)
 
@@ -172,5 +172,5 @@ class FlowRequests(Requests):
 
     def _require_flow_exchange(self) -> FlowExchange:
         if self._exchange is None:
-            raise RuntimeError("no request runs")
+            raise RuntimeError("no request is running")
         return self._exchange

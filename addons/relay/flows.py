@@ -1,9 +1,13 @@
-"""A request as a flow of mitmproxy's, where somebody watches: in mitmweb, in a dump, in another addon.
+"""Flows of mitmproxy that show requests in a user interface, in a dump or to other addons.
 
-The flow shows a placeholder where the credential will be. What a watcher may do: kill it, answer in its place (a
-response set before the target is asked), and edit the head of the request, which is then decided on again. Bodies
-stream past; the flow keeps the first `keep` bytes of each. An edit of a body, or of the target's answer, is ignored,
-and the flow's comment says so.
+A flow contains a placeholder instead of the credential. An addon can do the following:
+
+- kill the flow
+- respond instead of the target, by setting a response before the request is sent
+- edit the head of the request, which gets a new access decision
+
+Bodies are streamed. The flow keeps the first `keep_body` bytes of each. An edit of a body or of the target's response
+is ignored, and the comment of the flow says so.
 """
 
 import time
@@ -30,16 +34,16 @@ _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connecti
 
 
 HookRunner = Callable[[StartHook, Callable[[], None]], None]
-"""Runs a hook, and then a function; nobody waits for it."""
+"""Function that runs a hook in the background and calls a function afterwards."""
 
 
 def placeholder(key: ObjectKey) -> bytes:
-    """What a flow shows in place of the credential."""
+    """Return the value of Authorization in a flow, instead of the credential."""
     return f"Bearer <of Connector {key}>".encode()
 
 
 class FlowMirror:
-    """One exchange, made visible."""
+    """Copy of one exchange in a flow of mitmproxy."""
 
     def __init__(self, client: connection.Client, head: RequestHead, target: Target, *, keep_body: int) -> None:
         address = target.address
@@ -67,7 +71,7 @@ class FlowMirror:
         )
         self._shown_request = self._request_state()
         self._shown_response: tuple[object, ...] | None = None
-        """The target's, as it was shown."""
+        """State of the target's response when it was passed to the hooks."""
 
     @property
     def is_killed(self) -> bool:
@@ -75,11 +79,11 @@ class FlowMirror:
 
     @property
     def authority(self) -> str:
-        """Where the request is to go now: an addon may have sent it elsewhere."""
+        """Authority of the request in the flow, which an addon may have edited."""
         return f"{self.flow.request.data.host}:{self.flow.request.data.port}"
 
     def set_server(self, server: connection.Server) -> None:
-        """The connection that the request goes to."""
+        """Set the connection to the target."""
         self.flow.server_conn = server
 
     def request_headers_hook(self) -> StartHook:
@@ -89,7 +93,7 @@ class FlowMirror:
         return HttpRequestHook(self.flow)
 
     def response_headers_hook(self, head: ResponseHead) -> StartHook:
-        """The answer's head is known, and nothing of it is with the client yet."""
+        """Add the response head to the flow and return the hook. Call it before the client gets any of the response."""
         self.flow.response = http.Response(
             http_version=b"HTTP/1.1",
             status_code=head.status,
@@ -104,7 +108,7 @@ class FlowMirror:
         return HttpResponseHeadersHook(self.flow)
 
     def parse_edited_head(self) -> RequestHead | InvalidMessage | None:
-        """The head as somebody left it, read like one from the wire; None if nobody touched it."""
+        """Parse the head in the flow like one from a client. Return None if it was not edited."""
         if self.flow.request.raw_content:
             self._add_comment("bodies are passed as they come: the edit of the request's body was ignored")
         if self._request_state() == self._shown_request:
@@ -112,7 +116,7 @@ class FlowMirror:
         data = self.flow.request.data
         if data.scheme != b"https":
             return InvalidMessage(400, "only https leads to a target")
-        headers = [each for each in data.headers.fields if each[0].lower() not in _FRAMING]
+        headers = [header for header in data.headers.fields if header[0].lower() not in _FRAMING]
         request_line = b"%b %b HTTP/1.1" % (data.method, data.path)
         messages = RequestReader(max_head=1 << 20).receive(render_head(request_line, headers + self._framing_headers()))
         head = messages[0]
@@ -121,25 +125,28 @@ class FlowMirror:
         )
 
     def render_addon_response(self) -> tuple[int, bytes] | None:
-        """Status and bytes of the response that an addon gave in the target's place; it ends its connection."""
+        """Render the response that an addon set. Return its status and bytes, or None if there is none.
+
+        The response ends the client connection.
+        """
         response = self.flow.response
         if response is None:
             return None
         body = response.raw_content or b""
-        headers = [each for each in response.headers.fields if each[0].lower() not in _FRAMING]
+        headers = [header for header in response.headers.fields if header[0].lower() not in _FRAMING]
         headers += [(b"Content-Length", b"%d" % len(body)), (b"Connection", b"close")]
         head = render_head(b"HTTP/1.1 %d %b" % (response.status_code, _printable(response.data.reason)), headers)
         return response.status_code, head if self._head.method == b"HEAD" else head + body
 
     def append_body(self, part: str, content: bytes) -> None:
-        """A piece of a body has passed; `part` is `request` or `response`."""
+        """Append a piece of a body. `part` is `request` or `response`."""
         body = self._bodies[part]
         self._body_sizes[part] += len(content)
         if len(body) < self._keep_body:
             body += content[: self._keep_body - len(body)]
 
     def finish(self, error: str, run_hook: HookRunner) -> None:
-        """The last hook, once: `response`, or `error` with `problem`."""
+        """Run the last hook, once: `response`, or `error` with the text `error`."""
         if self.is_finished:
             return
         self.is_finished = True
@@ -175,7 +182,7 @@ class FlowMirror:
         self.flow.comment = f"{self.flow.comment}; {text}" if self.flow.comment else text
 
     def _framing_headers(self) -> list[Header]:
-        """The original's own: the body that follows is framed by it, whatever the edited head says."""
+        """Return the framing headers of the original head. The body follows them, whatever the edited head says."""
         body = self._head.body
         if body is BodyEnd.LAST_CHUNK:
             return [(b"Transfer-Encoding", b"chunked")]
@@ -193,4 +200,4 @@ class FlowMirror:
 
 
 def _printable(reason: bytes) -> bytes:
-    return bytes(each for each in reason if 0x20 <= each < 0x7F)
+    return bytes(byte for byte in reason if 0x20 <= byte < 0x7F)

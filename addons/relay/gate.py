@@ -1,7 +1,8 @@
-"""The first stage of a client connection: its first byte says whether it is TLS, its first head what it is.
+"""First stage of a client connection. It detects TLS by the first byte, and dispatches on the first head.
 
-CONNECT with the right to use a Connector opens a tunnel: a TLS handshake takes the gate's place. Origin form is for a
-Connector (the direct door: `Requests` takes the gate's place) or for the proxy itself. Anything else is refused.
+- CONNECT by a caller who may use the Connector opens a tunnel. The next stage is `Handshake`.
+- Origin form is for a Connector (direct access, the next stage is `Requests`) or for a page of the proxy.
+- Other requests are refused.
 """
 
 import logging
@@ -34,23 +35,23 @@ from connector_store.domain.objects.address_matching import host_of_authority
 logger = logging.getLogger(__name__)
 
 MAX_FIRST_HEAD: Final = 32768
-"""Bytes of a first head: whoever sends it is not known. A CONNECT with the longest token has 17 kB."""
+"""Maximum bytes of the first head, whose sender is not authenticated. A CONNECT with the longest token has 17 kB."""
 _CLIENT_HELLO = 0x16
-"""RFC 8446 section 5.1: the first byte of a handshake record. No HTTP message begins with it."""
+"""First byte of a handshake record (RFC 8446 section 5.1). No HTTP message begins with it."""
 _CONNECTION_ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class Gate:
-    """See the module's text."""
+    """Stage that reads the first head of a client connection."""
 
-    def __init__(self, shared: SharedContext, sockets: Sockets) -> None:
-        self._shared = shared
+    def __init__(self, context: SharedContext, sockets: Sockets) -> None:
+        self._context = context
         self._sockets = sockets
         self._port_tls: TlsStream | None = None
-        """TLS at the port."""
+        """TLS session at the port; None if the client speaks plaintext."""
         self._client: ClientStream | None = None
-        """None until the first byte has come, or TLS at the port stands."""
-        self._max_head = min(shared.max_header, MAX_FIRST_HEAD)
+        """None before the first byte, and during a TLS handshake at the port."""
+        self._max_head = min(context.max_header, MAX_FIRST_HEAD)
         self._reader = RequestReader(max_head=self._max_head)
         self._head: RequestHead | None = None
         self._await_head()
@@ -58,7 +59,7 @@ class Gate:
     def _await_head(self) -> None:
         self._started_at = time.perf_counter()
         self._sockets.set_stage(self)
-        self._sockets.start_timer(self._shared.timeouts.client, TimerKind.CLIENT)
+        self._sockets.start_timer(self._context.timeouts.client, TimerKind.CLIENT)
 
     def data_received(self, connection: Connection, data: memoryview) -> None:
         client = self._client
@@ -77,7 +78,7 @@ class Gate:
             self._close("closed before CONNECT and TLS were whole")
 
     def handle_plaintext(self, plaintext: bytes) -> None:
-        """What the client said."""
+        """Process plaintext from the client."""
         messages = self._reader.receive(plaintext)
         for message in messages[:1]:
             if isinstance(message, RequestHead):
@@ -87,11 +88,11 @@ class Gate:
                 self._refuse(AuthorizationResult(deny, None), deny, on_connect=False)
 
     def _start_tls(self, initial_data: bytes) -> None:
-        """TLS at the port: then the first head is awaited within."""
-        shared, sockets = self._shared, self._sockets
+        """Start TLS at the port. The first head is expected inside."""
+        context, sockets = self._context, self._sockets
 
         def create_session() -> TlsStream:
-            return TlsStream(sockets.client, shared.certificates.create_port_session(sockets.local_ip), sockets)
+            return TlsStream(sockets.client, context.certificates.create_port_session(sockets.local_ip), sockets)
 
         def on_established(client: TlsStream, plaintext: bytes) -> None:
             self._port_tls = self._client = client
@@ -101,7 +102,7 @@ class Gate:
         def on_failed(reason: str) -> None:
             self._record(AuthorizationResult(denial.internal_error(), None), 0, reason)
 
-        handshake = Handshake(sockets, shared.timeouts.client, create_session, on_established, on_failed)
+        handshake = Handshake(sockets, context.timeouts.client, create_session, on_established, on_failed)
         sockets.set_stage(handshake)
         handshake.start(initial_data)
 
@@ -115,16 +116,16 @@ class Gate:
             self._close("")
 
     def connection_lost(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: the gate owns no resources."""
 
     def _handle_head(self, head: RequestHead, messages: list[MessageEvent]) -> None:
-        """`found` begins with the head."""
+        """Handle the first head. It is the first element of `messages`."""
         self._head = head
         self._sockets.stop_timer()
         if head.method == b"CONNECT":
-            authorizer = Authorizer(self._shared.checks, self._sockets)
+            authorizer = Authorizer(self._context.checks, self._sockets)
             authorization = authorizer.authorize_connect(
-                head, lambda decision: self._on_decision(head, authorizer, decision)
+                head, lambda result: self._on_decision(head, authorizer, result)
             )
             if authorization is not None:
                 self._apply_decision(head, authorizer, authorization)
@@ -135,18 +136,16 @@ class Gate:
             self._serve_direct(route, messages)
         else:
             self._sockets.pause_reading()
-            response = self._shared.pages.respond(head.method, head.target, head.headers, self._sockets.source_ip)
+            page = self._context.pages.respond(head.method, head.target, head.headers, self._sockets.source_ip)
             fallback: Page | Deny = denial.internal_error()
-            self._sockets.run_task(
-                "a page of the proxy", response, fallback, lambda answer: self._send_page(head, answer)
-            )
+            self._sockets.run_task("a page of the proxy", page, fallback, lambda page: self._send_page(head, page))
 
     def _direct_route(self) -> DirectRoute:
-        return DirectRoute(self._shared.names, _server_name(self._port_tls) if self._port_tls is not None else None)
+        return DirectRoute(self._context.names, _server_name(self._port_tls) if self._port_tls is not None else None)
 
     def _serve_direct(self, route: DirectRoute, messages: list[MessageEvent]) -> None:
-        """Hand the sockets on to requests that name their Connector themselves."""
-        authorizer = Authorizer(self._shared.checks, self._sockets)
+        """Start the stage for requests that name their Connector themselves."""
+        authorizer = Authorizer(self._context.checks, self._sockets)
         requests = self._create_requests(authorizer, route, self._require_client(), self._reader)
         self._sockets.set_stage(requests)
         requests.take_over(messages)
@@ -154,8 +153,8 @@ class Gate:
     def _create_requests(
         self, authorizer: Authorizer, route: Route, client: ClientStream, reader: RequestReader
     ) -> Requests:
-        requests_class = FlowRequests if self._shared.shows_flows else Requests
-        return requests_class(self._shared, self._sockets, authorizer, route, client, reader)
+        requests_class = FlowRequests if self._context.shows_flows else Requests
+        return requests_class(self._context, self._sockets, authorizer, route, client, reader)
 
     def _send_page(self, head: RequestHead, page: Page | Deny) -> None:
         if isinstance(page, Deny):
@@ -168,15 +167,15 @@ class Gate:
         self._sockets.resume_reading()
 
     def _apply_decision(self, head: RequestHead, authorizer: Authorizer, authorization: AuthorizationResult) -> None:
-        verdict = authorization.decision
-        if isinstance(verdict, Deny):
-            self._refuse(authorization, verdict, on_connect=True)
+        decision = authorization.decision
+        if isinstance(decision, Deny):
+            self._refuse(authorization, decision, on_connect=True)
             return
         if authorization.key is None:
-            raise RuntimeError("nobody has asked for a Connector")
+            raise RuntimeError("the CONNECT names no Connector")
         self._record(authorization, 200, "")
         authority = head.target.decode("ascii")
-        host = verdict.target.address.host if isinstance(verdict, Inject | Forward) else host_of_authority(authority)
+        host = decision.target.address.host if isinstance(decision, Inject | Forward) else host_of_authority(authority)
         grant = TunnelGrant(
             key=authorization.key,
             authority=authority,
@@ -188,16 +187,16 @@ class Gate:
         self._open_tunnel(authorizer, grant)
 
     def _open_tunnel(self, authorizer: Authorizer, grant: TunnelGrant) -> None:
-        """Hand the sockets on to the handshake in the tunnel, and that to its requests."""
-        shared, sockets, port_tls = self._shared, self._sockets, self._port_tls
+        """Start the TLS handshake in the tunnel, which is followed by the stage for requests."""
+        context, sockets, port_tls = self._context, self._sockets, self._port_tls
 
         def create_session() -> TlsStream:
             return TlsStream(
-                sockets.client, shared.certificates.create_tunnel_session(grant.host), sockets, outer=port_tls
+                sockets.client, context.certificates.create_tunnel_session(grant.host), sockets, outer=port_tls
             )
 
         def on_established(client: TlsStream, plaintext: bytes) -> None:
-            reader = RequestReader(max_head=shared.max_header)
+            reader = RequestReader(max_head=context.max_header)
             requests = self._create_requests(authorizer, TunnelRoute(grant), client, reader)
             sockets.set_stage(requests)
             requests.start(plaintext)
@@ -206,7 +205,7 @@ class Gate:
             authorization = AuthorizationResult(denial.internal_error(), grant.key, grant.identity)
             self._record(authorization, 0, reason)
 
-        handshake = Handshake(sockets, shared.timeouts.client, create_session, on_established, on_failed)
+        handshake = Handshake(sockets, context.timeouts.client, create_session, on_established, on_failed)
         sockets.set_stage(handshake)
         handshake.start(self._reader.take_pending())
 
@@ -227,7 +226,7 @@ class Gate:
             user_agent=head.headers.user_agent if head is not None else "",
             cause=cause,
         )
-        for recorder in self._shared.recorders:
+        for recorder in self._context.recorders:
             recorder(record)
 
     def _send_final_response(self, response: bytes) -> None:
@@ -238,7 +237,7 @@ class Gate:
 
     def _require_client(self) -> ClientStream:
         if self._client is None:
-            raise RuntimeError("nothing was said yet")
+            raise RuntimeError("the client has not sent anything yet")
         return self._client
 
     def _close(self, reason: str) -> None:
@@ -249,5 +248,5 @@ class Gate:
 
 
 def _server_name(client: TlsStream) -> str:
-    """What the client has asked for (RFC 6066 section 3); empty if nothing."""
+    """Return the server name that the client sent (RFC 6066 section 3), or an empty string."""
     return (client.tls.get_servername() or b"").decode("ascii", "replace").lower()

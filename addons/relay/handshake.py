@@ -1,4 +1,4 @@
-"""TLS with the client: the stage from the first byte of its ClientHello to the first byte of plain text."""
+"""TLS handshake with the client: the stage from the first byte of the ClientHello to the first plaintext byte."""
 
 import logging
 import time
@@ -15,14 +15,14 @@ from addons.net.tls import TlsStream
 logger = logging.getLogger(__name__)
 
 MAX_HANDSHAKE: Final = 32768
-"""Bytes that a client may send before its handshake is done: a ClientHello has 2 kB, with post-quantum keys."""
+"""Maximum number of bytes of a client's handshake. A ClientHello with post-quantum keys has 2 kB."""
 
 
 class Handshake:
-    """`make` begins the session when something comes; once it stands, `then` puts the next stage in this one's place.
+    """Stage that performs a TLS handshake within `timeout` seconds.
 
-    It has `seconds`. `then` gets the session, and what came with the end of the handshake; `failed`, for the records,
-    why there is none.
+    `create_session` is called when the first data arrives. `on_established` gets the session and the plaintext that
+    arrived with the end of the handshake, and sets the next stage. `on_failed` gets the reason of a failure.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Handshake:
         sockets.start_timer(timeout, TimerKind.CLIENT)
 
     def start(self, initial_data: bytes) -> None:
-        """`early` is what has come of it already."""
+        """Process data of the handshake that another stage has read."""
         if initial_data:
             self._receive(initial_data)
 
@@ -59,7 +59,7 @@ class Handshake:
             self._close("")
 
     def connection_lost(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: the handshake owns no resources."""
 
     def _receive(self, data: bytes | memoryview) -> None:
         self._received_size += len(data)
@@ -67,7 +67,7 @@ class Handshake:
             client = self._client
             if client is None:
                 client = self._client = self._create_session()
-            plain = client.receive(data)
+            plaintext = client.receive(data)
         except ConnectionError as error:
             self._close(str(error))
             return
@@ -75,7 +75,7 @@ class Handshake:
             client.connection.tls = True
             client.connection.timestamp_tls_setup = time.time()
             client.connection.alpn = b"http/1.1"
-            self._on_established(client, plain)
+            self._on_established(client, plaintext)
         elif self._received_size > MAX_HANDSHAKE:
             self._close(f"the TLS handshake is longer than {MAX_HANDSHAKE} bytes")
         elif client.at_eof:

@@ -1,4 +1,4 @@
-"""A decision -> the bytes of the heads that go on. The one place where a credential is written."""
+"""Rendering of forwarded heads. This is the only module that writes a credential."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,9 +14,9 @@ _UPGRADE_SPELLING: Final = {b"spdy/3.1": b"SPDY/3.1"}
 def render_request_head(
     head: RequestHead, decision: Inject | Forward, upgrade: bytes | None, audit_id: str, forwarded_for: str = ""
 ) -> bytes:
-    """The head for the target, with the credential if the decision is `Inject`.
+    """Render the head for the target, with the credential if the decision is `Inject`.
 
-    By `audit_id` its audit log names the request; `forwarded_for` is the client's IP address there, if it may know.
+    The target's audit log contains `audit_id`. `forwarded_for` is the IP address of the client, empty to hide it.
     """
     lines = [b"%b %b HTTP/1.1\r\n" % (head.method, head.target), head.headers.lines_to_target]
     if isinstance(decision, Inject):
@@ -27,7 +27,7 @@ def render_request_head(
             lines.append(b"Authorization: %b\r\n" % credential.authorization)
     lines.append(b"Audit-ID: %b\r\n" % audit_id.encode("ascii"))
     if forwarded_for:
-        # A zone, of a link-local IPv6 address, means something on this machine only (RFC 4007 section 11.2).
+        # The zone of a link-local IPv6 address is valid on this machine only (RFC 4007 section 11.2).
         lines.append(b"X-Forwarded-For: %b\r\n" % forwarded_for.partition("%")[0].encode("ascii"))
     if decision.impersonation_headers:
         lines.append(decision.impersonation_headers)
@@ -40,12 +40,12 @@ def render_request_head(
 
 
 def render_response_head(head: ResponseHead, *, close: bool, warnings: Sequence[Header] = ()) -> bytes:
-    """The head for the client; `close` tells it that its connection ends with this response."""
+    """Render the head for the client. `close` announces the end of the connection after this response."""
     lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
-    lines += [b"%b: %b\r\n" % each for each in (*head.headers.end_to_end, *warnings)]
+    lines += [b"%b: %b\r\n" % header for header in (*head.headers.end_to_end, *warnings)]
     if head.status == 101:
         lines.append(b"Connection: Upgrade\r\n")
-        lines += [b"Upgrade: %b\r\n" % each for each in head.headers.values(b"upgrade")]
+        lines += [b"Upgrade: %b\r\n" % protocol for protocol in head.headers.values(b"upgrade")]
     elif head.body is BodyEnd.LAST_CHUNK:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     if close:
@@ -55,10 +55,10 @@ def render_response_head(head: ResponseHead, *, close: bool, warnings: Sequence[
 
 
 def is_requested_upgrade(head: ResponseHead, requested: bytes | None) -> bool:
-    """True if a 101 switches to the very protocol that the request asked for."""
-    return requested is not None and [each.lower() for each in head.headers.values(b"upgrade")] == [requested]
+    """Return True if a 101 switches to exactly the protocol that the request asked for."""
+    return requested is not None and [protocol.lower() for protocol in head.headers.values(b"upgrade")] == [requested]
 
 
 def announces_close(head: RequestHead | ResponseHead) -> bool:
-    """True if its sender ends the connection with this message (RFC 9112 section 9.6)."""
+    """Return True if the sender closes the connection after this message (RFC 9112 section 9.6)."""
     return head.minor_version == 0 or b"close" in head.headers.connection_options

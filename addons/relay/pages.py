@@ -1,9 +1,9 @@
-"""Requests to the proxy itself: `GET /ca.crt`, and `GET /kubeconfig` with the caller's own credentials.
+"""Pages of the proxy itself: `GET /ca.crt`, and `GET /kubeconfig` with the credentials of the caller.
 
     curl -u team-a%2Fk8s:$TOKEN http://c-k8s.team-a/kubeconfig
-    curl -u team-a%2Fk8s:$TOKEN http://c-k8s.team-a/kubeconfig?direct    the proxy is its server
+    curl -u team-a%2Fk8s:$TOKEN http://c-k8s.team-a/kubeconfig?direct    for direct access
 
-The kubeconfig goes through the same checks, in the same order, as a CONNECT; everything else is 404.
+A request for the kubeconfig passes the checks of a CONNECT in the same order. Every other path returns 404.
 """
 
 from collections.abc import Awaitable, Callable
@@ -25,23 +25,23 @@ _PAGE_PATHS: Final = (b"/ca.crt", b"/kubeconfig")
 
 
 def is_page(target: bytes) -> bool:
-    """True for what the proxy itself serves; no Kubernetes API has such paths."""
+    """Return True if the proxy itself serves this path. No Kubernetes API has such a path."""
     return target.partition(b"?")[0] in _PAGE_PATHS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A 200; to a HEAD the body is not sent."""
+    """Content of a response with status 200. A response to HEAD omits the body."""
 
     content_type: bytes
     body: bytes
 
 
 class Pages:
-    """Answers them. `ca` gives the PEM of the CAs to trust, None while there is none.
+    """Handler of requests for pages. `ca` returns the PEM of the CAs to trust, None if they are not available yet.
 
-    `proxy` gives the `http://HOST[:PORT]` under which a Connector's callers reach us; it is asked with the request's
-    Host, for where nothing else says so. It is asked once access is known, and may look at the cluster.
+    `proxy_url` returns the `http://HOST[:PORT]` at which callers of a Connector reach the proxy. It gets the Host of
+    the request as a fallback. It is called after the access decision, and may read from the cluster.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Pages:
         self._proxy_url = proxy_url
 
     async def respond(self, method: bytes, target: bytes, headers: Headers, source_ip: str) -> Page | Deny:
-        """The answer to an origin-form request from the address `source`; it may wait for the access check."""
+        """Respond to an origin-form request from the address `source_ip`. May wait for the access decision."""
         path, _, query = target.partition(b"?")
         if method not in _PAGE_METHODS or path not in _PAGE_PATHS:
             return denial.not_found()
@@ -82,7 +82,7 @@ class Pages:
         if access is None:
             access = await check_caller(checks, token, caller.key, source_ip)
             resolution = checks.target_tokens.get(caller.key)
-        # The address is the Connector's own: what is left to decide is who asks, and whether it can be used.
+        # The request names no address. Use the Connector's own, so that only caller and Connector are checked.
         authority = resolution.address.authority if isinstance(resolution, Target) else ""
         decision = decide.decide_connect(
             audit_log_full=False,
@@ -122,5 +122,5 @@ def _parse_caller(headers: Headers) -> BasicAuthorization | ParseError:
 
 
 def _as_origin_refusal(deny: Deny) -> Deny:
-    """The refusal of a CONNECT, as an origin server says it (RFC 9110 section 15.5.2)."""
+    """Convert the refusal of a CONNECT to that of an origin server (RFC 9110 section 15.5.2)."""
     return replace(deny, status=401, challenge="Basic") if deny.status == 407 else deny

@@ -1,4 +1,4 @@
-"""After a 101: bytes pass as they are, in both directions, until a side ends (exec, attach, port-forward)."""
+"""Stage after a 101: bytes pass unchanged in both directions until one side ends (exec, attach, port-forward)."""
 
 import logging
 
@@ -19,36 +19,36 @@ logger = logging.getLogger(__name__)
 
 
 class Pipe:
-    """The stage of a client connection whose request was upgraded: `exchange` lives as long as the pipe does."""
+    """Stage of a client connection after an upgrade. `exchange` ends together with the pipe."""
 
     def __init__(
         self,
-        shared: SharedContext,
+        context: SharedContext,
         sockets: Sockets,
         client: ClientStream,
         upstream: UpstreamConnection,
         exchange: Exchange,
     ) -> None:
-        self._shared = shared
+        self._context = context
         self._sockets = sockets
         self._client = client
         self._upstream = upstream
         self._exchange = exchange
         self._first_close_reason = ""
-        """Which side has ended, where one has."""
+        """Text that names the side that ended first; empty while both are open."""
         response = exchange.response
         self._frame_tracker: FrameTracker | None = response.frame_tracker if response is not None else None
-        shared.live_connections.add(self)
+        context.live_connections.add(self)
 
     def start(self, initial_data: bytes) -> None:
-        """`early` is what the client has said after its request."""
+        """Start passing bytes. `initial_data` is what the client sent after its request."""
         if initial_data:
             self._send_to_target(initial_data)
         self._sockets.resume_reading()
         if self._upstream.at_eof:
             self._handle_target_eof()
 
-    # What is live, for `Streams`
+    # Interface `LiveConnection`
 
     @property
     def key(self) -> ObjectKey | None:
@@ -56,22 +56,25 @@ class Pipe:
 
     @property
     def live_access(self) -> LiveAccess | None:
-        """What it was admitted with."""
+        """Access with which the upgrade was authorized; None after its end."""
         return self._exchange.live_access
 
     def close(self, reason: str) -> None:
-        """End both sides at once; a WebSocket between two frames is told why."""
+        """Close both sides immediately. A WebSocket client gets the reason, unless a frame is incomplete."""
         if self._frame_tracker is not None and self._frame_tracker.is_between_frames and not self._upstream.at_eof:
             self._send_to_client(render_policy_violation(reason))
-        self._exchange.record_end(reason, self._shared.recorders)
+        self._exchange.record_end(reason, self._context.recorders)
         self._sockets.close_all()
 
     def close_if_client_gone(self) -> None:
-        """A client that is not read, as the target takes nothing, does not tell that it has gone."""
+        """Close the connection if the client is gone.
+
+        This is not noticed otherwise while the client is not read because the target is slow.
+        """
         if not self._exchange.is_recorded and self._sockets.is_client_dead:
             self._terminate("the client closed the connection")
 
-    # The stage
+    # Interface `Stage`
 
     def data_received(self, connection: Connection, data: memoryview) -> None:
         if connection is self._client.connection:
@@ -93,8 +96,8 @@ class Pipe:
             self._shut_down(event.reason)
 
     def connection_lost(self) -> None:
-        self._shared.live_connections.remove(self)
-        self._exchange.record_end("the connection ended", self._shared.recorders)
+        self._context.live_connections.remove(self)
+        self._exchange.record_end("the connection ended", self._context.recorders)
 
     def _receive_from_client(self, data: memoryview) -> None:
         if self._client.at_eof:
@@ -130,7 +133,7 @@ class Pipe:
     # The end
 
     def _handle_client_eof(self) -> None:
-        """The client sends nothing more; the other direction may go on."""
+        """Pass the client's EOF on. The other direction stays open."""
         if not self._upstream.at_eof:
             self._first_close_reason = "the client closed the connection"
             self._upstream.send_eof(clean=not self._client.is_truncated)
@@ -138,7 +141,7 @@ class Pipe:
             self._terminate(self._first_close_reason)
 
     def _handle_target_eof(self) -> None:
-        """The target sends nothing more; the other direction may go on."""
+        """Pass the target's EOF on. The other direction stays open."""
         clean_eof = self._upstream.clean_eof
         cause = "closed the connection" if clean_eof else "ended without its TLS session"
         self._first_close_reason = self._first_close_reason or f"the target {cause}"
@@ -147,7 +150,10 @@ class Pipe:
             self._close_gracefully(self._first_close_reason)
 
     def _shut_down(self, reason: str) -> None:
-        """Say goodbye in the way of the protocol; not in the middle of a frame: then it is asked again."""
+        """Close the pipe as its protocol requires.
+
+        If a frame is incomplete, do nothing. `ShutDown` is delivered again.
+        """
         if self._frame_tracker is not None:
             if not self._frame_tracker.is_between_frames:
                 return
@@ -156,13 +162,13 @@ class Pipe:
         self._close_gracefully(reason)
 
     def _close_gracefully(self, reason: str) -> None:
-        self._exchange.record_end(reason, self._shared.recorders)
+        self._exchange.record_end(reason, self._context.recorders)
         self._upstream.close()
         self._client.send_eof()
         self._sockets.linger(until_sent=True)
 
     def _terminate(self, reason: str) -> None:
-        self._exchange.record_end(reason, self._shared.recorders)
+        self._exchange.record_end(reason, self._context.recorders)
         self._upstream.close()
         self._client.send_eof()
         self._sockets.close(self._client.connection)

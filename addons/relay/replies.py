@@ -1,4 +1,4 @@
-"""Whole answers of the proxy itself; each ends its connection."""
+"""Responses of the proxy itself. Each of them ends its connection."""
 
 from addons.http1.messages import render_head
 from addons.relay.pages import Page
@@ -7,13 +7,13 @@ from connector_store.domain.decision.denial import Deny
 
 
 def render_refusal(deny: Deny, *, on_connect: bool = False, with_body: bool = True) -> bytes:
-    """The answer that refuses. On CONNECT the phrase says it all: no client reads more."""
+    """Render a refusal. For CONNECT, the reason phrase has all information, because clients read nothing else."""
     head = b"HTTP/1.1 %d %b" % (deny.status, deny.phrase)
     return _render_response(head, list(deny.headers), b"" if on_connect else deny.body, with_body=with_body)
 
 
 def render_page(page: Page, *, with_body: bool) -> bytes:
-    """A page of the proxy itself."""
+    """Render a page of the proxy."""
     headers = [(b"Content-Type", page.content_type), (b"Cache-Control", b"no-store")]
     return _render_response(b"HTTP/1.1 200 OK", headers, page.body, with_body=with_body)
 

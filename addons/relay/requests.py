@@ -1,9 +1,10 @@
-"""Requests of a client connection, one after the other: each is decided on by itself, with what the store holds then.
+"""Stage for the requests of a client connection. Each request gets its own access decision from current data.
 
-What ends on either side ends the connection, after the response. Nothing is sent twice, but for what may be: a GET or
-HEAD without a body, once, on a new connection to the target. Nothing else begins on a connection that was kept from
-another client. Nothing here ever pauses: what a request waits for comes back as an event, so a cut, a timer or a
-client that has gone reach it meanwhile.
+- If either side closes, the client connection ends after the response.
+- Only a GET or HEAD without a body and without an upgrade can be sent twice, and at most once more, on a new
+  connection to the target. Only such a request starts on a pooled connection of another client.
+- No method blocks. The result of each operation arrives as a call, so that a close, a timer or a client's EOF can be
+  handled while a request waits.
 """
 
 import logging
@@ -42,68 +43,71 @@ logger = logging.getLogger(__name__)
 
 
 class Phase(Enum):
-    """Where the requests of a connection stand."""
+    """Phase of the requests on a connection."""
 
-    HEAD = "a head has its time to come"
-    IDLE = "nothing is awaited"
-    DECISION = "the decision, or the connection to the target, is awaited"
-    RESPONSE = "the target has the head of the request"
-    CLOSED = "nothing more is served"
+    HEAD = "a head is expected within the timeout"
+    IDLE = "no request is running"
+    DECISION = "waiting for the access decision or the connection to the target"
+    RESPONSE = "the head of the request has been sent to the target"
+    CLOSED = "no further request is served"
 
 
 class Requests:
-    """The stage of a client connection on which requests come: in the TLS of a tunnel, or at the direct door."""
+    """Stage of a client connection that serves requests, in a tunnel or for direct access."""
 
     def __init__(
         self,
-        shared: SharedContext,
+        context: SharedContext,
         sockets: Sockets,
         authorizer: Authorizer,
         route: Route,
         client: ClientStream,
         reader: RequestReader,
     ) -> None:
-        """`reader` is new, or has read what `take_over` gets."""
+        """Create the stage. `reader` is new, or has read the messages for `take_over`."""
         self.key: ObjectKey | None = None
-        """The Connector of the request that runs, or was the last."""
+        """Connector of the current or last request."""
         self._route = route
-        self._shared = shared
+        self._context = context
         self._sockets = sockets
         self._authorizer = authorizer
         self._client = client
         self._reader = reader
-        reader.max_head = shared.max_header
+        reader.max_head = context.max_header
         self._phase = Phase.IDLE
         self._exchange: Exchange | None = None
         self._upstream: UpstreamConnection | None = None
         self._dial: Dial | None = None
         self._has_warned = False
-        """The client has been told of that Connector's credential, if it ends soon."""
+        """The client got the warning about the expiry of the Connector's credential, if one was due."""
 
     def take_over(self, messages: list[MessageEvent]) -> None:
-        """Go on where another stage has read: `found` begins with a head."""
+        """Handle the messages that another stage has read. The first one is a head."""
         self._handle_messages(messages)
         if self._client.at_eof and self._phase is not Phase.CLOSED:
-            # What comes of it from now on is not told any more.
+            # The EOF was read by the other stage, so `eof_received` is not called.
             self._handle_client_gone("closed the connection")
 
     def start(self, initial_data: bytes) -> None:
-        """`early` is what the client has said with the end of its handshake."""
+        """Start serving. `initial_data` is plaintext that arrived with the end of the TLS handshake."""
         self._await_head()
         if initial_data:
             self._handle_messages(self._reader.receive(initial_data))
         if self._client.at_eof and self._phase is not Phase.CLOSED:
             self._handle_client_gone("closed the connection")
 
-    # What is live, for `Streams`
+    # Interface `LiveConnection`
 
     @property
     def live_access(self) -> LiveAccess | None:
-        """What runs was admitted with; None between requests."""
+        """Access with which the current request was authorized; None between requests."""
         return self._exchange.live_access if self._exchange is not None else None
 
     def close(self, reason: str) -> None:
-        """End both sides at once, with nothing that could look like an end; a watch between two events is told why."""
+        """Close both sides immediately, so that no message looks complete.
+
+        The client of a watch gets the reason, unless an event is incomplete.
+        """
         exchange = self._exchange
         if exchange is not None and exchange.response is not None and exchange.long_running_kind == "watch":
             error_event = exchange.response.render_error_event(reason)
@@ -114,11 +118,14 @@ class Requests:
         self._sockets.close_all()
 
     def close_if_client_gone(self) -> None:
-        """A client that is not read, as what came waits for something else, does not tell that it has gone."""
+        """Close the connection if the client is gone.
+
+        This is not noticed otherwise while the client is not read because its request waits.
+        """
         if self._phase is not Phase.CLOSED and self._sockets.is_client_closed_unnoticed:
             self._handle_client_gone("closed the connection")
 
-    # The stage
+    # Interface `Stage`
 
     def data_received(self, connection: Connection, data: memoryview) -> None:
         if connection is self._client.connection:
@@ -151,7 +158,7 @@ class Requests:
 
     def connection_lost(self) -> None:
         self._phase = Phase.CLOSED
-        self._shared.live_connections.remove(self)
+        self._context.live_connections.remove(self)
         self._end_exchange("the connection ended")
 
     # From the client
@@ -170,7 +177,7 @@ class Requests:
             self._handle_client_gone("closed the connection")
 
     def _handle_buffered_input(self) -> None:
-        """Bytes are left over: of a head, which must come in its time, or of a next request, which must wait."""
+        """Handle unparsed bytes: wait for the rest of a head, or pause reading until the current request is done."""
         if self._exchange is not None:
             self._sockets.pause_reading()
         elif self._phase is Phase.IDLE:
@@ -178,10 +185,10 @@ class Requests:
 
     def _await_head(self) -> None:
         self._phase = Phase.HEAD
-        self._sockets.start_timer(self._shared.timeouts.client, TimerKind.CLIENT)
+        self._sockets.start_timer(self._context.timeouts.client, TimerKind.CLIENT)
 
     def _handle_messages(self, messages: list[MessageEvent]) -> None:
-        """What the client said."""
+        """Handle message events from the client."""
         body: list[bytes] = []
         for message in messages:
             if isinstance(message, RequestHead):
@@ -215,12 +222,12 @@ class Requests:
         self._phase = Phase.DECISION
         connector_request = self._route.connector_request
         if connector_request is None:
-            request = self._route.resolve(head)
-            if isinstance(request, Deny):
+            resolved = self._route.resolve(head)
+            if isinstance(resolved, Deny):
                 self._exchange = self._create_exchange(head, None)
-                self._refuse(request)
+                self._refuse(resolved)
                 return
-            connector_request, head = request
+            connector_request, head = resolved
         if connector_request.key != self.key:
             self._set_connector(connector_request.key)
         self._exchange = self._create_exchange(head, connector_request)
@@ -237,11 +244,11 @@ class Requests:
         )
 
     def _set_connector(self, key: ObjectKey) -> None:
-        """What runs is that Connector's from now on."""
-        self._shared.live_connections.remove(self)
+        """Register the connection as a live connection of the Connector `key`."""
+        self._context.live_connections.remove(self)
         self.key = key
         self._has_warned = False
-        self._shared.live_connections.add(self)
+        self._context.live_connections.add(self)
 
     def _on_decision(self, authorization: AuthorizationResult) -> None:
         exchange = self._require_exchange()
@@ -262,21 +269,21 @@ class Requests:
     def _rewrite_for_target(
         self, exchange: Exchange, connector_request: ConnectorRequest, decision: Inject | Forward
     ) -> None:
-        """A request to the proxy becomes one to the target."""
+        """Rewrite a request that was addressed to the proxy for the target."""
         address = decision.target.address
         exchange.head = self._route.rewrite_head(exchange.head, address)
         exchange.connector_request = ConnectorRequest(connector_request.key, address.authority, connector_request.token)
 
     def _connect_target(self, exchange: Exchange, decision: Inject | Forward) -> None:
         upstream = self._upstream
-        if upstream is not None and upstream.can_serve(decision.target, self._shared.trust):
+        if upstream is not None and upstream.can_serve(decision.target, self._context.trust):
             self._send_head(exchange, decision, upstream)
             return
         self._release_target()
-        shared = self._shared
-        # The target may be ending it just now, which only a client that has used it before would take into account.
+        context = self._context
+        # The target may close the connection at the same moment. A client expects that only if it used it before.
         idle_connection = (
-            shared.upstream_pool.acquire(decision.target, shared.trust)
+            context.upstream_pool.acquire(decision.target, context.trust)
             if exchange.is_replayable and not exchange.is_retry
             else None
         )
@@ -289,21 +296,21 @@ class Requests:
         self._dial = Dial(
             decision.target,
             self._sockets,
-            shared.resolver,
-            shared.checks.policy.addresses,
-            shared.trust,
-            shared.timeouts.connect,
+            context.resolver,
+            context.checks.policy.addresses,
+            context.trust,
+            context.timeouts.connect,
             lambda outcome: self._on_dial_outcome(decision, outcome),
         )
         self._dial.start()
 
     def _on_dial_outcome(self, decision: Inject | Forward, outcome: TlsStream | Deny) -> None:
-        """The decision is the one that the credential is written for: between the check and that nothing waits."""
+        """Send the request on the new connection. `decision` is still valid because nothing waits in between."""
         self._dial = None
         if isinstance(outcome, Deny):
             self._refuse(outcome)
             return
-        trust = self._shared.trust
+        trust = self._context.trust
         self._upstream = UpstreamConnection(outcome, decision.target, trust, self._sockets)
         if not self._upstream.can_serve(decision.target, trust):
             self._refuse(denial.internal_error())
@@ -312,19 +319,19 @@ class Requests:
             self._resume_reading()
 
     def _close_if_client_gone(self) -> bool:
-        """True if the client has gone meanwhile: then the target is not asked."""
+        """Terminate if the client has closed the connection. Return True if the stage is closed."""
         if self._sockets.is_client_closed:
             self._terminate("the client closed the connection")
         return self._phase is Phase.CLOSED
 
     def _send_head(self, exchange: Exchange, decision: Inject | Forward, upstream: UpstreamConnection) -> None:
         exchange.is_connection_reused = upstream.request_count > 0
-        shared = self._shared
+        context = self._context
         request_bytes = exchange.forward(
             decision,
-            max_head=shared.max_header,
+            max_head=context.max_header,
             must_close=self._sockets.is_draining,
-            forwarded_for=shared.forwarded_for,
+            forwarded_for=context.forwarded_for,
         )
         if exchange.response is not None and not self._has_warned:
             exchange.response.warnings += self._expiry_warnings(decision.target)
@@ -332,17 +339,17 @@ class Requests:
         self._phase = Phase.RESPONSE
 
     def _expiry_warnings(self, target: Target) -> list[Header]:
-        """What the first answer of a connection says of a credential that ends soon."""
+        """Return the warning for the first response of a connection if the credential expires soon."""
         expires_at = target.credential.expires_at if target.credential is not None else None
         if expires_at is None:
             return []
         text = expiry_warning_text(
-            target, expires_at=expires_at, now=time.time(), expiry_warning=self._shared.expiry_warning
+            target, expires_at=expires_at, now=time.time(), expiry_warning=self._context.expiry_warning
         )
         return [warning_header(text)] if text is not None else []
 
     def _resume_reading(self) -> None:
-        """The client was not read while something was waited for."""
+        """Resume reading from the client, which was paused while the request waited."""
         if self._phase is Phase.RESPONSE and not self._reader.buffer:
             self._sockets.resume_reading()
 
@@ -369,7 +376,7 @@ class Requests:
             or response is None
             or (exchange.is_connection_reused and response.is_empty and not upstream.tls_error)
         ):
-            # As without a proxy: the client itself knows whether it may send a request once more.
+            # Without a proxy, the client would see the same EOF. It decides whether to send the request again.
             self._end_exchange("the target closed the connection")
             self._close_gracefully()
         else:
@@ -378,10 +385,10 @@ class Requests:
             )
 
     def _retry(self, exchange: Exchange, connector_request: ConnectorRequest) -> None:
-        """On a new connection; what the request may do is decided anew."""
+        """Send the request again on a new connection, after a new access decision."""
         exchange.is_retry = True
         exchange.response = None
-        self._shared.upstream_pool.retry_count += 1
+        self._context.upstream_pool.retry_count += 1
         self._release_target()
         self._phase = Phase.DECISION
         authorization = self._authorizer.authorize_request(exchange.head, connector_request, self._on_decision)
@@ -389,17 +396,17 @@ class Requests:
             self._apply_decision(exchange, authorization)
 
     def _forward_response(self, exchange: Exchange, data: bytes) -> None:
-        """`out` is what the client gets of the response now."""
+        """Send `data` of the response to the client and handle the end of the response."""
         response = exchange.response
         if response is None:
             return
         if data:
-            exchange.record_response(self._shared.recorders)
+            exchange.record_response(self._context.recorders)
             exchange.bytes_out += len(data)
             self._client.send(data)
         if isinstance(response.failure, Deny):
             if response.failure.cause == denial.TARGET_REFUSED:
-                self._shared.checks.target_tokens.discard_refused(response.target)
+                self._context.checks.target_tokens.discard_refused(response.target)
             self._refuse(response.failure)
         elif isinstance(response.failure, TruncatedResponse):
             self.close(response.failure.reason)
@@ -409,12 +416,12 @@ class Requests:
             self._complete_exchange(exchange)
 
     def _upgrade(self, exchange: Exchange) -> None:
-        """Both sides speak another protocol from now on: a pipe takes the place of this stage."""
+        """Replace this stage by a pipe, because both sides switch to another protocol."""
         if self._upstream is None:
-            raise RuntimeError("no target to pass bytes to")
+            raise RuntimeError("no connection to the target")
         self._phase, self._exchange = Phase.CLOSED, None
-        self._shared.live_connections.remove(self)
-        pipe = Pipe(self._shared, self._sockets, self._client, self._upstream, exchange)
+        self._context.live_connections.remove(self)
+        pipe = Pipe(self._context, self._sockets, self._client, self._upstream, exchange)
         self._sockets.set_stage(pipe)
         pipe.start(self._reader.take_pending())
 
@@ -443,7 +450,7 @@ class Requests:
     # The end
 
     def _refuse(self, deny: Deny) -> None:
-        """Answer at once, whatever of the request is still to come; the connection ends with it."""
+        """Send a refusal without waiting for the rest of the request, and close the connection."""
         exchange = self._require_exchange()
         exchange.set_refusal(deny)
         self._send_final_response(exchange, replies.render_refusal(deny, with_body=exchange.head.method != b"HEAD"))
@@ -452,18 +459,18 @@ class Requests:
         exchange.bytes_out += len(response)
         self._client.send(response)
         self._end_exchange("")
-        self._close_gracefully(patient=False)
+        self._close_gracefully(until_sent=False)
 
     def _refuse_invalid(self, message: InvalidMessage) -> None:
         if self._phase is Phase.RESPONSE:
-            # The target has a part of it: that must not look whole.
+            # The target has a part of the request, which must not look complete.
             self.close(f"the request is not HTTP/1.1: {message.reason}")
             return
         if self._exchange is None:
             key = self._route.key
             connector_request = ConnectorRequest(key, None, ParseError("", message.reason)) if key is not None else None
             self._exchange = self._create_exchange(RequestHead(b"", b"", 1, Headers(), 0), connector_request)
-        self._refuse(denial.invalid_message(message.status, message.reason, self._shared.max_header))
+        self._refuse(denial.invalid_message(message.status, message.reason, self._context.max_header))
 
     def _drain(self) -> None:
         if self._exchange is None:
@@ -472,12 +479,15 @@ class Requests:
             self._exchange.response.must_close = True
 
     def _shut_down(self, reason: str) -> None:
-        """End what runs in an orderly way; not in the middle of an event: then it is asked again."""
+        """End the current request in an orderly way.
+
+        If a watch event is incomplete, do nothing. `ShutDown` is delivered again.
+        """
         exchange = self._exchange
         response = exchange.response if exchange is not None else None
         if exchange is not None and response is not None:
             if response.is_close_delimited:
-                # Its end would look like the whole response's.
+                # An orderly EOF would look like the end of the complete response.
                 self.close(reason)
                 return
             final_chunk = response.render_end() if exchange.long_running_kind == "watch" else b""
@@ -494,15 +504,15 @@ class Requests:
             logger.debug("client %s: %s in the middle of a head", self._sockets.source_ip, cause)
         self._terminate(f"the client {cause}")
 
-    def _close_gracefully(self, *, patient: bool = True) -> None:
-        """The response is whole: take leave of the client properly, and of the target. `patient`: see `Sockets`."""
+    def _close_gracefully(self, *, until_sent: bool = True) -> None:
+        """Close the connection after a complete response. See `Sockets.linger` for `until_sent`."""
         self._phase = Phase.CLOSED
         self._release_target()
         self._client.send_eof()
-        self._sockets.linger(until_sent=patient)
+        self._sockets.linger(until_sent=until_sent)
 
     def _terminate(self, reason: str) -> None:
-        """One side has gone, and with it the tunnel."""
+        """Close the connection because one side is gone."""
         self._end_exchange(reason)
         self._phase = Phase.CLOSED
         self._release_target()
@@ -514,15 +524,15 @@ class Requests:
             self._dial.cancel()
             self._dial = None
         if self._upstream is not None:
-            self._shared.upstream_pool.release(self._upstream)
+            self._context.upstream_pool.release(self._upstream)
             self._upstream = None
 
     def _end_exchange(self, reason: str) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            exchange.record_end(reason, self._shared.recorders)
+            exchange.record_end(reason, self._context.recorders)
 
     def _require_exchange(self) -> Exchange:
         if self._exchange is None:
-            raise RuntimeError("no request runs")
+            raise RuntimeError("no request is running")
         return self._exchange

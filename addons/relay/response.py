@@ -1,6 +1,6 @@
-"""The response of a target to one request, on its way to the client, without IO.
+"""Conversion of a target's response for the client, without I/O.
 
-Bytes of the target go in, bytes for the client come out; what has come so far shows in the attributes.
+Bytes from the target go in, bytes for the client come out. The attributes show the state of the response.
 """
 
 from dataclasses import dataclass
@@ -29,70 +29,70 @@ _LINE_END: Final = 0x0A
 
 @dataclass(frozen=True, slots=True)
 class TruncatedResponse:
-    """The rest of a response whose head is already with the client cannot be had."""
+    """Failure of a response whose head the client has already received."""
 
     reason: str
 
 
 class Response:
-    """See the module's text. `upgrade` is the protocol that the request may be switched to."""
+    """Response to one request. `upgrade` is the protocol to which the request asked to switch."""
 
     def __init__(self, head: RequestHead, target: Target, upgrade: bytes | None, *, max_head: int) -> None:
         self.head: ResponseHead | None = None
-        """The final head; None before it came."""
+        """Final head; None before it arrives."""
         self.failure: Deny | TruncatedResponse | None = None
         self.is_complete = False
         self.is_upgraded = False
-        """A 101 was passed: from now on it is a pipe."""
+        """The target switched protocols (101). The rest is not HTTP."""
         self.must_close = inject.announces_close(head)
-        """The client's connection ends with this response."""
+        """The client connection must be closed after this response."""
         self.is_empty = True
-        """Nothing of a response has come."""
+        """No byte of the response has arrived."""
         self.frame_tracker: FrameTracker | None = None
-        """Of a WebSocket: knows where the frames end that have gone to the client."""
+        """Tracker of the frames sent to the client, if the upgrade is a WebSocket."""
         self.warnings: list[Header] = []
-        """Of ours, beside those of the target; empty once they were left out."""
+        """Warnings that the proxy adds to those of the target. They are cleared if they are omitted."""
         self.warnings_omitted = False
-        """They were left out: clients keep this answer, and would repeat them when they are no longer true."""
+        """Warnings were omitted, because clients cache this response and would repeat them when they are outdated."""
         self._is_keep_alive = False
-        """The target waits for another request after this response."""
+        """The target keeps the connection open after this response."""
         self._has_interim_head = False
         self._is_json_stream = False
-        """It is in chunks, and their content is JSON."""
+        """The body is chunked and contains JSON."""
         self._last_byte = _LINE_END
         self.target = target
         self._upgrade = upgrade
         self._reader = ResponseReader(max_head=max_head, method=head.method)
 
     def drop_headers(self) -> None:
-        """The head has gone on and nobody looks at its fields again: a stream may keep them for days."""
+        """Free the headers after they were sent. A long-running response would keep them in memory for days."""
         if self.head is not None:
             self.head = self.head._replace(headers=Headers())
 
     @property
     def has_unsolicited_data(self) -> bool:
-        """More has come than the response."""
+        """True if data arrived after the complete response."""
         return self.is_complete and bool(self._reader.buffer)
 
     @property
     def allows_reuse(self) -> bool:
-        """The target may be asked again on its connection: the response is whole, and all that has come."""
+        """True if the connection can take another request: the response is complete and nothing else arrived."""
         return self.is_complete and self._is_keep_alive and not self._has_interim_head and not self._reader.buffer
 
     @property
     def is_close_delimited(self) -> bool:
-        """The end of the connection is the end of the response."""
+        """True if the response ends with the connection."""
         return self.head is not None and self.head.body is BodyEnd.CLOSE and not self.is_upgraded
 
     def receive(self, data: bytes) -> bytes:
-        """What the client gets for `data`."""
+        """Return the bytes for the client that `data` yields."""
         self.is_empty = False
         return self._render_messages(self._reader.receive(data))
 
     def receive_eof(self, *, clean_eof: bool, tls_error: str = "") -> bytes:
-        """The target sends nothing more; not `proper`: its TLS session did not end, so the response may be cut off.
+        """Handle the target's EOF and return the bytes for the client.
 
-        `fault` says why not, where something came that was not TLS.
+        Without `clean_eof` (close_notify), the response may be truncated. `tls_error` is the error of the TLS session.
         """
         if self.is_complete:
             return b""
@@ -108,15 +108,15 @@ class Response:
         return output
 
     def render_end(self) -> bytes | None:
-        """What ends a watch now, its last chunk. None in the middle of an event; empty if there is no such way."""
+        """Return the last chunk, which ends a watch. None within an event, empty if the body is not chunked."""
         if self.head is not None and self.head.body is BodyEnd.LAST_CHUNK:
             return render_last_chunk([]) if self._is_between_events() else None
         return b""
 
     def render_error_event(self, reason: str) -> bytes:
-        """What tells the client of a watch why it ends, in the middle as it were; empty where there is no place for it.
+        """Return a watch event of type ERROR with `reason`, or nothing if no event can be inserted now.
 
-        An event of type ERROR, as the API server sends it: client-go gives it to whoever watches.
+        The API server sends such events, too. client-go passes them to the watcher.
         """
         head = self.head
         if (
@@ -129,7 +129,10 @@ class Response:
         return render_chunk(denial.watch_error(reason))
 
     def _is_between_events(self) -> bool:
-        """A gateway may have cut events into chunks of its own; JSON shows where one ends."""
+        """Return True between two watch events.
+
+        A gateway may split an event into chunks. A line feed ends an event in JSON.
+        """
         return self._reader.is_between_chunks and (not self._is_json_stream or self._last_byte == _LINE_END)
 
     def _render_messages(self, messages: list[MessageEvent]) -> bytes:
@@ -193,9 +196,9 @@ class Response:
 
 
 def _is_cached_by_clients(head: ResponseHead) -> bool:
-    """kubectl keeps on disk, header and all, what has a validator: discovery. A 304 is joined with what it has kept."""
+    """Return True if kubectl caches the response with its headers on disk: discovery, which has an ETag, or its 304."""
     return head.status == 304 or bool(head.headers.values(b"etag"))
 
 
 def _is_json(head: ResponseHead) -> bool:
-    return any(each.startswith(b"application/json") for each in head.headers.values(b"content-type"))
+    return any(value.startswith(b"application/json") for value in head.headers.values(b"content-type"))

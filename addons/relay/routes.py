@@ -1,4 +1,4 @@
-"""How a request says which Connector it is for: by the tunnel that it is in, or by itself (the direct door)."""
+"""Routes from a request to its Connector: the CONNECT tunnel decides, or each request does (direct access)."""
 
 from typing import NamedTuple, Protocol
 
@@ -17,31 +17,31 @@ from connector_store.domain.objects.models import Address
 
 
 class RoutedRequest(NamedTuple):
-    """What is asked for, and the head without what has named it."""
+    """Connector and token of a request, and its head without the parts that named the Connector."""
 
     connector_request: ConnectorRequest
     head: RequestHead
 
 
 class Route(Protocol):
-    """Of one client connection."""
+    """Route of the requests on one client connection."""
 
     identity: Identity | None
-    """Of whoever opened it, where that is known."""
+    """Caller who opened the tunnel; None if each request has its own caller."""
     key: ObjectKey | None
-    """The Connector that it leads to, where that is one whatever is said."""
+    """The Connector that every request is for; None if each request names its own."""
     connector_request: ConnectorRequest | None
-    """What every request asks for, where that was said once for all; else they are `read`."""
+    """Connector and token of every request; None if `resolve` must determine them."""
 
     def resolve(self, head: RequestHead) -> RoutedRequest | Deny:
-        """What a request is for."""
+        """Return Connector and token of a request, or the reason to refuse it."""
 
     def rewrite_head(self, head: RequestHead, address: Address) -> RequestHead:
-        """The head for the target at `address`."""
+        """Return the head for the target at `address`."""
 
 
 class TunnelRoute:
-    """What a CONNECT was granted for."""
+    """Route of a CONNECT tunnel: all requests are for the Connector of the CONNECT."""
 
     def __init__(self, grant: TunnelGrant) -> None:
         self.identity = grant.identity
@@ -59,15 +59,15 @@ class TunnelRoute:
         )
 
     def rewrite_head(self, head: RequestHead, address: Address) -> RequestHead:
-        """It is addressed to the target already."""
+        """Return `head` unchanged, because the client addresses the target."""
         return head
 
 
 class DirectRoute:
-    """Requests that name their Connector each, by path or by Host; `server_name` is that of TLS, None without TLS.
+    """Route of direct access: each request names its Connector by path or by Host.
 
-    Where Host is a Connector's alias, the server name must be the same: who has checked a certificate has checked it
-    for that name.
+    `server_name` is the server name of TLS, None without TLS. If Host is an alias of a Connector, it must equal the
+    server name, because the client verified the certificate for that name.
     """
 
     def __init__(self, names: OwnNames, server_name: str | None) -> None:
@@ -79,7 +79,7 @@ class DirectRoute:
         self._rewrite_cache: tuple[Headers, Address, Headers] | None = None
 
     def is_for_connector(self, head: RequestHead) -> bool:
-        """True for a request that is for a Connector, and not for the proxy itself."""
+        """Return True if the request is for a Connector, False if it is for the proxy itself."""
         return head.target.startswith(direct_access.PATH_PREFIX) or self._key_from_host(head) is not None
 
     def resolve(self, head: RequestHead) -> RoutedRequest | Deny:
@@ -90,7 +90,7 @@ class DirectRoute:
         if path_match is None and (host_key is None or head.target.startswith(direct_access.PATH_PREFIX)):
             return denial.not_found()
         if is_page(head.target):
-            # Of the proxy itself: on a connection of their own.
+            # Pages of the proxy need a separate connection.
             return denial.misdirected()
         key, target = (
             path_match
@@ -103,7 +103,7 @@ class DirectRoute:
         )
 
     def rewrite_head(self, head: RequestHead, address: Address) -> RequestHead:
-        """With the path of the address before its own, and the target's Host."""
+        """Add the path prefix of the address and replace Host by that of the target."""
         if (
             self._rewrite_cache is None
             or self._rewrite_cache[0] is not head.headers

@@ -1,4 +1,7 @@
-"""What all client connections share: made by `server/assembly`, in a cluster anew when its API server was found."""
+"""Objects and limits shared by all client connections.
+
+`server/assembly` creates them. In a cluster, it creates them again when the API server has been found.
+"""
 
 from dataclasses import dataclass
 
@@ -17,7 +20,7 @@ from connector_store.trust import TrustStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Seconds; the options `connector_…_timeout`, read by `server/options`."""
+    """Timeouts in seconds: the options `connector_…_timeout`, which `server/options` reads."""
 
     client: float
     connect: float
@@ -25,7 +28,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedContext:
-    """The parts, and the limits that a connection keeps."""
+    """Services and limits for the stages of a client connection."""
 
     checks: Checks
     store: Store
@@ -40,11 +43,12 @@ class SharedContext:
     timeouts: Timeouts
     close_timeouts: CloseTimeouts
     max_header: int
+    """Maximum number of bytes of a head."""
     expiry_warning: float
-    """Seconds before the end of a credential from which callers are told."""
+    """Seconds before the expiry of a credential in which responses carry a warning."""
     forwarded_for: bool
-    """Targets are told the clients' addresses."""
+    """True if targets get the address of the client in X-Forwarded-For."""
     shows_flows: bool
-    """Flows are made of inner requests."""
+    """True if requests to targets are shown as flows."""
     keep_body: int
-    """Bytes of each body that a flow keeps."""
+    """Maximum number of bytes of each body in a flow."""

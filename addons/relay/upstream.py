@@ -1,4 +1,4 @@
-"""A connection to a target with its TLS session, and what it is good for: one Connector, address, trust, identity."""
+"""Connection to a target with its TLS session. It serves one Connector, address, trust store and TLS identity."""
 
 import logging
 import time
@@ -17,9 +17,9 @@ logger = logging.getLogger(__name__)
 
 
 class UpstreamConnection:
-    """The one owner of an open connection to a target; `stream` was made for `target`, with `trust`.
+    """Only owner of an open connection to a target. Its TLS session was created for `target` with `trust`.
 
-    It is with one client at a time, in the `Sockets` of that, or with none, from `part` to `join`.
+    It is attached to the `Sockets` of one client, or to no client between `detach` and `attach`.
     """
 
     def __init__(self, stream: TlsStream, target: Target, trust: TrustStore, sockets: Sockets) -> None:
@@ -27,44 +27,48 @@ class UpstreamConnection:
         self.key = target.key
         self.created_at = time.monotonic()
         self.idle_since: float | None = None
-        """Since when, on the monotonic clock: after an exchange that ended clean, both messages whole and the target
-        waiting for another one, until the next one begins."""
+        """Monotonic seconds since which the connection waits for a request; None if it cannot take another one.
+
+        It is set after a complete exchange on a connection that the target keeps open, until the next request.
+        """
         self.request_count = 0
-        """Requests that it was given."""
+        """Number of requests sent on the connection."""
         self.at_eof = False
         """The target sends nothing more."""
         self.clean_eof = True
-        """If it has ended, then by the end of its TLS session."""
+        """False if the connection ended without close_notify."""
         self.tls_error = ""
-        """Why what came was not TLS: something of an answer may have been lost with it."""
+        """Error of the TLS session, empty if none. A part of the response may be lost."""
         self._stream = stream
         self._record_tracker = stream.record_tracker or RecordTracker()
         self._target = target
-        """What it served last, or was made for."""
+        """Target of the last request, or of the handshake."""
         self._trust = trust
         self._sockets: Sockets | None = sockets
-        """None while it is with nobody."""
+        """None while no client is attached."""
         self._tcp: TcpConnection = sockets.tcp(self.connection)
 
     def can_serve(self, target: Target, trust: TrustStore) -> bool:
-        """True if it may serve `target` now: it leads there, and the target has said nothing since the exchange before,
-        read or not. To be asked at the moment of writing."""
+        """Return True if a request to `target` can be sent now. Call it immediately before the request is sent.
+
+        The connection must match, and the target must not have sent anything since the last exchange, read or unread.
+        """
         return self.matches(target, trust) and (
             not self.request_count or (self._record_tracker.is_between_records and self._tcp.is_quiet)
         )
 
     def matches(self, target: Target, trust: TrustStore) -> bool:
-        """True if Connector, address, trust and TLS identity are those that it was made for."""
+        """Return True if Connector, address, trust store and TLS identity are those of the handshake."""
         return (
             self._stream.is_established
             and not self.at_eof
             and trust is self._trust
-            # The store gives the same one until something changes.
+            # The store returns the same object until something changes.
             and (target is self._target or self._has_same_handshake(target))
         )
 
     def _has_same_handshake(self, target: Target) -> bool:
-        """True if a handshake for it would be the one that was made; then it is what is compared with next."""
+        """Return True if `target` needs the same handshake, and compare later targets with `target` then."""
         previous = self._target
         is_same = (
             target.key == previous.key
@@ -79,44 +83,47 @@ class UpstreamConnection:
         return is_same
 
     def start_request(self, data: bytes) -> None:
-        """Send the beginning of a request; what comes from now on answers it."""
+        """Send the first bytes of a request. Data received from now on is its response."""
         self.idle_since = None
         self.request_count += 1
         self._stream.send(data)
 
     def send(self, data: bytes) -> None:
-        """Send plain text."""
+        """Send plaintext."""
         self._stream.send(data)
 
     def receive(self, data: memoryview) -> bytes:
-        """Plain text of the target's; look at `ended` afterwards."""
+        """Decrypt `data` and return the plaintext. Check `at_eof` afterwards."""
         try:
-            plain = self._stream.receive(data)
+            plaintext = self._stream.receive(data)
         except ConnectionError as error:
             self.tls_error = str(error)
             self.on_eof()
             return b""
         self.at_eof = self._stream.at_eof
-        if plain:
-            # Where it rests, nobody has asked for this; more of it may follow.
+        if plaintext:
+            # An idle connection receives data only without a request, and more may follow.
             self.idle_since = None
-        return plain
+        return plaintext
 
     def on_eof(self) -> None:
-        """Its connection gives nothing more."""
+        """Record that the connection ended. This is not a clean EOF unless close_notify was received before."""
         if not self.at_eof:
             self.at_eof = True
             self.clean_eof = False
 
     def send_eof(self, *, clean: bool) -> None:
-        """Send nothing more; the target may go on."""
+        """Send EOF. The target can continue to send."""
         self._stream.send_eof(clean=clean)
 
     def detach(self, on_unusable: Callable[[bool], None]) -> None:
-        """Its client goes on without it. `tell` is called when it is good for nobody any more: the target has ended it
-        (True), or said what was not asked for (False)."""
+        """Detach the connection from its client.
+
+        `on_unusable` is called when the connection cannot be reused: with True at EOF or after an error, with False
+        after unsolicited data. Raises RuntimeError if no client is attached.
+        """
         if self._sockets is None:
-            raise RuntimeError("it is with nobody")
+            raise RuntimeError("no client is attached")
         self._sockets.detach(self.connection)
         self._sockets = None
         self._stream.set_sink(None)
@@ -132,8 +139,8 @@ class UpstreamConnection:
             on_unusable(True)
 
         def on_error(error: Exception) -> None:
-            # The text might hold what was sent.
-            logger.error("a kept connection failed: %s", type(error).__name__)
+            # The text of the error could contain data that was sent.
+            logger.error("an idle connection to a target failed: %s", type(error).__name__)
             on_unusable(True)
 
         tcp = self._tcp
@@ -141,7 +148,7 @@ class UpstreamConnection:
 
     @property
     def is_idle(self) -> bool:
-        """Of what was read nothing is left over, and nothing has to go out."""
+        """True if the connection waits for a request, without a partial TLS record or unsent output."""
         return (
             self.idle_since is not None
             and not self.at_eof
@@ -151,24 +158,24 @@ class UpstreamConnection:
 
     @property
     def has_unread_input(self) -> bool:
-        """The kernel has nothing of it that nobody has read yet."""
-        return self._tcp.is_quiet
+        """True if the kernel holds input or an EOF that the event loop has not read."""
+        return not self._tcp.is_quiet
 
     def attach(self, sockets: Sockets) -> None:
-        """Serve the client of `sockets` from now on."""
+        """Attach the connection to the client of `sockets`. Raises RuntimeError if another client is attached."""
         if self._sockets is not None:
-            raise RuntimeError("it is with somebody")
+            raise RuntimeError("a client is attached")
         try:
             self._stream.set_sink(sockets)
             sockets.attach(self.connection, self._tcp)
         except BaseException:
-            # It is nobody's any more.
+            # No client and no pool owns the connection now.
             self._tcp.abort()
             raise
         self._sockets = sockets
 
     def close(self) -> None:
-        """Close it; its session may be resumed."""
+        """Close the connection and keep its TLS session for resumption."""
         if self._sockets is not None:
             self._sockets.close(self.connection)
         else:

@@ -1,7 +1,7 @@
-"""Connections to targets that have nobody to serve, kept a while for whoever asks the same Connector next.
+"""Pool of idle connections to targets, reused by later requests to the same Connector.
 
-A TLS handshake costs both sides more than a request. One is kept only after an exchange that ended clean, it is looked
-at before it is given away, and it serves only what it was made for: see `Upstream.serves`.
+A TLS handshake costs more than a request, so a connection outlives its client. It enters the pool only after a complete
+exchange, is checked again before reuse, and serves only what it was opened for (see `UpstreamConnection.matches`).
 """
 
 import asyncio
@@ -11,31 +11,34 @@ from typing import Final, Literal, Protocol, get_args
 
 from addons.relay.upstream import UpstreamConnection
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.decision.decide import Resolution
-from connector_store.domain.objects.models import Target
+from connector_store.domain.objects.models import Target, Unusable
 from connector_store.trust import TrustStore
 
 MAX_IDLE: Final = 256
-"""Connections that are kept at once; one costs some 60 kB and a file descriptor."""
+"""Maximum number of idle connections. Each costs about 60 kB and a file descriptor."""
 MAX_IDLE_PER_CONNECTOR: Final = 32
-"""Of them, those of one Connector."""
+"""Maximum number of idle connections of one Connector."""
 MAX_LIFETIME: Final = 300.0
-"""Seconds from its handshake that a connection is given to others: a name that leads elsewhere, a certificate that was
-replaced and a target with several servers are seen by then."""
+"""Seconds after its handshake that a connection may be reused, so that DNS and certificate changes take effect."""
 
-DiscardReason = Literal["idle", "old", "full", "changed", "ended", "surplus", "draining"]
-"""Why one is dropped: nobody came in time, `MAX_AGE`, one of the bounds, the Connector is gone or has changed, the
-target has ended it, the target said what was not asked for, the proxy ends."""
-DISCARD_REASONS: Final[tuple[str, ...]] = get_args(DiscardReason)
+DiscardReason = Literal[
+    "keepalive_expiry",  # idle for too long
+    "max_lifetime",  # open for too long
+    "max_idle",  # least recently used when `max_idle` or `max_idle_per_connector` is exceeded
+    "connector_changed",  # its Connector was deleted, is unusable, or has a new address, trust or TLS identity
+    "closed_by_target",  # EOF, a reset, or a TLS error
+    "unsolicited_data",  # input without a request, an incomplete TLS record, or unsent output
+    "draining",  # the proxy is shutting down
+]
+"""Reasons for closing a pooled connection. They are the values of the metric label `reason`."""
 
 
 class TargetLookup(Protocol):
-    def get(self, key: ObjectKey) -> Resolution: ...
+    def get(self, key: ObjectKey) -> Target | Unusable | None: ...
 
 
 class UpstreamPool:
-    """See the module's text. `seconds` is how long one may have nothing to do, with its client or here; 0: none is
-    kept."""
+    """Idle connections to targets, grouped by Connector. Use it on the event loop only."""
 
     def __init__(
         self,
@@ -47,19 +50,20 @@ class UpstreamPool:
         max_idle_per_connector: int = MAX_IDLE_PER_CONNECTOR,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Create a pool. Connections expire `keepalive_expiry` seconds after their last response. 0 disables reuse."""
         self.reuse_count = 0
-        """Connections that were given to another client."""
-        self.discard_counts = dict.fromkeys(DISCARD_REASONS, 0)
-        """Connections that were kept no longer, or could not be."""
+        """Connections that were acquired from the pool."""
+        self.discard_counts: dict[str, int] = dict.fromkeys(get_args(DiscardReason), 0)
+        """Connections that the pool closed, by `DiscardReason`."""
         self.retry_count = 0
-        """Requests that were sent once more, because one failed before it answered."""
+        """Requests that were sent a second time because their connection failed before the response."""
         self._store = store
         self._trust = trust
         self._keepalive_expiry = keepalive_expiry
         self._max_idle = max_idle
         self._max_idle_per_connector = max_idle_per_connector
         self._now = now
-        # Both in the order in which they came.
+        # Monotonic seconds. Both are ordered by release, so the most recently used connection is last.
         self._expires_at: dict[UpstreamConnection, float] = {}
         self._by_connector: dict[ObjectKey, dict[UpstreamConnection, None]] = {}
         self._expiry_timer: asyncio.TimerHandle | None = None
@@ -69,41 +73,44 @@ class UpstreamPool:
         return len(self._expires_at)
 
     def release(self, connection: UpstreamConnection) -> None:
-        """Keep it if it may serve another exchange, else close it; it is no longer its client's either way."""
+        """Pool `connection`, or close it if it is not reusable. Raises RuntimeError if it was released before."""
         if connection.idle_since is None or not self._keepalive_expiry:
             connection.close()
             return
         try:
             self._add(connection)
         except BaseException:
-            # It is nobody's any more.
+            # The caller no longer owns the connection, so the pool must close it.
             if connection in self._expires_at:
                 self._remove(connection)
             connection.close()
             raise
 
     def _add(self, connection: UpstreamConnection) -> None:
-        connection.detach(lambda ended: self._discard(connection, "ended" if ended else "surplus"))
+        connection.detach(lambda eof: self._discard(connection, "closed_by_target" if eof else "unsolicited_data"))
         self._expires_at[connection] = self._expiry_of(connection)
         self._by_connector.setdefault(connection.key, {})[connection] = None
-        # What it says meanwhile is read, and tells; whoever takes it looks again.
-        reason = self._unusable_reason(connection) or (None if self._is_current(connection) else "changed")
+        # Unread input needs no check here: the callback above reports it, and `acquire` checks the socket.
+        reason = self._unusable_reason(connection) or (None if self._is_current(connection) else "connector_changed")
         if reason is not None:
             self._discard(connection, reason)
             return
         siblings = self._by_connector[connection.key]
         if len(siblings) > self._max_idle_per_connector:
-            self._discard(next(iter(siblings)), "full")
+            self._discard(next(iter(siblings)), "max_idle")
         elif len(self._expires_at) > self._max_idle:
-            self._discard(next(iter(self._expires_at)), "full")
+            self._discard(next(iter(self._expires_at)), "max_idle")
         self._schedule_expiry(self._expires_at[connection])
 
     def acquire(self, target: Target, trust: TrustStore) -> UpstreamConnection | None:
-        """The one that was used last among those that are good for `target` at this moment; join it to its client."""
+        """Remove and return the most recently used connection to `target`, or None. The caller must attach it."""
         for connection in reversed(tuple(self._by_connector.get(target.key, ()))):
-            reason = self._unusable_reason(connection) or (None if connection.matches(target, trust) else "changed")
-            if reason is None and not connection.has_unread_input:
-                reason = "surplus"
+            reason = self._unusable_reason(connection) or (
+                None if connection.matches(target, trust) else "connector_changed"
+            )
+            # An EOF that the event loop has not read yet counts as unread input too.
+            if reason is None and connection.has_unread_input:
+                reason = "unsolicited_data"
             if reason is None:
                 self._remove(connection)
                 self.reuse_count += 1
@@ -112,15 +119,17 @@ class UpstreamPool:
         return None
 
     def on_connectors_changed(self, keys: frozenset[ObjectKey]) -> None:
-        """A subscriber of the store: drop what a Connector does not lead to any more."""
+        """Discard the connections that no longer match their Connector. Subscribe this method to the store."""
         for key in keys & self._by_connector.keys():
             for connection in tuple(self._by_connector[key]):
-                reason = self._unusable_reason(connection) or (None if self._is_current(connection) else "changed")
+                reason = self._unusable_reason(connection) or (
+                    None if self._is_current(connection) else "connector_changed"
+                )
                 if reason is not None:
                     self._discard(connection, reason)
 
     def close(self) -> None:
-        """Drop all, and keep none from now on."""
+        """Close all connections, and each connection that is released later."""
         self._closed = True
         for connection in tuple(self._expires_at):
             self._discard(connection, "draining")
@@ -129,22 +138,21 @@ class UpstreamPool:
             self._expiry_timer = None
 
     def _is_current(self, connection: UpstreamConnection) -> bool:
-        """True if it leads to what its Connector leads to now."""
+        """Return True if `connection` matches the current target of its Connector."""
         target = self._store.get(connection.key)
         return isinstance(target, Target) and connection.matches(target, self._trust)
 
     def _unusable_reason(self, connection: UpstreamConnection) -> DiscardReason | None:
-        """Why it is good for nobody; None if it is."""
+        """Return why `connection` cannot serve any request, or None if it can."""
         if self._closed:
             return "draining"
         if not connection.is_idle:
-            return "ended" if connection.at_eof else "surplus"
+            return "closed_by_target" if connection.at_eof else "unsolicited_data"
         if self._expires_at[connection] <= self._now():
-            return "old" if connection.created_at + MAX_LIFETIME <= self._now() else "idle"
+            return "max_lifetime" if connection.created_at + MAX_LIFETIME <= self._now() else "keepalive_expiry"
         return None
 
     def _expiry_of(self, connection: UpstreamConnection) -> float:
-        """When it is not given to anybody any more."""
         idle_since = connection.idle_since if connection.idle_since is not None else connection.created_at
         return min(idle_since + self._keepalive_expiry, connection.created_at + MAX_LIFETIME)
 
@@ -161,7 +169,7 @@ class UpstreamPool:
             del self._by_connector[connection.key]
 
     def _schedule_expiry(self, expires_at: float) -> None:
-        """Look again at `end`, unless that is done earlier."""
+        """Schedule `_discard_expired` for `expires_at` (monotonic seconds), unless it is due earlier."""
         loop = asyncio.get_running_loop()
         due = loop.time() + expires_at - self._now()
         if self._expiry_timer is not None:
@@ -175,6 +183,7 @@ class UpstreamPool:
         now = self._now()
         for connection, expires_at in tuple(self._expires_at.items()):
             if expires_at <= now:
-                self._discard(connection, "old" if connection.created_at + MAX_LIFETIME <= now else "idle")
+                too_old = connection.created_at + MAX_LIFETIME <= now
+                self._discard(connection, "max_lifetime" if too_old else "keepalive_expiry")
         if self._expires_at:
             self._schedule_expiry(min(self._expires_at.values()))

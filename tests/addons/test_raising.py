@@ -163,7 +163,7 @@ async def still_serves(proxy: Proxy, target: FakeTarget) -> None:
 
     def all_gone() -> bool:
         # What the recheck does, which would end the whole proxy where it raises.
-        for each in proxy.shared.live_connections._all():
+        for each in proxy.context.live_connections._all():
             each.close_if_client_gone()
         return proxy.connection_count == 0
 
@@ -193,13 +193,13 @@ async def test_an_error_in_any_method_opens_nothing(
 
 def drop_kept(proxy: Proxy) -> None:
     """The next request needs a new connection to its target."""
-    for each in tuple(proxy.shared.upstream_pool._expires_at):
-        proxy.shared.upstream_pool._discard(each, "idle")
+    for each in tuple(proxy.context.upstream_pool._expires_at):
+        proxy.context.upstream_pool._discard(each, "keepalive_expiry")
 
 
 def forget_certificates(proxy: Proxy) -> None:
     """The next handshake makes its context anew, which keeps what it was made with."""
-    certificates = proxy.shared.certificates
+    certificates = proxy.context.certificates
     for held in (certificates._contexts, certificates._unknown_contexts, certificates._alias_contexts):
         held.clear()
 
@@ -241,7 +241,7 @@ async def test_a_check_that_raises_refuses(both: tuple[Proxy, FakeTarget], monke
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_name_that_nobody_resolves_is_not_reached(
+async def test_a_name_that_does_not_resolve_is_not_connected_to(
     both: tuple[Proxy, FakeTarget], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy, target = both
@@ -255,7 +255,7 @@ async def test_a_name_that_nobody_resolves_is_not_reached(
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_without_the_doorkeeper_nothing_is_served(both: tuple[Proxy, FakeTarget]) -> None:
+async def test_without_the_gate_nothing_is_served(both: tuple[Proxy, FakeTarget]) -> None:
     proxy, _ = both
     keeper = proxy.master.addons.get("connections")
     assert keeper is not None

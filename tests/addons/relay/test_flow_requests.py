@@ -1,4 +1,4 @@
-"""What a watcher sees and may do; each case asserted by what the target saw."""
+"""What addons see of a request and can do with it. Each test asserts what the target received."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -34,7 +34,9 @@ def post(target: FakeTarget, body: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize("at", ["requestheaders", "request"])
-async def test_killed_before_the_head_the_target_sees_nothing(watched: Proxy, target: FakeTarget, at: str) -> None:
+async def test_if_killed_before_the_head_is_sent_the_target_gets_nothing(
+    watched: Proxy, target: FakeTarget, at: str
+) -> None:
     watcher = add_watcher(watched, at, lambda flow: flow.kill())
     client = await tunnel(watched, target)
     await client.send(post(target))
@@ -43,7 +45,7 @@ async def test_killed_before_the_head_the_target_sees_nothing(watched: Proxy, ta
     await until(lambda: watcher.hook_names[-1] == "error")
 
 
-async def test_killed_after_the_head_the_client_gets_nothing_of_the_answer(watched: Proxy, target: FakeTarget) -> None:
+async def test_if_killed_at_the_response_head_the_client_gets_nothing(watched: Proxy, target: FakeTarget) -> None:
     watcher = add_watcher(watched, "responseheaders", lambda flow: flow.kill())
     client = await tunnel(watched, target)
     await client.send(post(target))
@@ -52,15 +54,15 @@ async def test_killed_after_the_head_the_client_gets_nothing_of_the_answer(watch
     await until(lambda: watcher.hook_names[-1] == "error")
 
 
-async def test_a_response_of_an_addon_stands_for_the_targets(watched: Proxy, target: FakeTarget) -> None:
-    def answer(flow: http.HTTPFlow) -> None:
+async def test_a_response_of_an_addon_replaces_that_of_the_target(watched: Proxy, target: FakeTarget) -> None:
+    def respond(flow: http.HTTPFlow) -> None:
         flow.response = http.Response.make(418, b"tea", {"X-Why": "an addon"})
 
-    watcher = add_watcher(watched, "request", answer)
+    watcher = add_watcher(watched, "request", respond)
     client = await tunnel(watched, target)
     await client.send(post(target))
-    found = await client.read_response()
-    assert (found.status, found.body, found.headers["x-why"]) == (418, b"tea", "an addon")
+    response = await client.read_response()
+    assert (response.status, response.body, response.headers["x-why"]) == (418, b"tea", "an addon")
     assert target.connections == []
     await until(lambda: watcher.hook_names[-1] == "response")
 
@@ -90,7 +92,7 @@ def trace(flow: http.HTTPFlow) -> None:
 
 
 @pytest.mark.parametrize("act", [to_host, to_port, to_http, as_admin, smuggle, trace])
-async def test_an_edited_head_is_decided_on_again(
+async def test_an_edited_head_gets_a_new_decision(
     watched: Proxy, target: FakeTarget, act: Callable[[http.HTTPFlow], None]
 ) -> None:
     add_watcher(watched, "request", act)
@@ -100,7 +102,7 @@ async def test_an_edited_head_is_decided_on_again(
     assert target.received == b""
 
 
-async def test_a_person_may_hold_a_request_and_let_it_go(watched: Proxy, target: FakeTarget) -> None:
+async def test_an_intercepted_request_can_be_resumed(watched: Proxy, target: FakeTarget) -> None:
     watcher = add_watcher(watched, "request", lambda flow: flow.intercept())
     client = await tunnel(watched, target)
     await client.send(post(target))
@@ -110,7 +112,7 @@ async def test_a_person_may_hold_a_request_and_let_it_go(watched: Proxy, target:
     assert (await client.read_response()).status == 200
 
 
-async def test_resumed_after_the_client_has_gone_the_target_sees_nothing(watched: Proxy, target: FakeTarget) -> None:
+async def test_a_request_resumed_after_the_client_left_is_not_sent(watched: Proxy, target: FakeTarget) -> None:
     watcher = add_watcher(watched, "request", lambda flow: flow.intercept())
     client = await tunnel(watched, target)
     await client.send(post(target))
@@ -122,10 +124,10 @@ async def test_resumed_after_the_client_has_gone_the_target_sees_nothing(watched
     assert target.received == b""
 
 
-async def test_an_upgrade_shows_its_head_and_no_more(watched: Proxy, target: FakeTarget) -> None:
-    async def handler(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        await conversation.send(b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nsecret frame")
+async def test_the_flow_of_an_upgrade_ends_with_the_head(watched: Proxy, target: FakeTarget) -> None:
+    async def handler(connection: TargetConnection) -> None:
+        await connection.read_head()
+        await connection.send(b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nsecret frame")
         await asyncio.Event().wait()
 
     target.handler = handler
@@ -140,9 +142,9 @@ async def test_an_upgrade_shows_its_head_and_no_more(watched: Proxy, target: Fak
     await until(lambda: not watcher.flows[0].live)
 
 
-async def test_a_target_that_fails_is_an_error_of_the_flow(watched: Proxy, target: FakeTarget) -> None:
-    async def handler(conversation: TargetConnection) -> None:
-        await conversation.read_head()
+async def test_a_failure_of_the_target_is_an_error_of_the_flow(watched: Proxy, target: FakeTarget) -> None:
+    async def handler(connection: TargetConnection) -> None:
+        await connection.read_head()
 
     target.handler = handler
     watcher = add_watcher(watched)
@@ -155,47 +157,49 @@ async def test_a_target_that_fails_is_an_error_of_the_flow(watched: Proxy, targe
     assert "without an answer" in flow.error.msg
 
 
-async def test_while_a_head_is_shown_the_target_is_not_read(watched: Proxy, target: FakeTarget) -> None:
-    size, said = 32_000_000, [0]
+async def test_the_target_is_not_read_while_hooks_have_the_head(watched: Proxy, target: FakeTarget) -> None:
+    size, sent = 32_000_000, [0]
 
-    async def pour(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        await conversation.read_exactly(0)
-        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
-        while said[0] < size:
-            await conversation.send(b"x" * 64_000)
-            said[0] += 64_000
+    async def pour(connection: TargetConnection) -> None:
+        await connection.read_head()
+        await connection.read_exactly(0)
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        while sent[0] < size:
+            await connection.send(b"x" * 64_000)
+            sent[0] += 64_000
 
     target.handler = pour
     watcher = add_watcher(watched, "responseheaders", lambda flow: flow.intercept())
     client = await tunnel(watched, target)
     await client.send(post(target))
     await until(lambda: "responseheaders" in watcher.hook_names)
-    wires = dict(watched.sockets._connections)
-    await until(lambda: said[0] == size or not all(each.is_reading for _, each in wires.values()))
-    assert said[0] < size
+    connections = dict(watched.sockets._connections)
+    await until(lambda: sent[0] == size or not all(tcp.is_reading for _, tcp in connections.values()))
+    assert sent[0] < size
     watcher.flows[0].resume()
     assert len((await client.read_response()).body) == size
     client.close()
 
 
-async def test_a_target_that_ends_while_its_head_is_shown_ends_the_answer(watched: Proxy, target: FakeTarget) -> None:
-    async def handler(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        await conversation.send(b"HTTP/1.1 200 OK\r\n\r\nall of it")
+async def test_eof_of_the_target_while_hooks_have_the_head_ends_the_response(
+    watched: Proxy, target: FakeTarget
+) -> None:
+    async def handler(connection: TargetConnection) -> None:
+        await connection.read_head()
+        await connection.send(b"HTTP/1.1 200 OK\r\n\r\nall of it")
 
     target.handler = handler
     watcher = add_watcher(watched, "responseheaders", lambda flow: flow.intercept())
     client = await tunnel(watched, target)
     await client.send(post(target))
     await until(lambda: "responseheaders" in watcher.hook_names)
-    # Its end comes with the head, or while that is shown: then it is read when the head was.
+    # The EOF arrives with the head or while the hooks run. In the second case, it is handled after them.
     watcher.flows[0].resume()
     await until(lambda: watched.connection_count == 0)
     assert (await client.read_to_eof()).endswith(b"\r\n\r\nall of it")
 
 
-async def test_unwatched_no_flow_is_made(proxy: Proxy, target: FakeTarget) -> None:
+async def test_without_flows_no_hook_runs(proxy: Proxy, target: FakeTarget) -> None:
     watcher = add_watcher(proxy)
     client = await tunnel(proxy, target)
     await client.send(post(target))

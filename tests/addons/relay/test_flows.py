@@ -1,4 +1,4 @@
-"""What a flow shows, and what an edit of it does; each case asserted by what the target saw."""
+"""Content of a flow, and effects of edits. Each test asserts what the target received."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -33,13 +33,11 @@ def post(target: FakeTarget, body: bytes = b"") -> bytes:
     )
 
 
-async def test_the_exchange_shows_with_a_placeholder_and_what_is_kept_of_its_bodies(
-    watched: Proxy, target: FakeTarget
-) -> None:
-    async def handler(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        await conversation.read_exactly(8)
-        await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswer")
+async def test_a_flow_has_a_placeholder_and_the_first_bytes_of_the_bodies(watched: Proxy, target: FakeTarget) -> None:
+    async def handler(connection: TargetConnection) -> None:
+        await connection.read_head()
+        await connection.read_exactly(8)
+        await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswer")
 
     target.handler = handler
     watcher = add_watcher(watched)
@@ -57,9 +55,7 @@ async def test_the_exchange_shows_with_a_placeholder_and_what_is_kept_of_its_bod
     assert TARGET_TOKEN.encode() in target.received
 
 
-async def test_an_edited_head_goes_to_the_target_and_an_edited_body_does_not(
-    watched: Proxy, target: FakeTarget
-) -> None:
+async def test_the_target_gets_an_edited_head_but_not_an_edited_body(watched: Proxy, target: FakeTarget) -> None:
     def edit(flow: http.HTTPFlow) -> None:
         flow.request.headers["X-Edited"] = "yes"
         flow.request.headers["Authorization"] = "Bearer edited"
@@ -92,25 +88,25 @@ def other_body(flow: http.HTTPFlow) -> None:
     flow.response.raw_content = b"edited"
 
 
-def other_answer(flow: http.HTTPFlow) -> None:
+def other_response(flow: http.HTTPFlow) -> None:
     flow.response = http.Response.make(418, b"tea")
 
 
 @pytest.mark.parametrize("at", ["responseheaders", "response"])
-@pytest.mark.parametrize("act", [other_status, other_header, other_body, other_answer])
-async def test_an_edit_of_the_targets_answer_is_ignored_and_said_so(
+@pytest.mark.parametrize("act", [other_status, other_header, other_body, other_response])
+async def test_an_edit_of_the_response_is_ignored_and_noted_in_the_comment(
     watched: Proxy, target: FakeTarget, at: str, act: Callable[[http.HTTPFlow], None]
 ) -> None:
     watcher = add_watcher(watched, at, act)
     client = await tunnel(watched, target)
     await client.send(post(target))
-    answer = await client.read_response()
-    assert (answer.status, answer.body, "x-edited" in answer.headers) == (200, b"ok", False)
+    response = await client.read_response()
+    assert (response.status, response.body, "x-edited" in response.headers) == (200, b"ok", False)
     await until(lambda: bool(watcher.flows) and not watcher.flows[0].live)
     assert watcher.flows[0].comment.count("the edit of the response was ignored") == 1
 
 
-async def test_of_an_untouched_exchange_nothing_is_remarked(watched: Proxy, target: FakeTarget) -> None:
+async def test_a_flow_without_edits_has_no_comment(watched: Proxy, target: FakeTarget) -> None:
     watcher = add_watcher(watched)
     client = await tunnel(watched, target)
     await client.send(post(target))

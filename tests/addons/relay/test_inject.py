@@ -1,4 +1,4 @@
-"""Heads that go on: the credential is written once, and nothing of the caller's own."""
+"""Rendering of heads: the credential is written once and replaces that of the caller."""
 
 from dataclasses import replace
 
@@ -41,7 +41,7 @@ def response(*headers: Header, status: int = 200, body: BodyFraming = 0, minor: 
     return ResponseHead(status, b"Why", minor, Headers(headers), body)
 
 
-def test_the_credential_takes_the_place_of_whatever_the_caller_sent() -> None:
+def test_the_credential_replaces_authorization_of_the_caller() -> None:
     head = request((b"Host", b"h"), (b"Authorization", b"Bearer fake"), (b"authorization", b"Basic x"))
     assert inject.render_request_head(head, INJECT, None, "1") == (
         b"GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer real\r\nAudit-ID: 1\r\n\r\n"
@@ -49,75 +49,75 @@ def test_the_credential_takes_the_place_of_whatever_the_caller_sent() -> None:
     assert inject.render_request_head(head, FORWARD, None, "1") == b"GET /a HTTP/1.1\r\nHost: h\r\nAudit-ID: 1\r\n\r\n"
 
 
-def test_the_target_is_told_who_calls_and_by_what_name_its_audit_log_has_the_request() -> None:
+def test_the_target_gets_impersonation_headers_and_the_audit_id() -> None:
     head = request((b"Host", b"h"), (b"Audit-ID", b"of-the-caller"))
-    named = replace(INJECT, impersonation_headers=b"Impersonate-User: c:jane\r\n")
-    assert inject.render_request_head(head, named, None, "1") == (
+    impersonating = replace(INJECT, impersonation_headers=b"Impersonate-User: c:jane\r\n")
+    assert inject.render_request_head(head, impersonating, None, "1") == (
         b"GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer real\r\nAudit-ID: 1\r\nImpersonate-User: c:jane\r\n\r\n"
     )
 
 
 @pytest.mark.parametrize(
-    ("source_ip", "told"),
+    ("source_ip", "header"),
     [
         pytest.param("10.0.0.7", b"X-Forwarded-For: 10.0.0.7\r\n", id="IPv4"),
         pytest.param("2001:db8::7", b"X-Forwarded-For: 2001:db8::7\r\n", id="IPv6"),
         pytest.param("fe80::7%eth0", b"X-Forwarded-For: fe80::7\r\n", id="IPv6 with a zone"),
-        pytest.param("", b"", id="the target shall not know"),
+        pytest.param("", b"", id="hidden from the target"),
     ],
 )
-def test_the_clients_address_takes_the_place_of_what_the_caller_said(source_ip: str, told: bytes) -> None:
+def test_the_client_address_replaces_forwarding_headers_of_the_caller(source_ip: str, header: bytes) -> None:
     head = request((b"Host", b"h"), (b"X-Forwarded-For", b"192.0.2.66"), (b"Forwarded", b"for=192.0.2.66"))
     assert inject.render_request_head(head, FORWARD, None, "1", source_ip) == (
-        b"GET /a HTTP/1.1\r\nHost: h\r\nAudit-ID: 1\r\n%b\r\n" % told
+        b"GET /a HTTP/1.1\r\nHost: h\r\nAudit-ID: 1\r\n%b\r\n" % header
     )
 
 
-def test_warnings_of_ours_stand_beside_those_of_the_target() -> None:
+def test_warnings_are_added_to_those_of_the_target() -> None:
     head = response((b"Warning", b'299 - "old"'))
-    found = inject.render_response_head(head, close=False, warnings=[(b"Warning", b'299 - "ours"')])
-    assert found == b'HTTP/1.1 200 Why\r\nWarning: 299 - "old"\r\nWarning: 299 - "ours"\r\n\r\n'
+    rendered = inject.render_response_head(head, close=False, warnings=[(b"Warning", b'299 - "ours"')])
+    assert rendered == b'HTTP/1.1 200 Why\r\nWarning: 299 - "old"\r\nWarning: 299 - "ours"\r\n\r\n'
 
 
 def test_a_decision_to_inject_without_a_credential_is_an_error() -> None:
-    minting = IssuingCredential(BearerToken("real"), TokenRequest(service_account=ObjectKey("ci", "deployer")))
-    for bad in (target(None), replace(target(None), credential=minting)):
+    issuing = IssuingCredential(BearerToken("real"), TokenRequest(service_account=ObjectKey("ci", "deployer")))
+    for bad in (target(None), replace(target(None), credential=issuing)):
         with pytest.raises(ValueError, match="without a credential"):
             inject.render_request_head(request(), Inject(target=bad, grant=GRANTED), None, "1")
 
 
-def test_a_client_certificate_needs_no_header_and_the_callers_goes_all_the_same() -> None:
+def test_with_a_client_certificate_authorization_is_removed_and_none_added() -> None:
     head = request((b"Host", b"h"), (b"Authorization", b"Bearer fake"))
-    shown = replace(target(None), credential=ClientCertificate(b"chain", b"key"))
-    sent = inject.render_request_head(head, Inject(target=shown, grant=GRANTED), None, "1")
-    assert sent == b"GET /a HTTP/1.1\r\nHost: h\r\nAudit-ID: 1\r\n\r\n"
+    certified = replace(target(None), credential=ClientCertificate(b"chain", b"key"))
+    rendered = inject.render_request_head(head, Inject(target=certified, grant=GRANTED), None, "1")
+    assert rendered == b"GET /a HTTP/1.1\r\nHost: h\r\nAudit-ID: 1\r\n\r\n"
 
 
-def test_framing_and_an_upgrade_are_written_anew() -> None:
+def test_framing_and_upgrade_headers_are_rendered() -> None:
     chunked = request((b"Transfer-Encoding", b"CHUNKED"), body=BodyEnd.LAST_CHUNK, method=b"POST")
     assert inject.render_request_head(chunked, FORWARD, None, "1") == (
         b"POST /a HTTP/1.1\r\nAudit-ID: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
-    asked = request((b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"SPDY/3.1"))
-    assert inject.render_request_head(asked, FORWARD, b"spdy/3.1", "1") == (
+    upgrade = request((b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"SPDY/3.1"))
+    assert inject.render_request_head(upgrade, FORWARD, b"spdy/3.1", "1") == (
         b"GET /a HTTP/1.1\r\nAudit-ID: 1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
     )
 
 
 @pytest.mark.parametrize(
-    ("asked", "answered", "passed"),
+    ("requested", "headers", "is_accepted"),
     [
-        pytest.param(b"websocket", [(b"Upgrade", b"WebSocket")], True, id="the one that was asked for"),
+        pytest.param(b"websocket", [(b"Upgrade", b"WebSocket")], True, id="the requested one"),
         pytest.param(b"websocket", [(b"Upgrade", b"SPDY/3.1")], False, id="another one"),
         pytest.param(b"websocket", [], False, id="none"),
         pytest.param(b"websocket", [(b"Upgrade", b"websocket"), (b"Upgrade", b"h2c")], False, id="two"),
-        pytest.param(None, [(b"Upgrade", b"websocket")], False, id="one that nobody asked for"),
+        pytest.param(None, [(b"Upgrade", b"websocket")], False, id="one that was not requested"),
     ],
 )
-def test_a_101_is_for_the_protocol_that_was_asked_for(
-    asked: bytes | None, answered: list[Header], passed: bool
+def test_a_101_must_switch_to_the_requested_protocol(
+    requested: bytes | None, headers: list[Header], is_accepted: bool
 ) -> None:
-    assert inject.is_requested_upgrade(response(*answered, status=101), asked) is passed
+    assert inject.is_requested_upgrade(response(*headers, status=101), requested) is is_accepted
 
 
 def test_the_client_gets_its_own_framing() -> None:
@@ -125,13 +125,13 @@ def test_the_client_gets_its_own_framing() -> None:
     assert inject.render_response_head(head, close=True) == (
         b"HTTP/1.1 200 Why\r\nA: b\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     )
-    switched = response((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), status=101, body=BodyEnd.CLOSE)
-    assert inject.render_response_head(switched, close=False) == (
+    upgraded = response((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), status=101, body=BodyEnd.CLOSE)
+    assert inject.render_response_head(upgraded, close=False) == (
         b"HTTP/1.1 101 Why\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     )
 
 
-def test_who_closes_says_so_or_speaks_http_1_0() -> None:
+def test_close_is_announced_by_a_header_or_http_1_0() -> None:
     assert inject.announces_close(request((b"Connection", b"Keep-Alive, Close")))
     assert inject.announces_close(response(minor=0))
     assert not inject.announces_close(request())

@@ -1,4 +1,4 @@
-"""Requests to the proxy itself."""
+"""Pages of the proxy itself."""
 
 import base64
 import json
@@ -25,24 +25,24 @@ GRANTED = Granted(identity=Identity(user="u"))
 
 
 class FakeAccess:
-    """Answers what it is told to; `asked` is what reached it."""
+    """Access that returns the given results. `checks` lists the calls of `check`."""
 
     revocation_count = 0
 
     def __init__(self) -> None:
-        self.answer: AccessResult = GRANTED
-        self.known: AccessResult | None = None
-        self.asked: list[tuple[str, ObjectKey]] = []
+        self.result: AccessResult = GRANTED
+        self.cached_result: AccessResult | None = None
+        self.checks: list[tuple[str, ObjectKey]] = []
 
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
-        return self.known
+        return self.cached_result
 
     async def check(self, token: str, key: ObjectKey) -> AccessResult:
-        self.asked.append((token, key))
-        return self.answer
+        self.checks.append((token, key))
+        return self.result
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        raise AssertionError("no streams here")
+        raise AssertionError("no live connections here")
 
 
 class Proxy:
@@ -60,7 +60,7 @@ class Proxy:
                 ),
             ],
         )
-        self.landing = Pages(
+        self.pages = Pages(
             checks=Checks(
                 unsynced=self.store.unsynced_sources,
                 access=self.access,
@@ -75,23 +75,23 @@ class Proxy:
         return f"http://{host}" if host else alias_url(target.key, "cluster.local")
 
     async def get(self, target: bytes, *headers: Header, method: bytes = b"GET") -> Page | Deny:
-        return await self.landing.respond(method, target, Headers(headers), "192.0.2.1")
+        return await self.pages.respond(method, target, Headers(headers), "192.0.2.1")
 
-    async def refused(self, target: bytes, *headers: Header, method: bytes = b"GET") -> Deny:
-        answer = await self.get(target, *headers, method=method)
-        assert isinstance(answer, Deny)
-        return answer
+    async def get_refusal(self, target: bytes, *headers: Header, method: bytes = b"GET") -> Deny:
+        response = await self.get(target, *headers, method=method)
+        assert isinstance(response, Deny)
+        return response
 
 
 def basic(user: str = "team-a%2Fk8s", token: str = "caller-token") -> Header:
     return b"Authorization", b"Basic " + base64.b64encode(f"{user}:{token}".encode())
 
 
-async def test_gives_the_ca_to_everybody() -> None:
+async def test_anyone_gets_the_ca() -> None:
     assert await Proxy().get(b"/ca.crt") == Page(content_type=b"application/x-pem-file", body=b"PEM\n")
 
 
-async def test_gives_a_caller_his_kubeconfig_without_the_targets_credential() -> None:
+async def test_a_caller_gets_a_kubeconfig_without_the_credential() -> None:
     proxy = Proxy()
     page = await proxy.get(b"/kubeconfig", basic())
     assert isinstance(page, Page)
@@ -99,11 +99,11 @@ async def test_gives_a_caller_his_kubeconfig_without_the_targets_credential() ->
     assert cluster["server"] == "https://h:6443"
     assert cluster["proxy-url"] == "http://team-a%2Fk8s:caller-token@c-k8s.team-a.svc.cluster.local:80"
     assert b"target-canary" not in page.body
-    assert proxy.access.asked == [("caller-token", KEY)]
+    assert proxy.access.checks == [("caller-token", KEY)]
 
 
 @pytest.mark.parametrize("query", [b"direct", b"x=1&direct"])
-async def test_directly_the_proxy_is_the_server_and_the_callers_token_the_users(query: bytes) -> None:
+async def test_for_direct_access_the_kubeconfig_has_the_proxy_as_server(query: bytes) -> None:
     page = await Proxy().get(b"/kubeconfig?" + query, basic())
     assert isinstance(page, Page)
     config = yaml.safe_load(page.body)
@@ -112,22 +112,22 @@ async def test_directly_the_proxy_is_the_server_and_the_callers_token_the_users(
     assert config["users"][0]["user"] == {"token": "caller-token"}
 
 
-async def test_a_known_answer_is_not_asked_for_again() -> None:
+async def test_a_cached_access_result_needs_no_check() -> None:
     proxy = Proxy()
-    proxy.access.known = GRANTED
+    proxy.access.cached_result = GRANTED
     assert isinstance(await proxy.get(b"/kubeconfig", basic()), Page)
-    assert proxy.access.asked == []
+    assert proxy.access.checks == []
 
 
-async def test_the_host_that_was_asked_is_where_the_proxy_is() -> None:
+async def test_the_host_header_becomes_the_proxy_url() -> None:
     page = await Proxy().get(b"/kubeconfig", basic(), (b"Host", b"127.0.0.1:8080"))
     assert isinstance(page, Page)
     assert b"@127.0.0.1:8080" in page.body
 
 
 @pytest.mark.parametrize("host", [b"a b:c", b"h/../x", b"u:p@h", b"[::1"])
-async def test_a_host_that_is_none_is_refused(host: bytes) -> None:
-    assert (await Proxy().refused(b"/kubeconfig", basic(), (b"Host", host))).status == 400
+async def test_an_invalid_host_is_refused(host: bytes) -> None:
+    assert (await Proxy().get_refusal(b"/kubeconfig", basic(), (b"Host", host))).status == 400
 
 
 @pytest.mark.parametrize(
@@ -136,60 +136,60 @@ async def test_a_host_that_is_none_is_refused(host: bytes) -> None:
         pytest.param([], 401, id="no credentials"),
         pytest.param([(b"Authorization", b"Bearer x")], 401, id="another scheme"),
         pytest.param([basic(), basic()], 401, id="credentials twice"),
-        pytest.param([basic(token="x")], 401, id="a token that comes inside has no inside here"),
+        pytest.param([basic(token="x")], 401, id="the password that defers authentication into a tunnel"),
     ],
 )
-async def test_whoever_says_not_who_he_is_gets_401(headers: list[Header], status: int) -> None:
+async def test_without_usable_credentials_a_caller_gets_401(headers: list[Header], status: int) -> None:
     proxy = Proxy()
-    answer = await proxy.refused(b"/kubeconfig", *headers)
-    assert answer.status == status
-    assert (b"WWW-Authenticate", b'Basic realm="connectors"') in answer.headers
-    assert proxy.access.asked == []
+    response = await proxy.get_refusal(b"/kubeconfig", *headers)
+    assert response.status == status
+    assert (b"WWW-Authenticate", b'Basic realm="connectors"') in response.headers
+    assert proxy.access.checks == []
 
 
 @pytest.mark.parametrize(
-    ("answer", "status"),
+    ("result", "status"),
     [
         pytest.param(Refused(check="token", reason="expired"), 401, id="a bad token"),
         pytest.param(Refused(check="use", reason="no"), 403, id="a caller without the right"),
-        pytest.param(Unavailable(reason="down", retry_after=3), 503, id="nobody to ask"),
+        pytest.param(Unavailable(reason="down", retry_after=3), 503, id="an unavailable API server"),
     ],
 )
-async def test_the_check_decides(answer: AccessResult, status: int) -> None:
+async def test_the_access_result_decides(result: AccessResult, status: int) -> None:
     proxy = Proxy()
-    proxy.access.answer = answer
-    assert (await proxy.refused(b"/kubeconfig", basic())).status == status
+    proxy.access.result = result
+    assert (await proxy.get_refusal(b"/kubeconfig", basic())).status == status
 
 
-async def test_a_connector_that_is_not_there_and_one_that_may_not_be_used_look_alike() -> None:
+async def test_an_unknown_connector_and_a_forbidden_one_look_the_same() -> None:
     proxy = Proxy()
-    missing = await proxy.refused(b"/kubeconfig", basic("team-a/gone"))
-    proxy.access.answer = Refused(check="use", reason="no")
-    forbidden = await proxy.refused(b"/kubeconfig", basic("team-a/gone"))
+    missing = await proxy.get_refusal(b"/kubeconfig", basic("team-a/gone"))
+    proxy.access.result = Refused(check="use", reason="no")
+    forbidden = await proxy.get_refusal(b"/kubeconfig", basic("team-a/gone"))
     assert missing == forbidden
 
 
-async def test_a_connector_that_cannot_be_used_says_what_to_mend() -> None:
-    answer = await Proxy().refused(b"/kubeconfig", basic("team-a/broken"))
-    assert answer.status == 503
-    assert "spec.address" in json.loads(answer.body)["message"]
+async def test_an_unusable_connector_is_refused_with_the_field_to_fix() -> None:
+    response = await Proxy().get_refusal(b"/kubeconfig", basic("team-a/broken"))
+    assert response.status == 503
+    assert "spec.address" in json.loads(response.body)["message"]
 
 
-async def test_waits_for_the_lists_and_for_the_ca() -> None:
+async def test_before_the_first_sync_and_without_a_ca_pages_get_503() -> None:
     proxy = Proxy()
     proxy.store.expect("more")
-    assert (await proxy.refused(b"/kubeconfig", basic())).status == 503
+    assert (await proxy.get_refusal(b"/kubeconfig", basic())).status == 503
     proxy.ca = None
-    assert (await proxy.refused(b"/ca.crt")).status == 503
+    assert (await proxy.get_refusal(b"/ca.crt")).status == 503
 
 
 @pytest.mark.parametrize(
     ("method", "target"),
     [(b"GET", b"/"), (b"GET", b"/ca.crt/"), (b"POST", b"/ca.crt"), (b"GET", b"*"), (b"GET", b"/CA.crt")],
 )
-async def test_there_is_nothing_else(method: bytes, target: bytes) -> None:
-    assert (await Proxy().refused(target, method=method)).status == 404
+async def test_other_paths_and_methods_get_404(method: bytes, target: bytes) -> None:
+    assert (await Proxy().get_refusal(target, method=method)).status == 404
 
 
-async def test_a_head_and_a_query_are_fine() -> None:
+async def test_head_and_a_query_are_accepted() -> None:
     assert isinstance(await Proxy().get(b"/ca.crt?x", method=b"HEAD"), Page)

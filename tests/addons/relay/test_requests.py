@@ -16,7 +16,7 @@ from tests.fakes.waiting import until
 KEY = "team-a/k8s"
 
 
-@pytest.fixture(params=["off", "on"], ids=["unwatched", "watched"])
+@pytest.fixture(params=["off", "on"], ids=["without flows", "with flows"])
 async def proxy(request: pytest.FixtureRequest, folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
     async with running_proxy(folder, confdir, connector_flows=request.param) as running:
         yield running
@@ -31,12 +31,12 @@ def get(target: FakeTarget, path: str = "/api", *fields: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-async def test_the_target_gets_its_own_token_and_the_client_its_answer(proxy: Proxy, target: FakeTarget) -> None:
+async def test_the_target_gets_its_token_and_the_client_the_response(proxy: Proxy, target: FakeTarget) -> None:
     client = await open_tunnel(proxy, target)
     for _ in range(2):
         await client.send(get(target))
-        answer = await client.read_response()
-        assert (answer.status, answer.body) == (200, b"ok")
+        response = await client.read_response()
+        assert (response.status, response.body) == (200, b"ok")
     assert len(target.connections) == 1
     assert target.received.count(b"Authorization: Bearer " + TARGET_TOKEN.encode()) == 2
     assert b"fake-token" not in target.received
@@ -44,10 +44,10 @@ async def test_the_target_gets_its_own_token_and_the_client_its_answer(proxy: Pr
 
 
 async def test_a_chunked_body_and_its_trailers_reach_the_client(proxy: Proxy, target: FakeTarget) -> None:
-    async def handler(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        await conversation.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n")
-        await conversation.send(b"2\r\nde\r\n0\r\nX-Trailer: t\r\n\r\n")
+    async def handler(connection: TargetConnection) -> None:
+        await connection.read_head()
+        await connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n")
+        await connection.send(b"2\r\nde\r\n0\r\nX-Trailer: t\r\n\r\n")
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
@@ -62,20 +62,18 @@ async def test_a_refusal_is_a_status_and_does_not_wait_for_the_body(proxy: Proxy
         b"PUT /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nImpersonate-User: admin\r\nContent-Length: 1000\r\n\r\n"
         % target.port
     )
-    answer = await client.read_response()
-    assert answer.status == 403
-    assert answer.json()["kind"] == "Status"
+    response = await client.read_response()
+    assert response.status == 403
+    assert response.json()["kind"] == "Status"
     assert await client.read_to_eof() == b""
     assert target.connections == []
 
 
-async def test_a_101_that_was_not_asked_for_is_no_pipe(proxy: Proxy, target: FakeTarget) -> None:
-    async def handler(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        await conversation.send(
-            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-        )
-        await conversation.read_some()
+async def test_an_unrequested_101_is_refused(proxy: Proxy, target: FakeTarget) -> None:
+    async def handler(connection: TargetConnection) -> None:
+        await connection.read_head()
+        await connection.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await connection.read_some()
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
@@ -85,27 +83,27 @@ async def test_a_101_that_was_not_asked_for_is_no_pipe(proxy: Proxy, target: Fak
 
 
 async def test_a_401_of_the_target_names_the_secret_to_renew(proxy: Proxy, target: FakeTarget) -> None:
-    async def handler(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        await conversation.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+    async def handler(connection: TargetConnection) -> None:
+        await connection.read_head()
+        await connection.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
     await client.send(get(target))
-    answer = await client.read_response()
-    assert answer.status == 502
-    assert "renew Secret secret" in answer.json()["message"]
+    response = await client.read_response()
+    assert response.status == 502
+    assert "renew Secret secret" in response.json()["message"]
     client.close()
 
 
-async def test_a_body_is_sent_when_the_target_wants_it(proxy: Proxy, target: FakeTarget) -> None:
+async def test_a_body_is_sent_after_100_continue(proxy: Proxy, target: FakeTarget) -> None:
     bodies = []
 
-    async def handler(conversation: TargetConnection) -> None:
-        assert b"Expect: 100-continue" in await conversation.read_head()
-        await conversation.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        bodies.append(await conversation.read_exactly(4))
-        await conversation.send(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+    async def handler(connection: TargetConnection) -> None:
+        assert b"Expect: 100-continue" in await connection.read_head()
+        await connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        bodies.append(await connection.read_exactly(4))
+        await connection.send(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
@@ -117,7 +115,7 @@ async def test_a_body_is_sent_when_the_target_wants_it(proxy: Proxy, target: Fak
     client.close()
 
 
-async def test_who_is_refused_is_not_asked_for_the_body(proxy: Proxy, target: FakeTarget) -> None:
+async def test_a_refused_request_gets_no_100_continue(proxy: Proxy, target: FakeTarget) -> None:
     client = await open_tunnel(proxy, target)
     await client.send(get(target, "/api", "Impersonate-User: admin", "Expect: 100-continue", "Content-Length: 4"))
     assert (await client.read_response()).status == 403
@@ -125,21 +123,21 @@ async def test_who_is_refused_is_not_asked_for_the_body(proxy: Proxy, target: Fa
     client.close()
 
 
-async def test_a_redirect_is_the_clients_to_follow(proxy: Proxy, target: FakeTarget) -> None:
+async def test_a_redirect_is_passed_to_the_client(proxy: Proxy, target: FakeTarget) -> None:
     elsewhere = f"https://127.0.0.1:{target.port}/elsewhere"
 
-    async def handler(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        await conversation.send(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: %s\r\n" % elsewhere.encode())
-        await conversation.send(b"Content-Length: 0\r\n\r\n")
-        while await conversation.read_some():
+    async def handler(connection: TargetConnection) -> None:
+        await connection.read_head()
+        await connection.send(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: %s\r\n" % elsewhere.encode())
+        await connection.send(b"Content-Length: 0\r\n\r\n")
+        while await connection.read_some():
             pass
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
     await client.send(get(target))
-    answer = await client.read_response()
-    assert (answer.status, answer.headers["location"]) == (307, elsewhere)
+    response = await client.read_response()
+    assert (response.status, response.headers["location"]) == (307, elsewhere)
     await client.send(get(target, "/bye"))
     await until(lambda: b"GET /bye" in target.received)
     assert (len(target.connections), target.received.count(b"GET ")) == (1, 2)
@@ -155,43 +153,43 @@ async def test_a_redirect_is_the_clients_to_follow(proxy: Proxy, target: FakeTar
         pytest.param("GET", b"304 Not Modified\r\nContent-Length: 10", id="304 names a length and has no body"),
     ],
 )
-async def test_after_an_answer_without_a_body_the_tunnel_goes_on(
+async def test_after_a_response_without_a_body_the_tunnel_stays_open(
     proxy: Proxy, target: FakeTarget, method: str, head: bytes
 ) -> None:
-    async def handler(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        await conversation.send(b"HTTP/1.1 " + head + b"\r\n\r\n")
-        await respond_to_all(conversation)
+    async def handler(connection: TargetConnection) -> None:
+        await connection.read_head()
+        await connection.send(b"HTTP/1.1 " + head + b"\r\n\r\n")
+        await respond_to_all(connection)
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
     await client.send(get(target).replace(b"GET", method.encode()))
     assert (await client.read_head())[0] == int(head[:3])
     await client.send(get(target))
-    answer = await client.read_response()
-    assert (answer.status, answer.body) == (200, b"ok")
+    response = await client.read_response()
+    assert (response.status, response.body) == (200, b"ok")
     client.close()
 
 
-async def test_an_answer_with_too_large_a_head_is_none(proxy: Proxy, target: FakeTarget) -> None:
-    async def handler(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        filler = b"X-Filler: " + b"x" * proxy.shared.max_header + b"\r\n"
-        await conversation.send(b"HTTP/1.1 200 OK\r\n" + filler + b"Content-Length: 0\r\n\r\n")
-        await conversation.read_some()
+async def test_a_response_with_too_large_a_head_is_refused(proxy: Proxy, target: FakeTarget) -> None:
+    async def handler(connection: TargetConnection) -> None:
+        await connection.read_head()
+        filler = b"X-Filler: " + b"x" * proxy.context.max_header + b"\r\n"
+        await connection.send(b"HTTP/1.1 200 OK\r\n" + filler + b"Content-Length: 0\r\n\r\n")
+        await connection.read_some()
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
     await client.send(get(target))
-    answer = await client.read_response()
-    assert (answer.status, answer.json()["kind"]) == (502, "Status")
+    response = await client.read_response()
+    assert (response.status, response.json()["kind"]) == (502, "Status")
     client.close()
 
 
-async def test_an_answer_that_breaks_off_does_not_look_whole(proxy: Proxy, target: FakeTarget) -> None:
-    async def handler(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        await conversation.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+async def test_a_truncated_response_does_not_look_complete(proxy: Proxy, target: FakeTarget) -> None:
+    async def handler(connection: TargetConnection) -> None:
+        await connection.read_head()
+        await connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
@@ -200,10 +198,12 @@ async def test_an_answer_that_breaks_off_does_not_look_whole(proxy: Proxy, targe
     await until(lambda: proxy.connection_count == 0)
 
 
-async def test_a_request_that_turns_bad_is_not_made_whole_for_the_target(proxy: Proxy, target: FakeTarget) -> None:
-    async def handler(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        while await conversation.read_some():
+async def test_a_request_that_becomes_invalid_does_not_look_complete_to_the_target(
+    proxy: Proxy, target: FakeTarget
+) -> None:
+    async def handler(connection: TargetConnection) -> None:
+        await connection.read_head()
+        while await connection.read_some():
             pass
 
     target.handler = handler
@@ -219,16 +219,16 @@ async def test_a_request_that_turns_bad_is_not_made_whole_for_the_target(proxy: 
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
-async def test_the_rest_of_a_request_that_was_answered_early_is_never_a_request(
+async def test_the_rest_of_a_request_after_an_early_response_is_never_a_request(
     proxy: Proxy, target: FakeTarget, framing: str
 ) -> None:
-    async def early(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        await conversation.send(OK)
-        while await conversation.read_some():
+    async def respond_early(connection: TargetConnection) -> None:
+        await connection.read_head()
+        await connection.send(OK)
+        while await connection.read_some():
             pass
 
-    target.handler = early
+    target.handler = respond_early
     client = await open_tunnel(proxy, target)
     await client.send(get(target, "/api", framing).replace(b"GET", b"PUT"))
     assert (await client.read_response()).status == 200
@@ -245,70 +245,68 @@ async def test_the_rest_of_a_request_that_was_answered_early_is_never_a_request(
     other.close()
 
 
-async def test_what_comes_behind_a_request_waits_for_its_answer_unread(proxy: Proxy, target: FakeTarget) -> None:
-    async def when_told(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        await go_on.wait()
-        await conversation.send(OK)
-        await respond_to_all(conversation)
+async def test_a_pipelined_request_is_not_read_before_the_response(proxy: Proxy, target: FakeTarget) -> None:
+    async def respond_after_event(connection: TargetConnection) -> None:
+        await connection.read_head()
+        await event.wait()
+        await connection.send(OK)
+        await respond_to_all(connection)
 
-    go_on = asyncio.Event()
-    target.handler = when_told
+    event = asyncio.Event()
+    target.handler = respond_after_event
     client = await open_tunnel(proxy, target)
     await client.send(get(target))
     await until(lambda: b"GET " in target.received)
     await client.send(get(target, "/next")[:10])
     await until(lambda: not proxy.sockets._client_tcp.is_reading)
     await client.send(get(target, "/next")[10:])
-    go_on.set()
+    event.set()
     assert (await client.read_response()).status == 200
     assert (await client.read_response()).status == 200
     assert target.received.count(b"GET /next ") == 1
     client.close()
 
 
-async def test_when_the_proxy_is_about_to_end_the_client_hears_it_from_the_answer_that_it_waits_for(
-    proxy: Proxy, target: FakeTarget
-) -> None:
-    async def when_told(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        await go_on.wait()
-        await conversation.send(OK)
-        await conversation.read_some()
+async def test_during_a_drain_the_current_response_announces_the_close(proxy: Proxy, target: FakeTarget) -> None:
+    async def respond_after_event(connection: TargetConnection) -> None:
+        await connection.read_head()
+        await event.wait()
+        await connection.send(OK)
+        await connection.read_some()
 
-    go_on = asyncio.Event()
-    target.handler = when_told
+    event = asyncio.Event()
+    target.handler = respond_after_event
     client = await open_tunnel(proxy, target)
     await client.send(get(target))
     await until(lambda: b"GET " in target.received)
-    proxy.master.addons.get("connections").retire()
-    go_on.set()
-    answer = await client.read_response()
-    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    proxy.master.addons.get("connections").drain()
+    event.set()
+    response = await client.read_response()
+    assert (response.status, response.headers["connection"]) == (200, "close")
     assert await client.read_to_eof() == b""
 
 
-async def test_a_later_head_has_its_time_too(proxy: Proxy, target: FakeTarget) -> None:
+async def test_a_later_head_has_a_timeout_too(proxy: Proxy, target: FakeTarget) -> None:
     client = await open_tunnel(proxy, target)
     await client.send(get(target))
     assert (await client.read_response()).status == 200
-    object.__setattr__(proxy.shared.timeouts, "client", 0.05)
+    object.__setattr__(proxy.context.timeouts, "client", 0.05)
     await client.send(get(target)[:10])
     assert await client.read_to_eof() == b""
     await until(lambda: proxy.connection_count == 0)
     assert target.received.count(b"GET ") == 1
 
 
-async def test_the_time_of_a_head_does_not_end_the_request_that_it_begins(proxy: Proxy, target: FakeTarget) -> None:
-    async def second_late(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        await conversation.send(OK)
-        await conversation.read_head()
-        await go_on.wait()
-        await conversation.send(OK)
+async def test_the_timeout_of_a_head_does_not_end_its_request(proxy: Proxy, target: FakeTarget) -> None:
+    async def respond_late_to_second(connection: TargetConnection) -> None:
+        await connection.read_head()
+        await connection.send(OK)
+        await connection.read_head()
+        await event.wait()
+        await connection.send(OK)
 
-    go_on = asyncio.Event()
-    target.handler = second_late
+    event = asyncio.Event()
+    target.handler = respond_late_to_second
     client = await open_tunnel(proxy, target)
     await client.send(get(target))
     assert (await client.read_response()).status == 200
@@ -317,24 +315,26 @@ async def test_the_time_of_a_head_does_not_end_the_request_that_it_begins(proxy:
     await client.send(get(target)[10:])
     await until(lambda: target.received.count(b"GET ") == 2)
     assert proxy.sockets._timer_callback is None
-    go_on.set()
+    event.set()
     assert (await client.read_response()).status == 200
     client.close()
 
 
-async def test_a_client_that_leaves_takes_the_target_connection_with_it(proxy: Proxy, target: FakeTarget) -> None:
-    proxy.set_farewell(CloseTimeouts(flush=0.05))
-    ended: list[bool] = []
+async def test_a_client_that_leaves_during_a_request_closes_the_connection_to_the_target(
+    proxy: Proxy, target: FakeTarget
+) -> None:
+    proxy.set_close_timeouts(CloseTimeouts(flush=0.05))
+    closed: list[bool] = []
 
-    async def handler(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        await conversation.read_some()
-        ended.append(True)
+    async def handler(connection: TargetConnection) -> None:
+        await connection.read_head()
+        await connection.read_some()
+        closed.append(True)
 
     target.handler = handler
     client = await open_tunnel(proxy, target)
     await client.send(get(target))
     await until(lambda: len(target.connections) == 1 and b"GET" in target.received)
     client.close()
-    await until(lambda: bool(ended))
+    await until(lambda: bool(closed))
     await until(lambda: proxy.connection_count == 0)

@@ -1,4 +1,4 @@
-"""Which Connector a request is for: by its tunnel, by its path, by its host."""
+"""Routes from a request to its Connector: by tunnel, by path and by host."""
 
 import pytest
 
@@ -21,19 +21,19 @@ def head(target: str, host: str = "localhost", token: str = "t") -> RequestHead:
     return RequestHead(b"GET", target.encode(), 1, fields, 0)
 
 
-def test_in_a_tunnel_the_token_of_the_connect_is_that_of_each_request() -> None:
-    door = TunnelRoute(TunnelGrant(key=KEY, authority="h:1", host="h", token="of CONNECT"))
-    assert door.connector_request == ConnectorRequest(KEY, "h:1", "of CONNECT")
-    assert door.resolve(head("/api")) == RoutedRequest(door.connector_request, head("/api"))
+def test_requests_in_a_tunnel_use_the_token_of_the_connect() -> None:
+    route = TunnelRoute(TunnelGrant(key=KEY, authority="h:1", host="h", token="of CONNECT"))
+    assert route.connector_request == ConnectorRequest(KEY, "h:1", "of CONNECT")
+    assert route.resolve(head("/api")) == RoutedRequest(route.connector_request, head("/api"))
 
 
-def test_else_each_request_brings_its_own() -> None:
-    door = TunnelRoute(TunnelGrant(key=KEY, authority="h:1", host="h", token=None))
-    assert door.connector_request is None
-    found = door.resolve(head("/api", token="own"))
-    assert isinstance(found, RoutedRequest)
-    assert found.connector_request.token == "own"
-    assert door.rewrite_head(found.head, Address(host="h", port=1)) is found.head
+def test_without_a_token_in_the_connect_each_request_has_its_own() -> None:
+    route = TunnelRoute(TunnelGrant(key=KEY, authority="h:1", host="h", token=None))
+    assert route.connector_request is None
+    routed = route.resolve(head("/api", token="own"))
+    assert isinstance(routed, RoutedRequest)
+    assert routed.connector_request.token == "own"
+    assert route.rewrite_head(routed.head, Address(host="h", port=1)) is routed.head
 
 
 @pytest.mark.parametrize(
@@ -49,11 +49,11 @@ def test_else_each_request_brings_its_own() -> None:
     ],
 )
 def test_a_request_names_its_connector(server_name: str | None, target: str, host: str, rest: str) -> None:
-    door = DirectRoute(NAMES, server_name)
-    found = door.resolve(head(target, host))
-    assert door.is_for_connector(head(target, host))
-    assert isinstance(found, RoutedRequest)
-    assert (found.connector_request, found.head.target) == (ConnectorRequest(KEY, None, "t"), rest.encode())
+    route = DirectRoute(NAMES, server_name)
+    routed = route.resolve(head(target, host))
+    assert route.is_for_connector(head(target, host))
+    assert isinstance(routed, RoutedRequest)
+    assert (routed.connector_request, routed.head.target) == (ConnectorRequest(KEY, None, "t"), rest.encode())
 
 
 @pytest.mark.parametrize(
@@ -71,18 +71,18 @@ def test_a_request_names_its_connector(server_name: str | None, target: str, hos
         pytest.param(ALIAS, "/connectors/team-a", ALIAS, 404, id="half a path form"),
     ],
 )
-def test_what_does_not_agree_or_names_none_is_refused(
+def test_a_request_that_names_no_connector_or_two_is_refused(
     server_name: str | None, target: str, host: str, status: int
 ) -> None:
-    found = DirectRoute(NAMES, server_name).resolve(head(target, host))
-    assert isinstance(found, Deny)
-    assert found.status == status
+    refusal = DirectRoute(NAMES, server_name).resolve(head(target, host))
+    assert isinstance(refusal, Deny)
+    assert refusal.status == status
 
 
-def test_the_path_of_the_address_is_put_before_that_of_the_request() -> None:
-    door, address = DirectRoute(NAMES, None), Address(host="h", port=6443, prefix="/kubernetes/global")
+def test_the_path_prefix_of_the_address_is_added() -> None:
+    route, address = DirectRoute(NAMES, None), Address(host="h", port=6443, prefix="/kubernetes/global")
     first = head("/api?a=b")
     for _ in range(2):
-        found = door.rewrite_head(first, address)
-        assert (found.target, found.headers.values(b"host")) == (b"/kubernetes/global/api?a=b", [b"h:6443"])
-    assert door.rewrite_head(first, Address(host="i", port=443)).headers.values(b"host") == [b"i"]
+        rewritten = route.rewrite_head(first, address)
+        assert (rewritten.target, rewritten.headers.values(b"host")) == (b"/kubernetes/global/api?a=b", [b"h:6443"])
+    assert route.rewrite_head(first, Address(host="i", port=443)).headers.values(b"host") == [b"i"]
