@@ -110,14 +110,14 @@ class Proxy:
         self._key = SigningKey.load_or_create(confdir)
 
     @property
-    def shared(self) -> SharedContext:
-        shared: SharedContext = self.master.addons.get("connections").parts().context
-        return shared
+    def context(self) -> SharedContext:
+        context: SharedContext = self.master.addons.get("connections").parts().context
+        return context
 
     def set_close_timeouts(self, close_timeouts: CloseTimeouts) -> None:
         """Set the close timeouts of connections that are accepted later."""
         connections = self.master.addons.get("connections")
-        connections.set_parts(replace(connections.parts(), context=replace(self.shared, close_timeouts=close_timeouts)))
+        connections.set_parts(replace(connections.parts(), context=replace(self.context, close_timeouts=close_timeouts)))
 
     @property
     def sockets(self) -> Sockets:
@@ -240,7 +240,7 @@ async def running_proxy(folder: Path, confdir: Path, **settings: str) -> AsyncIt
         try:
             await until(lambda: task.done() or bool(master.addons.get("proxyserver").listen_addrs()))
             proxy = Proxy(master, folder, confdir)
-            await until(lambda: task.done() or not proxy.shared.checks.unsynced)
+            await until(lambda: task.done() or not proxy.context.checks.unsynced)
             yield proxy
             proxy.close()
         finally:
