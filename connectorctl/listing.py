@@ -1,4 +1,4 @@
-"""A cluster's objects -> the store, once: the same lists that the proxy follows by watches."""
+"""Filling of the store from a cluster, once, with the same lists that the proxy watches."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
@@ -18,21 +18,21 @@ from connector_store.store import Store, StoreObject
 async def fill_store(
     store: Store, client: KubeClient, *, system_namespace: str, namespace: str | None
 ) -> Mapping[ObjectKey, Condition]:
-    """List Connectors and Secrets of `namespace` (None: all), classes, and the CAs for every Connector.
+    """List Connectors and Secrets of `namespace` (None: all), classes, and shared CAs into the store.
 
-    Returns the condition Ready of each Connector that has one.
+    Return the condition Ready of each Connector that has one.
     """
     queries: tuple[tuple[Resource, str | None, Mapping[str, str]], ...] = (
         (CONNECTOR_CLASSES, None, {}),
         (CONNECTORS, namespace, {}),
-        *((SECRETS, namespace, {"fieldSelector": each}) for each in SECRET_SELECTORS),
+        *((SECRETS, namespace, {"fieldSelector": selector}) for selector in SECRET_SELECTORS),
         (SECRETS, system_namespace, {"labelSelector": CA_SECRETS}),
     )
     parse = make_parser(system_namespace)
     ready: dict[ObjectKey, Condition] = {}
     for index, (resource, query_namespace, selector) in enumerate(queries):
         items = await _list(client, resource, query_namespace, selector)
-        store.replace(f"list {index}", [each for raw in items if (each := parse(raw)) is not None])
+        store.replace(f"list {index}", [obj for raw in items if (obj := parse(raw)) is not None])
         if resource is CONNECTORS:
             ready = dict(_ready_conditions(items))
     store.replace("named", await _get_named_secrets(store, client, system_namespace))
@@ -54,9 +54,9 @@ async def _list(
 
 
 def missing_crd_error(resource: Resource, error: ApiError) -> ApiError | None:
-    """What to say where an API server does not know a resource of ours; None for every other refusal.
+    """Return an error with the next step if a CustomResourceDefinition of the product is missing, or else None.
 
-    It answers so for the whole resource; of an object that is not there it names the object.
+    The API server's message for a missing object has its name in quotes. That for a missing resource has no quotes.
     """
     if error.status != HTTPStatus.NOT_FOUND or resource.group != CONNECTORS.group or '"' in error.message:
         return None
@@ -73,21 +73,25 @@ def _ready_conditions(items: list[dict[str, Any]]) -> Iterator[tuple[ObjectKey, 
 
 
 async def _get_named_secrets(store: Store, client: KubeClient, system_namespace: str) -> list[StoreObject]:
-    """Secrets of other types that Connectors name."""
+    """Get the Secrets of other types that Connectors name."""
     return await _get_objects(
         client, [SECRETS.path(*key) for key in sorted(_missing_secret_keys(store))], system_namespace
     )
 
 
 async def _get_roles(store: Store, client: KubeClient, system_namespace: str) -> list[StoreObject]:
-    """ClusterRoles that Connectors name."""
-    permissions = [each.permissions for each in store.connectors() if isinstance(each, Connector) and each.permissions]
-    names = sorted({name for each in permissions for name in each.role_names})
+    """Get the ClusterRoles that Connectors name."""
+    permissions = [
+        connector.permissions
+        for connector in store.connectors()
+        if isinstance(connector, Connector) and connector.permissions
+    ]
+    names = sorted({name for permission in permissions for name in permission.role_names})
     return await _get_objects(client, [CLUSTER_ROLES.path(None, name) for name in names], system_namespace)
 
 
 async def _get_objects(client: KubeClient, paths: Sequence[str], system_namespace: str) -> list[StoreObject]:
-    """The objects at these paths, but for those that are not there."""
+    """Get the objects at these paths that exist."""
     parse = make_parser(system_namespace)
     objects: list[StoreObject] = []
     for path in paths:
@@ -97,10 +101,13 @@ async def _get_objects(client: KubeClient, paths: Sequence[str], system_namespac
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
             continue
-        objects += [each for each in [parse(raw)] if each is not None]
+        if (obj := parse(raw)) is not None:
+            objects.append(obj)
     return objects
 
 
 def _missing_secret_keys(store: Store) -> set[ObjectKey]:
-    secret_keys = (key for each in store.connectors() if isinstance(each, Connector) for key in each.secret_keys)
+    secret_keys = (
+        key for connector in store.connectors() if isinstance(connector, Connector) for key in connector.secret_keys
+    )
     return {key for key in secret_keys if store.secret(key) is None}

@@ -1,8 +1,8 @@
-"""YAML text -> documents that know the line of every field.
+"""Parser of YAML text into documents with the line of every field.
 
-Built from libyaml's events without recursion and within limits, since anybody may hand in a folder: nesting, size and
-what aliases would unfold to are bounded. Plain scalars have the types that they have for kubectl (go-yaml v2); no
-field of ours is a fraction, so the values of those are not kept.
+It reads libyaml's events without recursion. Nesting, size and the expansion of aliases are bounded, because the files
+may not be trusted. Plain scalars have the same types as for kubectl (go-yaml v2). No field of the product is a
+fraction, so a fraction's value is not read.
 
 >>> documents, problem = parse_documents(b"a: {b: yes}\\n---\\nc: [1, x]\\n")
 >>> documents, problem
@@ -17,7 +17,7 @@ import yaml
 
 MAX_DEPTH: Final = 64
 MAX_NODES: Final = 500_000
-"""Values of one text, those that an alias repeats counted again."""
+"""Maximum number of values in one text. The values of an alias count each time."""
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
@@ -39,7 +39,7 @@ _STEP_PATTERN: Final = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
 
 
 class LocatedMapping(dict[str, object]):
-    """A mapping with the line of each key."""
+    """Mapping with the line of each key."""
 
     __slots__ = ("lines",)
 
@@ -49,7 +49,7 @@ class LocatedMapping(dict[str, object]):
 
 
 class LocatedList(list[object]):
-    """A list with the line of each item."""
+    """List with the line of each item."""
 
     __slots__ = ("lines",)
 
@@ -60,21 +60,21 @@ class LocatedList(list[object]):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document; `line` (from 1) is where its content begins."""
+    """YAML document. `line` (from 1) is where its content begins."""
 
     value: object
     line: int
 
 
 class YamlProblem(NamedTuple):
-    """Why a text cannot be read, and where. It never quotes a value."""
+    """Reason why a text cannot be read, with its line. It never quotes a value."""
 
     line: int
     reason: str
 
 
 def parse_documents(data: bytes) -> tuple[list[Document], YamlProblem | None]:
-    """All documents but empty ones; with a problem, those before it."""
+    """Return all documents except empty ones. If there is a problem, return the documents before it."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -98,7 +98,10 @@ def parse_documents(data: bytes) -> tuple[list[Document], YamlProblem | None]:
 
 
 def line_of(document: Document, path: str) -> int:
-    """The line of a field (`spec.auth.types[0].name`, `data[ca.crt]`), or of the innermost part of it that is there."""
+    """Return the line of a field, such as `spec.auth.types[0].name` or `data[ca.crt]`.
+
+    If the field is absent, return the line of the innermost part that exists.
+    """
     value, line = document.value, document.line
     for match in _STEP_PATTERN.finditer(path):
         step = match[1] if match[1] is not None else match[2]
@@ -119,19 +122,19 @@ class _StopError(Exception):
 
 @dataclass(slots=True)
 class _Frame:
-    """A container that is being filled from `line` on; `nodes` is the count before it."""
+    """Container that is being filled. It begins at `line`. `node_count` is the number of nodes before it."""
 
     container: LocatedMapping | LocatedList
     line: int
     anchor: str | None
     node_count: int
     key: str | None = None
-    """A mapping's key that waits for its value, and the key's line."""
+    """Key of a mapping that has no value yet, and its line."""
     key_line: int = 0
 
 
 class _Builder:
-    """Takes events in order. Anchors map to finished values and how many nodes they stand for."""
+    """Builder of documents from events. Its anchors map to a value and the number of its nodes."""
 
     def __init__(self) -> None:
         self.documents: list[Document] = []
@@ -140,7 +143,7 @@ class _Builder:
         self._nodes = 0
 
     def handle(self, event: yaml.Event) -> None:
-        line = event.start_mark.line + 1  # type: ignore[union-attr]  # the stubs' None is for events made by hand
+        line = event.start_mark.line + 1  # type: ignore[union-attr]  # the stubs' None is for events not from a parser
         match event:
             case yaml.ScalarEvent():
                 self._count(line, 1)
@@ -223,7 +226,7 @@ def _check_key(line: int, key: object, container: LocatedMapping) -> str:
 
 
 def _merge(line: int, value: object, container: LocatedMapping) -> None:
-    """https://yaml.org/type/merge.html: keys of the mapping itself win, wherever they stand."""
+    """Merge `value` into a mapping (https://yaml.org/type/merge.html). The mapping's own keys have precedence."""
     for each in value if isinstance(value, LocatedList) else [value]:
         if not isinstance(each, LocatedMapping):
             raise _StopError(line, "merges something that is not an object")

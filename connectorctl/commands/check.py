@@ -1,4 +1,4 @@
-"""`connectorctl check`: what of a folder cannot work."""
+"""Command `check`: report problems of a folder of manifests."""
 
 import time
 from dataclasses import asdict
@@ -9,7 +9,7 @@ import click
 
 from connector_store.domain.config.connector_source import DEFAULT_FOLDER
 from connectorctl.check import Report, check_folder
-from connectorctl.command import make_command as make
+from connectorctl.command import make_command
 from connectorctl.options import add_format_option
 from connectorctl.output import print_message, write, write_value
 from connectorctl.settings import load_settings
@@ -17,7 +17,9 @@ from connectorctl.settings import load_settings
 _COLOURS: Final = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
-@make("check", examples=("connectorctl check", "connectorctl check ./team-a --probe", "connectorctl check -o json"))
+@make_command(
+    "check", examples=("connectorctl check", "connectorctl check ./team-a --probe", "connectorctl check -o json")
+)
 @click.argument("path", metavar="[PATH]", default=DEFAULT_FOLDER, type=click.Path(path_type=Path))
 @click.option("--probe", is_flag=True, help="Also dial each target, verify its certificate, and ask it with the token.")
 @add_format_option("json", "yaml")
@@ -25,7 +27,7 @@ _COLOURS: Final = {"error": "red", "warning": "yellow", "info": "cyan"}
 def command(ctx: click.Context, path: Path, probe: bool, form: str | None) -> None:
     """Name everything in a folder of manifests that cannot work, with file and line.
 
-    PATH is a folder, ./connectors by default, or one file of it. Exit code 1 if something must be mended; warnings (a
+    PATH is a folder, ./connectors by default, or one file of it. Exit code 1 if something must be fixed; warnings (a
     credential that expires soon, a file that others can read) leave it 0.
     """
     settings = load_settings()
@@ -37,8 +39,8 @@ def command(ctx: click.Context, path: Path, probe: bool, form: str | None) -> No
     if form is not None:
         write_value(_report_document(report), form)
     else:
-        for each in report.findings:
-            write(click.style(str(each), fg=_COLOURS[each.severity]) + "\n")
+        for finding in report.findings:
+            write(click.style(str(finding), fg=_COLOURS[finding.severity]) + "\n")
         print_message(report.summary)
     ctx.exit(1 if report.error_count else 0)
 
@@ -47,5 +49,5 @@ def _report_document(report: Report) -> dict[str, object]:
     return {
         "connectors": report.connectors,
         "usable": len(report.targets),
-        "findings": [asdict(each) for each in report.findings],
+        "findings": [asdict(finding) for finding in report.findings],
     }
