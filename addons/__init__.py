@@ -1,13 +1,13 @@
-"""The proxy: addons of mitmproxy. Folders in the order of the data; each imports only from those below it.
+"""The proxy, as addons of mitmproxy. The folders follow the data path. Each imports only from those below it.
 
-connector.py  the entry, for `mitmdump -s`
-__main__.py   mitmdump without what only people ask of it, for the image
-server/       the process: options, where Connectors come from, what is joined of it, the end
+connector.py  entry point for `mitmdump -s`
+__main__.py   mitmdump reduced to a service, for the image
+server/       process: options, sources of Connectors, assembly of the parts, draining
 relay/        one client connection: first head, TLS, requests and their responses, pipes
-access/       may the caller use the Connector, for how many connections, and for how long
-net/          bytes: TCP, TLS, certificates, names, timers
-http1/        HTTP/1.1 messages and WebSocket frames, without IO
-records/      what happened: audit lines, metrics
+access/       access decisions, limits on connections, live connections
+net/          bytes: TCP, TLS, certificates, name resolution, timers
+http1/        HTTP/1.1 messages and WebSocket frames, without I/O
+records/      audit log and metrics
 
 docs/architecture.md walks through the files, and docs/glossary.md defines the words.
 """

@@ -1,8 +1,7 @@
-"""python -m addons: mitmdump as a service has it, with those of mitmproxy's own addons that take part in serving, and
-on libuv's event loop (docs/decisions/0034).
+"""Program `python -m addons`: mitmdump reduced to a service, on libuv's event loop (docs/decisions/0034).
 
-Its arguments are mitmdump's, and so is the way in which it reads them. What other addons would have declared (-w, -n,
-web interfaces, options of theirs) is not there: who needs that starts mitmdump.
+It has only those of mitmproxy's addons that a service needs. It accepts mitmdump's arguments, except those that other
+addons declare (-w, -n, web interfaces and their options). For these, start mitmdump.
 """
 
 import asyncio
@@ -20,9 +19,9 @@ PACKAGE: Final = "mitmproxy.addons"
 
 
 def skip_addons_init() -> None:
-    """Makes mitmproxy's package of addons without running its __init__, which imports them all: 14 MB resident.
+    """Create mitmproxy's package of addons without its __init__, which imports all addons and uses 14 MB of memory.
 
-    To be called before anything of mitmproxy's is imported; the modules of the package are imported one by one then.
+    Call this before any import of mitmproxy. Modules of the package can be imported afterwards.
     """
     import mitmproxy
 
@@ -35,7 +34,7 @@ def skip_addons_init() -> None:
 
 
 def create_addons() -> list[Any]:
-    """New ones of mitmproxy's addons that take part in serving, in their order."""
+    """Create those of mitmproxy's addons that a service needs, in their order."""
     from mitmproxy.addons import core, errorcheck, proxyserver, script, tlsconfig
 
     return [
@@ -48,16 +47,16 @@ def create_addons() -> list[Any]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve until a signal; SystemExit 1 for what is wrong with the start."""
+    """Serve until a signal arrives. Raises SystemExit with code 1 if the start fails."""
     skip_addons_init()
-    # `run` makes its loop itself, and takes none.
+    # `run` creates the event loop itself and accepts no other.
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     from mitmproxy import master, options
     from mitmproxy.tools import cmdline
     from mitmproxy.tools.main import run
 
-    class Service(master.Master):
-        """Made by `run`, which makes a DumpMaster for mitmdump."""
+    class ServiceMaster(master.Master):
+        """Master of the service, which `run` creates instead of mitmdump's DumpMaster."""
 
         def __init__(self, opts: options.Options) -> None:
             super().__init__(opts, with_termlog=True)
@@ -65,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
             handler.setFormatter(make_formatter(initial_format(os.environ), handler.file, handler.formatter))
             self.addons.add(*create_addons())
 
-    run(Service, cmdline.mitmdump, arguments)
+    run(ServiceMaster, cmdline.mitmdump, arguments)
 
 
 if __name__ == "__main__":

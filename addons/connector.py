@@ -1,4 +1,4 @@
-"""Entry for mitmproxy: `mitmdump -s addons/connector.py`. Nothing of its own, it joins the addons."""
+"""Entry point for mitmproxy: `mitmdump -s addons/connector.py`. It lists the proxy's addons."""
 
 from addons.server.connections import Connections
 from addons.server.lifecycle import Lifecycle

@@ -1,7 +1,7 @@
-"""The image's entry: `proxy`, `controller` or `csi`, with further arguments of that door. It becomes that program.
+"""Entry point of the image: replaces itself with the program `proxy`, `controller` or `csi`.
 
-`--version`, also after a door, says the product's version: mitmproxy would say its own. The proxy becomes
-`python -m addons`, or mitmdump where an argument is for what only that has (see `only_serves`).
+Further arguments are those of that program. `--version`, also after a program, prints the product's version, because
+mitmproxy would print its own. The proxy is `python -m addons`, or mitmdump if an argument needs it (see `serves_only`).
 """
 
 import os
@@ -18,9 +18,10 @@ DEFAULT_OPTIONS: Final[Mapping[str, str]] = {
     "connector_source": "kubernetes",
     "connector_admin": "[::]:9091",
 }
-"""The proxy's options in a container that `--set` does not name. Not in mitmproxy's config.yaml, which wins over it."""
+"""Options of the proxy in a container, unless `--set` names them. They are arguments, because mitmproxy's config.yaml
+would override `--set`."""
 STATE_FOLDER: Final = Path("/var/lib/kubernetes-connector")
-"""mitmproxy's confdir: the one folder of a proxy that must be writable."""
+"""mitmproxy's confdir, the only folder of a proxy that must be writable."""
 VERSION_FILE: Final = HOME / "connector_store" / "version.py"
 USAGE: Final = (
     "usage: --version | proxy | controller | csi [ARGUMENT…]\n"
@@ -34,7 +35,7 @@ _OPTIONS: Final = frozenset({"confdir", "listen_host", "listen_port", "mode", "t
 
 
 def serves_only(arguments: Sequence[str]) -> bool:
-    """True if none of mitmdump's `arguments` is for an addon of mitmproxy's that `python -m addons` leaves out."""
+    """Return True if no argument is for an addon of mitmproxy that `python -m addons` does not have."""
     if any(
         name not in _OPTIONS and (not name.startswith("connector") or name == "connector_flows")
         for name in _set_options(arguments)
@@ -52,7 +53,7 @@ def serves_only(arguments: Sequence[str]) -> bool:
 
 
 def _set_options(arguments: Sequence[str]) -> Iterator[str]:
-    """The names of options that are set by `--set NAME=VALUE`."""
+    """Yield the names of the options that `--set NAME=VALUE` sets."""
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if argument == "--set":
             yield following.partition("=")[0]
@@ -61,7 +62,10 @@ def _set_options(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def command(arguments: Sequence[str], *, programs: Path) -> list[str] | None:
-    """The program to become and its arguments; None if the first is not a door. `programs` has python and mitmdump."""
+    """Return the program to run and its arguments, or None if the first argument names no program.
+
+    `programs` is the folder with python and mitmdump.
+    """
     match arguments:
         case ["proxy", *rest]:
             program = ["python", "-m", "addons"] if serves_only(rest) else ["mitmdump"]
@@ -82,7 +86,7 @@ def command(arguments: Sequence[str], *, programs: Path) -> list[str] | None:
 
 
 def version() -> str:
-    """Read as a file: this program has no import path yet, and becomes another one anyway."""
+    """Return the product's name and version. The version file is run, because the product is not on the import path."""
     namespace = runpy.run_path(str(VERSION_FILE))
     return f"kubernetes-connector {namespace['VERSION']}"
 
@@ -95,17 +99,17 @@ def main() -> None:
     if program is None:
         sys.stderr.write(USAGE)
         sys.exit(2)
-    # What passes in TLS is nobody's to read, whatever the pod's author sets.
+    # No process may log TLS keys, even if the pod sets this variable.
     os.environ.pop("SSLKEYLOGFILE", None)
     if f"confdir={STATE_FOLDER}" in program:
         _prepare_state(STATE_FOLDER)
-    os.execv(program[0], program)  # noqa: S606 - no shell is meant; the program is one of two of ours
+    os.execv(program[0], program)  # noqa: S606 - no shell is needed, and the program is python or mitmdump
 
 
 def _prepare_state(state: Path) -> None:
-    """For mitmproxy, which would end with a traceback; exit code 1 if it cannot be written."""
+    """Check that `state` is writable, because mitmproxy would print a traceback. If it is not, exit with code 1."""
     try:
-        # Release 0.1.0 left one, and what it says wins over arguments.
+        # Release 0.1.0 wrote this file, and its options would override the arguments.
         (state / "config.yaml").unlink(missing_ok=True)
         with tempfile.TemporaryFile(dir=state):
             pass

@@ -1,4 +1,4 @@
-"""What a decision asks: may the caller with this token use the Connector, and what is there at that moment."""
+"""Inputs of access decisions, and the check whether the caller with a token may use a Connector."""
 
 import asyncio
 import logging
@@ -18,49 +18,49 @@ logger = logging.getLogger(__name__)
 
 REFUSAL_RATE: Final = 5.0
 REFUSAL_BURST: Final = 100
-"""Tokens that the API server has to refuse for one client address: at once, and how many a second come back. What is
-accepted costs nothing of it."""
+"""Refused tokens that one client address may send: per second on average, and in a burst. Accepted tokens do not
+count."""
 
 CHECK_TIMEOUT: Final = 15.0
-"""Seconds that a check may take, however long whoever is asked would wait."""
+"""Maximum number of seconds for a check."""
 RETRY_AFTER: Final = 5
-"""Seconds after which somebody whose address has used up its refusals is told to come again."""
+"""Value of Retry-After in seconds for clients at an address that has sent too many refused tokens."""
 NO_ANSWER: Final[AccessResult] = Unavailable(reason="nobody answered")
 
 
 @dataclass(slots=True)
 class CacheStats:
-    """Decisions, since the start."""
+    """Counters of the access cache since the start."""
 
     hit_count: int = 0
-    """Nobody was asked for the caller."""
+    """Decisions that needed no check."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checks:
-    """Where decisions have their values from. While `missing` names anything, nobody is let in."""
+    """Inputs of access decisions. While `unsynced` is not empty, every caller is refused."""
 
     unsynced: Set[str]
     access: Access
     target_tokens: TargetTokens
     policy: AccessPolicy
     connection_counts: Counter[tuple[str, ObjectKey]] = field(default_factory=Counter)
-    """Connections by caller and Connector."""
+    """Number of connections by caller and Connector."""
     cache_stats: CacheStats = field(default_factory=CacheStats)
     refusals: RateLimiterBySource = field(default_factory=lambda: RateLimiterBySource(REFUSAL_RATE, REFUSAL_BURST))
-    """By client address."""
+    """Limit on refused tokens by client address."""
     is_audit_log_full: Callable[[], bool] | None = None
-    """True while nothing may begin, because it would not be written down; None where that does not count."""
+    """Return True while the audit log cannot accept records, so that new requests are refused. None disables this."""
 
 
-async def check_caller(checks: Checks, token: str, key: ObjectKey, source: str) -> AccessResult:
-    """The answer for a client at the address `source`; Unavailable where too many of its tokens were refused."""
-    if not checks.refusals.take(source, time.monotonic()):
-        return Unavailable(reason=f"too many tokens from {source} were refused", retry_after=RETRY_AFTER)
-    answer = await check_access(checks.access, token, key, on_granted=checks.target_tokens.wait_for_token)
-    if not (isinstance(answer, Refused) and answer.check == "token"):
-        checks.refusals.refund(source)
-    return answer
+async def check_caller(checks: Checks, token: str, key: ObjectKey, source_ip: str) -> AccessResult:
+    """Check a caller at `source_ip`. The result is Unavailable if too many tokens from this address were refused."""
+    if not checks.refusals.take(source_ip, time.monotonic()):
+        return Unavailable(reason=f"too many tokens from {source_ip} were refused", retry_after=RETRY_AFTER)
+    result = await check_access(checks.access, token, key, on_granted=checks.target_tokens.wait_for_token)
+    if not (isinstance(result, Refused) and result.check == "token"):
+        checks.refusals.refund(source_ip)
+    return result
 
 
 async def check_access(
@@ -69,18 +69,18 @@ async def check_access(
     key: ObjectKey,
     *,
     on_granted: Callable[[ObjectKey], Awaitable[None]],
-    timeout: float = CHECK_TIMEOUT,  # noqa: ASYNC109 - the limit is part of what is promised
+    timeout: float = CHECK_TIMEOUT,  # noqa: ASYNC109 - the result on a timeout is part of the contract
 ) -> AccessResult:
-    """The answer of `access`, and `then` what else takes time for whom it has let in.
+    """Return the result of `access`. For a granted caller, await `on_granted` first.
 
-    Unavailable where either fails, or both take longer than `timeout` seconds.
+    The result is Unavailable if one of them fails, or if both together take longer than `timeout` seconds.
     """
     try:
         async with asyncio.timeout(timeout):
-            answer = await access.check(token, key)
-            if isinstance(answer, Granted):
+            result = await access.check(token, key)
+            if isinstance(result, Granted):
                 await on_granted(key)
-            return answer
+            return result
     except TimeoutError:
         return Unavailable(reason="the check took too long")
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What a CONNECT was granted, and what a request asks for."""
+"""Connector that a request is for, and the grant of an open tunnel."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -11,9 +11,9 @@ from connector_store.domain.callers.authorization_header import parse_bearer
 
 
 class ConnectorRequest(NamedTuple):
-    """What a request asks for, and with which token; a ParseError where it has no readable one.
+    """Connector that a request is for, and the caller's token, or a ParseError if there is no readable token.
 
-    `authority` is the target's as the client knows it; None where it speaks to the proxy as if that were the target.
+    `authority` is the authority of the target in the tunnel. It is None for direct access.
     """
 
     key: ObjectKey
@@ -21,14 +21,14 @@ class ConnectorRequest(NamedTuple):
     token: str | ParseError
 
     def __repr__(self) -> str:
-        return f"Asked({self.key}, {self.authority})"
+        return f"ConnectorRequest({self.key}, {self.authority})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelGrant:
-    """For which Connector and authority a tunnel is open; `host` is that of a certificate for it.
+    """Connector and authority that a tunnel is open for. `host` is the name in the certificate for the client.
 
-    `token` is None where it comes inside, with each request; the caller is known only then.
+    `token` is None if each request in the tunnel brings its own token. Then `identity` is None, too.
     """
 
     key: ObjectKey
@@ -39,7 +39,7 @@ class TunnelGrant:
 
 
 def parse_bearer_token(head: RequestHead) -> str | ParseError:
-    """The token of a request."""
+    """Parse the bearer token of a request. Return the ParseError if there is no readable token."""
     try:
         return parse_bearer(head.headers.single_value(b"authorization"))
     except ParseError as error:

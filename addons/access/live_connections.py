@@ -1,4 +1,4 @@
-"""Live exchanges, and what ends them: their Connector is gone or elsewhere, or their caller may no longer use it."""
+"""Live connections, which are closed when their Connector changes or their caller loses the right to use it."""
 
 import asyncio
 import time
@@ -14,49 +14,51 @@ from connector_store.domain.objects.models import Target
 from connector_store.domain.permissions.permissions import NotAllowed, RequestAttributes
 
 MAX_CONCURRENT_REVIEWS: Final = 16
-"""Reviews that are asked at once."""
+"""Maximum number of concurrent rechecks."""
 BATCH_SIZE: Final = 256
-"""Exchanges between which others have no turn: about a millisecond."""
+"""Connections that are checked before other tasks can run, which takes about a millisecond."""
 
 
 @dataclass(slots=True)
 class LiveAccess:
-    """What a running exchange was admitted with."""
+    """Access decision on the current request of a live connection."""
 
     target: Target
     token: str = field(repr=False)
     grant: Granted
     attributes: Callable[[], RequestAttributes]
-    """The request, as permissions look at it."""
+    """Return the attributes of the request that permissions decide on."""
 
 
 class LiveConnection(Protocol):
-    """One client connection with an open tunnel."""
+    """One client connection to a Connector."""
 
     @property
     def key(self) -> ObjectKey | None:
-        """None before it is known."""
+        """Connector of the connection. None before its first request."""
 
     @property
     def live_access(self) -> LiveAccess | None:
-        """None while no request runs."""
+        """Access of the current request. None between requests."""
 
     def close(self, reason: str) -> None:
-        """End it now."""
+        """Close the connection now, and write `reason` to the audit log."""
 
     def close_if_client_gone(self) -> None:
-        """End it if its client has gone: that does not show by itself while nothing is read."""
+        """Close the connection if its client has closed it. A paused client does not report its EOF."""
 
 
 class TargetStore(Protocol):
+    """Source of the current targets."""
+
     def get(self, key: ObjectKey) -> Resolution: ...
 
 
 class LiveConnections:
-    """All open tunnels, by Connector."""
+    """All live connections, by Connector."""
 
     def __init__(self, store: TargetStore, access: Access, *, recheck: float, cut_expired: bool) -> None:
-        """`recheck` is in seconds: what a caller loses, they have lost in their streams by then."""
+        """`recheck` is the number of seconds within which connections of a caller without the right are closed."""
         self._store = store
         self._access = access
         self._recheck = recheck
@@ -76,8 +78,7 @@ class LiveConnections:
             self._by_connector.pop(connection.key, None)
 
     def on_connectors_changed(self, keys: frozenset[ObjectKey]) -> None:
-        """A subscriber of the store: cut what runs to a Connector that is gone, unusable, elsewhere or does not lend it
-        any more."""
+        """Close the connections that their changed Connector no longer allows. Subscribe this method to the store."""
         for key in keys & self._by_connector.keys():
             resolution = self._store.get(key)
             for connection in tuple(self._by_connector.get(key, ())):
@@ -86,7 +87,7 @@ class LiveConnections:
                     connection.close(reason)
 
     async def run(self) -> None:
-        """Ask again for every live exchange, for ever; half of `recheck` for the wait, half for the answer."""
+        """Recheck all live connections until cancelled. Half of `recheck` is for the wait, half for the reviews."""
         while True:
             await asyncio.sleep(self._recheck / 2)
             for batch in batched(self._all(), BATCH_SIZE):
@@ -96,7 +97,7 @@ class LiveConnections:
             await self.recheck_all()
 
     async def recheck_all(self) -> None:
-        """Ask once for every caller and Connector with something that runs."""
+        """Recheck each caller and Connector that has a live request once."""
         if self._cut_expired:
             self._close_expired(time.time())
         due: dict[tuple[str, ObjectKey], list[LiveConnection]] = {}
@@ -106,9 +107,9 @@ class LiveConnections:
         pending = iter(due.items())
 
         async def recheck_pending() -> None:
-            for (token, key), tunnels in pending:
-                await self._recheck_one(token, key, tunnels)
-                # An answer that takes no question, as of the proxy's own tokens, would leave nobody else a turn.
+            for (token, key), connections in pending:
+                await self._recheck_one(token, key, connections)
+                # A recheck without I/O, as for folder tokens, would not let other tasks run.
                 await asyncio.sleep(0)
 
         await asyncio.gather(*(recheck_pending() for _ in range(MAX_CONCURRENT_REVIEWS)))
@@ -117,15 +118,15 @@ class LiveConnections:
         access = next((each.live_access for each in connections if each.live_access is not None), None)
         if access is None:
             return
-        answer = await self._access.recheck(token, access.grant.identity, key)
-        if isinstance(answer, Refused):
+        result = await self._access.recheck(token, access.grant.identity, key)
+        if isinstance(result, Refused):
             for connection in connections:
                 if connection.live_access is not None and connection.live_access.token == token:
                     connection.close("its caller may not use the Connector any more")
 
     def close_all(self, reason: str) -> None:
-        """End every tunnel now."""
-        for connection in [connection for tunnels in self._by_connector.values() for connection in tunnels]:
+        """Close all connections now."""
+        for connection in self._all():
             connection.close(reason)
 
     def _close_expired(self, now: float) -> None:
@@ -139,11 +140,11 @@ class LiveConnections:
                 connection.close("its caller's token has expired")
 
     def _all(self) -> list[LiveConnection]:
-        return [tunnel for tunnels in self._by_connector.values() for tunnel in tunnels]
+        return [connection for siblings in self._by_connector.values() for connection in siblings]
 
 
 def _close_reason(resolution: Resolution, access: LiveAccess) -> str:
-    """Why a Connector would not serve any more what runs; empty if it would."""
+    """Return why the Connector no longer allows the current request, or "" if it does."""
     if (
         not isinstance(resolution, Target)
         or resolution.uid != access.target.uid

@@ -1,7 +1,8 @@
-"""Between the store and the decision: a Connector that may only mint becomes one with a token that is good now.
+"""Tokens for Connectors whose credential may only issue tokens (`serviceAccountTokenAuth`).
 
-Decisions ask for those alone; all others are what the store holds. A first token is waited for after the caller has
-proved its right, and only then.
+Access decisions need a target with a valid token. This module replaces the issuing credential of a target from the
+store by its current token. Other targets stay unchanged. The proxy requests the first token only after a caller has
+proved its right to use the Connector.
 """
 
 from collections.abc import Callable
@@ -16,27 +17,27 @@ from connector_store.token_manager import TokenEndpoint, TokenManager
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenPending(Unusable):
-    """Nobody has waited for a token of the target so far: `lend` does."""
+    """The first token of the target has not been requested yet. `wait_for_token` requests it."""
 
 
 class TargetTokens:
-    """`find` and `lend` are for the decision, `changed` is for the store."""
+    """Lookup of targets with their current tokens."""
 
-    def __init__(self, get_stored: Callable[[ObjectKey], Resolution], minter: TokenManager) -> None:
+    def __init__(self, get_stored: Callable[[ObjectKey], Resolution], token_manager: TokenManager) -> None:
         self.get_stored = get_stored
-        """What the store holds, which may be a right to mint."""
-        self._minter = minter
+        """Lookup in the store. A target may have an issuing credential instead of a token."""
+        self._token_manager = token_manager
 
     def get(self, key: ObjectKey) -> Resolution:
-        """What there is now; Unusable while there is no token, with the reason that the target gave."""
+        """Return the target with its current token. Without a token, return Unusable with the reason."""
         resolution = self.get_stored(key)
         if not isinstance(resolution, Target) or not isinstance(resolution.credential, IssuingCredential):
             return resolution
-        source = _source(resolution, resolution.credential)
-        token = self._minter.cached_token(source)
+        endpoint = _endpoint(resolution, resolution.credential)
+        token = self._token_manager.cached_token(endpoint)
         if token is not None:
             return replace(resolution, credential=token)
-        failure = self._minter.current_failure(source)
+        failure = self._token_manager.current_failure(endpoint)
         if failure is not None:
             return Unusable(key=resolution.key, reason=TOKEN_NOT_ISSUED, message=failure.message)
         return TokenPending(
@@ -44,25 +45,25 @@ class TargetTokens:
         )
 
     async def wait_for_token(self, key: ObjectKey) -> None:
-        """Wait for a token where one is needed. How that went is what `find` says."""
+        """Wait for a token if the Connector needs one. Afterwards, `get` returns the token or the failure."""
         resolution = self.get_stored(key)
         if isinstance(resolution, Target) and isinstance(resolution.credential, IssuingCredential):
-            await self._minter.get_token(_source(resolution, resolution.credential))
+            await self._token_manager.get_token(_endpoint(resolution, resolution.credential))
 
     def discard_refused(self, target: Target) -> None:
-        """The target has answered 401 to what was lent: one that was minted is not lent again."""
+        """Discard the issued token of `target`, because the target responded with 401 to it."""
         if isinstance(target.credential, IssuedToken):
-            self._minter.invalidate(target.key, target.credential)
+            self._token_manager.invalidate(target.key, target.credential)
 
     def on_connectors_changed(self, keys: frozenset[ObjectKey]) -> None:
-        """A subscriber of the store: tokens of what is another now are dropped at once."""
+        """Discard the tokens of changed Connectors. Subscribe this method to the store."""
         for key in keys:
             resolution = self.get_stored(key)
             if isinstance(resolution, Target) and isinstance(resolution.credential, IssuingCredential):
-                self._minter.discard_unless(_source(resolution, resolution.credential))
+                self._token_manager.discard_unless(_endpoint(resolution, resolution.credential))
             else:
-                self._minter.forget(key)
+                self._token_manager.forget(key)
 
 
-def _source(target: Target, right: IssuingCredential) -> TokenEndpoint:
-    return TokenEndpoint(target.key, target.address, target.ca, right, target.secret_name or "")
+def _endpoint(target: Target, credential: IssuingCredential) -> TokenEndpoint:
+    return TokenEndpoint(target.key, target.address, target.ca, credential, target.secret_name or "")

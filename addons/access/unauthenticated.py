@@ -1,7 +1,7 @@
-"""How many connections there may be whose caller is not known yet, in all and from one address.
+"""Limit on connections without an authenticated caller, in total and from one address.
 
-They cost whoever makes them nothing, and the proxy memory and a descriptor each. At the bound new ones are refused;
-those whose caller is known are counted no more, and go on.
+Each of them costs the client nothing, but costs the proxy memory and a file descriptor. At the limit, the proxy refuses
+new connections. Connections with an authenticated caller do not count.
 """
 
 import logging
@@ -14,11 +14,11 @@ from connector_store.token_bucket import TokenBucket
 logger = logging.getLogger(__name__)
 
 LOG_INTERVAL: Final = 60.0
-"""Seconds between two lines of the log that say so."""
+"""Minimum number of seconds between two log lines about refused connections."""
 
 
 class UnauthenticatedLimit:
-    """`most` bounds all of them, `most_of_one` those of one source address, `most_open` connections of any kind."""
+    """Limits on connections: unauthenticated ones in total, those of one source address, and open ones of any kind."""
 
     def __init__(
         self,
@@ -34,12 +34,16 @@ class UnauthenticatedLimit:
         self._count_by_address: dict[str, int] = {}
         self._log_limit = TokenBucket(rate=1 / LOG_INTERVAL, burst=1, now=now)
         self.count = 0
-        """Connections whose caller is not known."""
+        """Current number of unauthenticated connections."""
         self.refusal_count = 0
-        """Connections that were refused for these bounds."""
+        """Connections that were refused because of a limit."""
 
     def acquire(self, address: str, *, open_count: int) -> Callable[[], None] | None:
-        """Count one more while `open_now` are open; returns what ends counting it, once, or None if it is refused."""
+        """Count a new connection from `address` while `open_count` connections are open.
+
+        Return the function that ends the counting, or None if the connection is refused. Further calls have no effect.
+        """
+
         reason = self._refusal_reason(address, open_count)
         if reason:
             self.refusal_count += 1

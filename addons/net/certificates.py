@@ -1,9 +1,9 @@
-"""TLS towards clients: certificates of the proxy's CA, for targets in tunnels and for its own names at the port.
+"""TLS sessions with clients, with certificates of the proxy's CA: for targets in tunnels and for names at the port.
 
-There is one TLS context per name, kept and bounded, so that a new connection costs no signature of the CA and can
-resume. The certificates have a key of their own, EC P-256: one signature with it costs a twentieth of RSA's, and the
-CA's key signs nothing but certificates. Names that no Connector has are anybody's to invent: their certificates come at
-a bounded rate, and take no place of the others.
+A bounded cache has one TLS context for each name, so a new connection needs no signature of the CA and can resume a
+session. The certificates share a separate EC P-256 key. A signature with it costs a twentieth of one with RSA, and the
+CA's key signs only certificates. Clients can invent names that no Connector has. Certificates for these names are
+rate-limited and have their own cache, so they do not evict the others.
 """
 
 import contextlib
@@ -24,33 +24,36 @@ from connector_store.domain.kubeconfig.own_names import OwnNames
 from connector_store.token_bucket import TokenBucket
 
 MAX_CONTEXTS: Final = 512
+"""Maximum number of cached TLS contexts of each kind."""
 MAX_UNKNOWN_CONTEXTS: Final = 64
-"""Contexts of names that no Connector has."""
+"""Maximum number of cached TLS contexts for names that no Connector has."""
 UNKNOWN_RATE: Final = 5.0
 UNKNOWN_BURST: Final = 50.0
-"""Certificates for them in a second, in the long run and at once: each costs some milliseconds."""
+"""Certificates for these names per second, on average and in a burst. Each costs some milliseconds."""
 ALIAS_RATE: Final = 20.0
 ALIAS_BURST: Final = 100.0
-"""The same for aliases at the port, of whatever Connector: a bound that told them apart would say which there are."""
+"""Certificates for aliases at the port per second, on average and in a burst. The limit applies to existing and missing
+Connectors alike, because a difference would reveal which Connectors exist."""
 _ALPN: Final = b"http/1.1"
 _GROUPS: Final = b"X25519/P-256/X25519MLKEM768/P-384"
-"""Key exchanges (RFC 8446 section 4.2.7), the first that the client has. ML-KEM would cost each handshake a tenth more
-CPU, and each open connection 7 kB; who has nothing else gets it. Towards targets, where what is lent may live long,
-it is what the target prefers."""
+"""Key exchanges (RFC 8446 section 4.2.7) in order of preference. ML-KEM costs a handshake a tenth more CPU and an open
+connection 7 kB, so only clients without X25519 and P-256 get it. On connections to targets, where credentials may be
+long-lived, the target chooses."""
 _CIPHERS: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
-"""Of TLS 1.3, OpenSSL's own but for their order: what costs least first, as Go's servers have it."""
+"""TLS 1.3 cipher suites. They are OpenSSL's defaults, with the cheapest one first, as in Go's servers."""
 
 _Names = tuple[str, ...]
 
 
 class TooManyNamesError(ConnectionError):
-    """So many names that no Connector has were asked for that this one gets no certificate now."""
+    """The rate limit for new certificates is exceeded, so this name gets none now."""
 
 
 class Certificates:
-    """`authority` gives the CA that signs now, None while there is none; a changed one is used from then on.
+    """Factory of TLS server sessions.
 
-    `known` says of a host whether a Connector has it.
+    `get_signer` returns the current CA, or None before there is one. After a change, new sessions use the new CA.
+    `is_connector_host` returns True if a Connector has that host.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class Certificates:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._contexts = Lru[_Names, SSL.Context](max_contexts)
         self._names_by_address = Lru[str, _Names](max_contexts)
-        """Names at each of the proxy's addresses."""
+        """Names in the certificate for each of the proxy's addresses."""
 
     @property
     def is_ready(self) -> bool:
@@ -81,15 +84,15 @@ class Certificates:
 
     @property
     def ca_expires_at(self) -> float | None:
-        """When that CA ends, in unix seconds."""
+        """Time at which the current CA expires, in Unix seconds. None if there is no CA."""
         signer = self._get_signer()
         return signer.default_ca.notafter.timestamp() if signer is not None else None
 
     def create_tunnel_session(self, host: str) -> SSL.Connection:
-        """The server's side of a handshake with a client that asked for `host`, a DNS name or an IP address.
+        """Create the server side of a session in a tunnel to `host`, a DNS name or an IP address.
 
         A client that sends another server name (`tls-server-name` in a kubeconfig) gets a certificate for both.
-        TooManyNamesError: see there.
+        Raises TooManyNamesError.
         """
         connection = SSL.Connection(self._tunnel_context((host,)))
         connection.set_app_data(host)
@@ -97,9 +100,9 @@ class Certificates:
         return connection
 
     def create_port_session(self, address: str) -> SSL.Connection:
-        """The server's side of a handshake with a client that speaks TLS to the proxy itself, at its `address`.
+        """Create the server side of a session at the port, with a client that connected to the proxy's `address`.
 
-        It gets a certificate for the proxy's own names, or for the Connector's alias that it asks for.
+        The certificate is for the proxy's own names, or for the Connector alias in the client's server name.
         """
         names = self._names_by_address.get(address)
         if names is None:
@@ -111,7 +114,6 @@ class Certificates:
         return connection
 
     def _tunnel_context(self, names: _Names) -> SSL.Context:
-        """Of a tunnel."""
         if len(names) == 1 and self._is_connector_host(names[0]):
             return self._get_or_create(self._contexts, names, None)
         return self._get_or_create(self._unknown_contexts, names, self._unknown_limit)
@@ -119,7 +121,7 @@ class Certificates:
     def _get_or_create(
         self, contexts: Lru[_Names, SSL.Context], names: _Names, limit: TokenBucket | None
     ) -> SSL.Context:
-        """From `held`, or made if `bucket` has room for that."""
+        """Return the context for `names` from `contexts`, or create it. Raises TooManyNamesError above `limit`."""
         signer = self._get_signer()
         if signer is None:
             raise RuntimeError("there is no CA yet")
@@ -136,32 +138,32 @@ class Certificates:
         return context
 
     def _create_context(self, signer: CertStore, names: _Names) -> SSL.Context:
-        entry = signer.get_cert(names[0], [_general_name(each) for each in names])
+        entry = signer.get_cert(names[0], [_general_name(name) for name in names])
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
         context.set_tls13_ciphersuites(_CIPHERS)
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-        # pyOpenSSL has no public way to several of them (SSL_CTX_set1_groups_list(3)).
+        # pyOpenSSL has no public function for several groups (SSL_CTX_set1_groups_list(3)).
         if SSL._lib.SSL_CTX_set1_curves_list(context._context, _GROUPS) != 1:  # type: ignore[attr-defined]  # pyOpenSSL has no call for it
             raise RuntimeError("OpenSSL has none of the key exchanges")
         if entry.privatekey is signer.default_privatekey:
             context.use_privatekey(self._key)
             context.use_certificate(self._issue(signer, entry))
         else:
-            # Somebody's own certificate: the option `certs`.
+            # The administrator's own certificate, from mitmproxy's option `certs`.
             context.use_privatekey(entry.privatekey)
             context.use_certificate(entry.cert.to_cryptography())
-        for each in (sent.to_cryptography() for sent in entry.chain_certs):
-            # Clients have the roots that they trust; the others lead there, as after a rotation of the CA.
-            if each.issuer != each.subject:
-                context.add_extra_chain_cert(each)
+        for certificate in (cert.to_cryptography() for cert in entry.chain_certs):
+            # Clients have their trusted roots. Intermediates, as after a rotation of the CA, complete the chain.
+            if certificate.issuer != certificate.subject:
+                context.add_extra_chain_cert(certificate)
         context.set_alpn_select_callback(_select_alpn)
         context.set_tlsext_servername_callback(self._on_server_name)
         return context
 
     def _issue(self, signer: CertStore, entry: CertStoreEntry) -> x509.Certificate:
-        """mitmproxy's certificate, for our key instead of the CA's."""
+        """Issue mitmproxy's certificate again, for our own key instead of the CA's."""
         template = entry.cert.to_cryptography()
         builder = x509.CertificateBuilder(
             issuer_name=template.issuer,
@@ -181,13 +183,13 @@ class Certificates:
             return
         name = requested_name.decode("ascii", "replace").lower() if requested_name else host
         if name != host and _general_name_or_none(name) is not None:
-            # Without one the client sees a certificate for another name than it asked for.
+            # If the limit is exceeded, the client gets the certificate for `host` and rejects it.
             with contextlib.suppress(TooManyNamesError):
                 connection.set_context(self._tunnel_context((host, name)))
 
     def _use_alias_context(self, connection: SSL.Connection, name: str) -> None:
         if self._own_names.connector_by_alias(name) is not None:
-            # Without one the client sees the certificate of the proxy's own names.
+            # If the limit is exceeded, the client gets the certificate for the proxy's own names.
             with contextlib.suppress(TooManyNamesError):
                 connection.set_context(self._get_or_create(self._alias_contexts, (name,), self._alias_limit))
 

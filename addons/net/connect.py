@@ -1,6 +1,6 @@
-"""A TCP connection to a target: mitmproxy's addons are asked and told as of one that it makes itself.
+"""TCP connections to targets, with the hooks that mitmproxy runs for its own server connections.
 
-It belongs to whoever serves it, and may outlive the client that it was made for.
+The caller owns the connection, which may outlive the client that it was opened for.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ from addons.net.tcp import TcpConnection
 
 
 class TargetServer(Server):
-    """A connection to an address of a target; nothing else is dialled by this proxy."""
+    """A connection to an address of a target. The proxy opens no other server connections."""
 
 
 async def connect(server: TargetServer, client: Client) -> TcpConnection | str:
-    """Connect to the address of `server` for `client`; where that fails, why."""
+    """Connect to the address of `server` for `client`. Return the connection, or the reason of the failure."""
     data = ServerConnectionHookData(client=client, server=server)
     tcp = None
     try:
@@ -61,7 +61,7 @@ async def _open(server: TargetServer) -> TcpConnection | None:
     except OSError as error:
         server.error = f"cannot be reached: {error}"
         return None
-    # uvloop reads a new connection whatever `connection_made` says.
+    # uvloop reads a new connection even if `connection_made` paused reading.
     transport.pause_reading()
     server.timestamp_tcp_setup = time.time()
     server.peername = transport.get_extra_info("peername")

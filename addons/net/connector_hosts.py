@@ -1,4 +1,4 @@
-"""The hosts of all Connectors: names that a certificate may be asked for without limit."""
+"""Hosts of all Connectors. Certificates for these names are not rate-limited."""
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.models import Connector
@@ -6,7 +6,7 @@ from connector_store.store import Store
 
 
 class ConnectorHosts:
-    """`host in hosts`; worked out anew when it is asked after a change."""
+    """Set of the hosts of all Connectors, for `host in hosts`. The first lookup after a change builds it again."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -16,7 +16,9 @@ class ConnectorHosts:
     def __contains__(self, host: str) -> bool:
         if self._hosts is None:
             connectors = self._store.connectors()
-            self._hosts = frozenset(each.address.host for each in connectors if isinstance(each, Connector))
+            self._hosts = frozenset(
+                connector.address.host for connector in connectors if isinstance(connector, Connector)
+            )
         return host in self._hosts
 
     def _on_connectors_changed(self, _: frozenset[ObjectKey]) -> None:

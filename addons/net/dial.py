@@ -1,8 +1,8 @@
-"""Towards the target: resolve once, drop denied addresses, try the rest in turn until TLS stands with one.
+"""Connecting to a target: resolve its name once, drop denied addresses, and try the others until one completes TLS.
 
-Server name and certificate check are always the Connector's host, whichever address answers. All of it together has
-`connector_connect_timeout`; every address gets an equal share of what is left, so that a silent one does not use up
-the time of the next.
+The server name and the certificate check always use the Connector's host. `connector_connect_timeout` limits the whole
+attempt. Each address gets an equal share of the remaining time, so a silent address does not use up the time of the
+next one.
 """
 
 import ipaddress
@@ -31,7 +31,10 @@ _UNRESOLVED: Final = ResolvedAddresses((), "its name was not resolved")
 
 
 class Dial:
-    """One attempt to reach a target: `then` gets its outcome, once. Give it what happens until then."""
+    """One attempt to connect to a target for `client`. It calls `on_done` once, with the TLS session or the refusal.
+
+    Until then, the stage must pass on its events, and the data and EOF of target connections.
+    """
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class Dial:
         self._timer_id = 0
 
     def start(self) -> None:
-        """Resolve, or take the address itself where it is an IP address."""
+        """Start the attempt. A host that is an IP address is not resolved."""
         self._timer_id = self._client.start_timer(self._timeout, TimerKind.TARGET)
         address = self.target.address
         if _is_ip(address.host):
@@ -68,17 +71,17 @@ class Dial:
         self._client.run_task("resolving a target", work, _UNRESOLVED, self._on_resolved)
 
     def handle_event(self, event: events.Event) -> None:
-        """Events of this dial move it on; others are not its own."""
+        """Handle the timer of this dial. Other events are ignored."""
         if isinstance(event, TimerExpired) and event.timer_id == self._timer_id:
             self._on_timeout()
 
     def on_eof(self, connection: Connection) -> None:
-        """A connection gives nothing more."""
+        """Handle the EOF of `connection`."""
         if connection is self._server and self._tls is not None:
             self._on_failure("it closed the connection during the TLS handshake")
 
     def receive(self, connection: Connection, data: memoryview) -> None:
-        """Bytes of the handshake."""
+        """Handle bytes of the TLS handshake."""
         tls = self._tls
         if tls is None or connection is not self._server:
             return
@@ -94,7 +97,7 @@ class Dial:
             self._finish(tls)
 
     def cancel(self) -> None:
-        """Nobody waits for it any more."""
+        """Stop the attempt without calling `on_done`."""
         self._is_done = True
         self._close_connection()
 
@@ -112,7 +115,7 @@ class Dial:
         if not result.addresses:
             self._finish(denial.target_unreachable(self.target, result.problem))
             return
-        self._addresses = [each for each in result.addresses if self._policy.allows(each)]
+        self._addresses = [address for address in result.addresses if self._policy.allows(address)]
         if not self._addresses:
             self._finish(denial.target_denied(self.target, ", ".join(result.addresses)))
             return
@@ -125,7 +128,7 @@ class Dial:
             return
         self._timer_id = self._client.start_timer(remaining / len(self._addresses), TimerKind.TARGET)
         address = self._addresses.pop(0)
-        # A Server that failed cannot be opened again: each attempt has its own.
+        # A Server that failed cannot be opened again, so each attempt needs a new one.
         server = self._server = TargetServer(address=(address, self.target.address.port))
         self._client.dial(server, partial(self._on_connected, server))
 

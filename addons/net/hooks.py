@@ -1,4 +1,4 @@
-"""What mitmproxy's addons are told, as by mitmproxy itself."""
+"""Hooks of mitmproxy's addons, run in the same way as mitmproxy runs them."""
 
 from mitmproxy import ctx
 from mitmproxy.flow import Flow
@@ -7,7 +7,7 @@ from mitmproxy.utils import asyncio_utils
 
 
 async def run_hook(hook: StartHook) -> None:
-    """Run the hook of all addons that have it; of a flow, wait as long as a person holds it."""
+    """Run `hook` in all addons that have it. If a user intercepts its flow, wait until the flow is resumed."""
     await ctx.master.addons.handle_lifecycle(hook)
     (argument,) = hook.args()
     if isinstance(argument, Flow):
@@ -15,5 +15,5 @@ async def run_hook(hook: StartHook) -> None:
 
 
 def schedule_hook(hook: StartHook) -> None:
-    """The same, for whoever does not wait for it."""
+    """Run `hook` in a task of its own."""
     asyncio_utils.create_task(run_hook(hook), name=f"connector hook {hook.name}", keep_ref=True)

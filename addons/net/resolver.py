@@ -1,11 +1,11 @@
-"""The addresses of a target's name, without keeping the event loop or other targets waiting.
+"""Name resolution for targets that blocks neither the event loop nor other targets.
 
-c-ares asks by sockets of its own and no thread waits for an answer, so that names whose servers are silent cost nobody
-else anything. It reads /etc/hosts, and /etc/resolv.conf with its search domains and `ndots`, in the order of
-nsswitch.conf, as the system's resolver does, and again when they change.
+c-ares uses sockets and no thread for each query, so names with silent servers do not delay other names. Like the
+system's resolver, it reads /etc/hosts and /etc/resolv.conf with search domains and `ndots`, in the order of
+nsswitch.conf. It reads these files again when they change.
 
-Answers are kept here as long as their TTL says. c-ares keeps them too, of however many names: so a channel of it is
-left for a new one once it may hold many.
+This module caches results for their TTL. c-ares also caches them, without a limit on the number of names. A channel of
+c-ares is therefore replaced once its cache may be large.
 """
 
 import asyncio
@@ -21,30 +21,30 @@ from pycares import AddrInfoResult
 from connector_store.cache import ExpiringCache
 
 MAX_TRIES: Final = 5
-"""Questions to each name server before it is given up. The first waits for what its server usually takes, 250 ms at
-least, each further one twice as long; `connector_connect_timeout` ends the whole earlier."""
+"""Number of tries at each name server. The first try waits for the server's usual response time, but at least 250 ms.
+Each further try waits twice as long as the one before. `connector_connect_timeout` usually ends the lookup earlier."""
 MAX_ADDRESSES: Final = 16
-"""Addresses of one name that are looked at."""
+"""Maximum number of addresses of one name. Further ones are ignored."""
 MAX_QUERIES: Final = 4096
-"""Names that are asked for at once. One name is one question, however many ask for it."""
+"""Maximum number of concurrent queries. Lookups of the same name share a query."""
 MAX_CACHED: Final = 4096
-"""Names whose addresses are kept."""
+"""Maximum number of names in the cache."""
 MAX_TTL: Final = 3600
-"""Seconds that an answer is kept at most, whatever its TTL says."""
+"""Maximum number of seconds that a result is cached."""
 MAX_CHANNEL_RECORDS: Final = 512
-"""Questions and records of answers, together, before a channel of c-ares is left. Few of them live at once: each has a
-thread and an inotify instance, of which a user has 128."""
+"""Number of queries and records after which a channel of c-ares is replaced. Few channels exist at the same time,
+because each has a thread and an inotify instance, and a user has only 128 of these."""
 
 
 class ResolvedAddresses(NamedTuple):
-    """The IP addresses of a name in the order in which they are to be tried; where there are none, why."""
+    """IP addresses of a name in the order in which to try them. `problem` is the reason if there are none."""
 
     addresses: tuple[str, ...]
     problem: str = ""
 
 
 class _Channel:
-    """One of c-ares, on the running event loop. aiodns closes it when it is referred to no more, nor waited for."""
+    """Channel of c-ares on the running event loop. aiodns closes it when it has no references and no queries."""
 
     def __init__(self, servers: Sequence[str]) -> None:
         self._dns = DNSResolver(nameservers=servers, tries=MAX_TRIES)
@@ -52,7 +52,7 @@ class _Channel:
 
     @property
     def is_full(self) -> bool:
-        """True once it may hold so many answers that no further question should go to it."""
+        """True if the channel may have cached so many records that it must get no further queries."""
         return self._record_count >= MAX_CHANNEL_RECORDS
 
     async def query(self, host: str, port: int) -> AddrInfoResult:
@@ -62,12 +62,12 @@ class _Channel:
         return result
 
     def cancel(self) -> None:
-        """What is still asked is given up."""
+        """Cancel all queries."""
         self._dns.cancel()
 
 
 class Resolver:
-    """The system's name servers; others, as IP[:PORT], for whoever names them."""
+    """Resolver with a cache. `servers` replaces the system's name servers, as IP[:PORT]."""
 
     def __init__(self, *, servers: Sequence[str] = (), now: Callable[[], float] = time.monotonic) -> None:
         self._servers = servers
@@ -77,7 +77,7 @@ class Resolver:
         self._cache = ExpiringCache[str, ResolvedAddresses](MAX_CACHED)
 
     async def resolve(self, host: str, port: int) -> ResolvedAddresses:
-        """IPv4 and IPv6 in the order of RFC 6724; `host` is a name."""
+        """Return the IPv4 and IPv6 addresses of the name `host`, in the order of RFC 6724."""
         cached_result = self._cache.get(host, now=self._now())
         if cached_result is not None:
             return cached_result
@@ -88,11 +88,11 @@ class Resolver:
             query = asyncio.ensure_future(self._query(host, port))
             self._queries[host] = query
             query.add_done_callback(lambda _: self._queries.pop(host, None))
-        # Who gives up waiting does not take the answer from the others.
+        # Others may wait for the same query, so a cancelled caller must not cancel it.
         return await asyncio.shield(query)
 
     def close(self) -> None:
-        """What is still asked for is given up."""
+        """Cancel all queries."""
         for query in tuple(self._queries.values()):
             query.cancel()
         if self._channel is not None:
@@ -106,12 +106,12 @@ class Resolver:
             result = await self._channel.query(host, port)
         except DNSError as error:
             return ResolvedAddresses((), f"its name cannot be resolved: {_error_text(error)}")
-        addresses = dict.fromkeys(_address_text(each.addr[0]) for each in result.nodes)
+        addresses = dict.fromkeys(_address_text(node.addr[0]) for node in result.nodes)
         if not addresses:
             return ResolvedAddresses((), "its name has no address")
         resolved = ResolvedAddresses((*addresses,)[:MAX_ADDRESSES])
-        # Of /etc/hosts it is 0: that is read anew when it has changed.
-        ttl = min(*(each.ttl for each in result.nodes), *(each.ttl for each in result.cnames), MAX_TTL)
+        # Results from /etc/hosts have TTL 0, because c-ares reads the file again after a change.
+        ttl = min(*(node.ttl for node in result.nodes), *(cname.ttl for cname in result.cnames), MAX_TTL)
         if ttl > 0:
             self._cache.put(host, resolved, expires_at=self._now() + ttl)
         return resolved

@@ -1,7 +1,7 @@
-"""The sockets of one client connection, and all that is done with them: read, write, hold, time, wait, cut.
+"""Sockets of one client connection and of its connections to targets: reading, writing, timers, tasks and closing.
 
-Connections to targets are made here, as they may outlive the client. What waits must cost nothing, so its client is not
-read meanwhile. Back-pressure is kept per direction: a side is read while the other has room for it.
+A target connection may outlive its client. While a client waits, it is not read, so waiting costs no memory.
+Back-pressure applies to each direction: a side is read only while the other side is not backlogged.
 """
 
 import asyncio
@@ -27,76 +27,75 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseTimeouts:
-    """Seconds of the end of a connection."""
+    """Timeouts for closing a connection, in seconds."""
 
     flush: float = 1.0
-    """That a peer has to take what was on its way when a stream was cut."""
+    """Time for a peer to read the unsent bytes after its connection was closed."""
     linger: float = 5.0
-    """That a client has to close after its last answer, and to take a refusal; what it sends meanwhile is thrown
-    away."""
+    """Time for a client to read the last response or a refusal and to close. Its input is discarded meanwhile."""
     poll: float = 1.0
-    """Between two looks at whether the client has taken the last answer."""
+    """Interval of the check whether the client has read the last response."""
 
 
 CLOSE_TIMEOUTS: Final = CloseTimeouts()
 TIMER_RESOLUTION: Final = 0.001
-"""Seconds that libuv's clock tells apart: its timers are as much too early."""
+"""Resolution of libuv's clock in seconds. Its timers may fire this much too early."""
 MAX_CLOSED: Final = 8
-"""Connections of one client, those included that have ended, beyond which the latter are looked for."""
+"""Number of connections of one client above which the closed ones are removed."""
 _READABLE: Final = (ConnectionState.OPEN, ConnectionState.CAN_READ)
 _WRITABLE: Final = (ConnectionState.OPEN, ConnectionState.CAN_WRITE)
-"""States in which one can; `&` of Python's flags costs a microsecond."""
+"""Connection states, compared with `in` because `&` of Python's flags costs a microsecond."""
 
 
 class Sockets:
-    """See the module's text. Made when a client has connected, before any of its bytes is read.
+    """Connections of one client, created before any byte of the client is read.
 
-    They serve one stage after the other, until the last answer is written or they are closed, cut or aborted: then a
-    stage is told nothing more, but at last that the client connection has ended.
+    They serve one stage after the other. Once the last response is written, or the client connection is closed or
+    aborted, the stage gets no more data and events, but one last call of `connection_lost`.
     """
 
     def __init__(
         self, client: Client, tcp: TcpConnection, close_timeouts: CloseTimeouts, on_closed: Callable[[Client], None]
     ) -> None:
-        """`over` is called once, soon after the connection of `client` has been closed or lost."""
+        """Create the sockets. `on_closed` is called once, soon after the connection of `client` was closed or lost."""
         self._close_timeouts = close_timeouts
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._client_tcp = tcp
         self._connections: dict[str, tuple[Connection, TcpConnection]] = {client.id: (client, tcp)}
-        """By the identifier: mitmproxy's connections as keys would be hashed by a function of Python's."""
+        """Connections by identifier, because mitmproxy's connections have a slow hash function in Python."""
         self._dials: dict[Connection, asyncio.Task[None]] = {}
         self._stage: Stage | None = None
         self._is_closing = self._close_reported = False
         self._timer_handle: asyncio.TimerHandle | None = None
         self._timer_at = self._due_at = 0.0
-        """When the timer looks, and when `_then` is to be called, on the clock of the event loop."""
+        """Times at which `_timer_handle` fires and at which `_timer_callback` is due, on the event loop's clock."""
         self._timer_callback: Callable[[], None] | None = None
         self._timer_kind = TimerKind.CLIENT
-        """What the last `arm` was for."""
+        """Kind of the timer that was started last."""
         self._timer_id = 0
         self._close_callbacks: list[Callable[[], None]] = []
         self.on_authenticated: Callable[[], None] = _noop
-        """Is to be called once it is known who the client is."""
+        """Called once, when the client has been authenticated."""
         self.is_draining = False
-        """The proxy is about to end: no request after the one that runs."""
+        """The proxy is draining, so the current request is the last one."""
         self.client = client
         self.source_ip = str(client.peername[0])
 
     @property
     def local_ip(self) -> str:
-        """The address that the client has connected to."""
+        """Address of the proxy that the client connected to."""
         return str(self.client.sockname[0])
 
     def set_stage(self, stage: Stage) -> None:
-        """Give all that comes from now on to `stage`, in place of the one before it."""
+        """Pass all further data and events to `stage` instead of the previous stage."""
         self._stage = stage
         for connection, tcp in self._connections.values():
             if connection.state is not ConnectionState.CLOSED:
                 self._set_callbacks(connection, tcp, stage)
 
     def dial(self, server: TargetServer, on_done: Callable[[str], None]) -> None:
-        """Connect to a target; `then` gets why not, or nothing once it is open. `close` ends the attempt."""
+        """Connect to a target. `on_done` gets the reason of a failure, or "" on success. `close` cancels this."""
 
         async def run() -> None:
             outcome: TcpConnection | str = ""
@@ -112,7 +111,7 @@ class Sockets:
             else:
                 self._call_stage(on_done, outcome if isinstance(outcome, str) else "")
                 if isinstance(outcome, TcpConnection):
-                    # Not before there is somebody who minds its end.
+                    # Start last, so that its data and EOF reach a stage that expects them.
                     outcome.start()
 
         task = asyncio_utils.create_task(run(), name="connector dial", keep_ref=True, client=self.client.peername)
@@ -120,7 +119,7 @@ class Sockets:
             self._dials[server] = task
 
     def attach(self, server: Connection, tcp: TcpConnection) -> None:
-        """Serve an open connection to a target, and couple the two directions."""
+        """Take over an open connection to a target, and couple it with the client connection."""
         if len(self._connections) > MAX_CLOSED:
             self._drop_closed()
         self._connections[server.id] = server, tcp
@@ -132,22 +131,22 @@ class Sockets:
         tcp.couple(self._client_tcp)
 
     def detach(self, server: Connection) -> None:
-        """An open connection to a target that is to outlive this client: it is nothing of ours any more."""
+        """Give up an open connection to a target without closing it, so that it can outlive this client."""
         _, tcp = self._connections.pop(server.id)
         tcp.uncouple()
         tcp.clear_callbacks()
         tcp.resume_reading()
 
     def tcp(self, connection: Connection) -> TcpConnection:
-        """Of an open connection."""
+        """Return the TCP connection of an open connection."""
         return self._connections[connection.id][1]
 
     def sender(self, connection: Connection) -> Callable[[bytes | memoryview], None]:
-        """What writes to an open connection."""
+        """Return the function that writes to an open connection."""
         return self._connections[connection.id][1].send
 
     def send_eof(self, connection: Connection) -> None:
-        """Send FIN after what was sent; the other side may go on."""
+        """Send FIN after the sent data. The peer may continue to send."""
         state = connection.state
         if state not in _WRITABLE:
             return
@@ -159,7 +158,7 @@ class Sockets:
             self.close(connection)
 
     def close(self, connection: Connection) -> None:
-        """End a connection, or the attempt to have one; what was sent still goes out."""
+        """Close a connection after its unsent bytes, or cancel the attempt to open it."""
         connection.state = ConnectionState.CLOSED
         entry = self._connections.get(connection.id)
         if entry is not None:
@@ -173,14 +172,14 @@ class Sockets:
                 self._loop.call_soon(self._on_closed, self.client)
 
     def pause_reading(self, connection: Connection | None = None) -> None:
-        """Do not read `connection` (default: the client) until `release`."""
+        """Do not read `connection` (default: the client) until `resume_reading`."""
         (self._client_tcp if connection is None else self.tcp(connection)).pause_reading()
 
     def resume_reading(self, connection: Connection | None = None) -> None:
         (self._client_tcp if connection is None else self.tcp(connection)).resume_reading()
 
     def start_timer(self, seconds: float, kind: TimerKind) -> int:
-        """Deliver a TimeUp in `seconds`, in place of the timer that runs; returns its number."""
+        """Replace the current timer: deliver a TimerExpired in `seconds`. Return its `timer_id`."""
         self._timer_id += 1
         self._timer_kind = kind
         self._call_later(seconds, self._on_timer_expired)
@@ -190,9 +189,9 @@ class Sockets:
         self._timer_callback = None
 
     def linger(self, *, until_sent: bool) -> None:
-        """The last answer is written: give the client time to take it, so that it sees that and no reset.
+        """Give the client time to read the last response before the connection closes, so that it sees no reset.
 
-        `patient`: as long as it wants, like in the middle of an answer.
+        With `until_sent`, wait without a limit until all bytes are sent, as in the middle of a response.
         """
         self._is_closing = True
         self.stop_timer()
@@ -205,7 +204,7 @@ class Sockets:
             self._call_later(self._close_timeouts.linger, self.abort)
 
     def close_all(self) -> None:
-        """End both sides without a farewell; the client gets some time to take what is on its way to it."""
+        """Close both sides without a TLS close_notify. The client has `flush` seconds to read its unsent bytes."""
         self.stop_timer()
         for connection, tcp in self._connections.values():
             if tcp is not self._client_tcp:
@@ -215,14 +214,14 @@ class Sockets:
         self.close(self.client)
 
     def abort(self) -> None:
-        """End both sides now."""
+        """Close both sides now and discard unsent bytes."""
         self.stop_timer()
         for connection, tcp in self._connections.values():
             tcp.transport.abort()
             self.close(connection)
 
     def run_task[T](self, name: str, work: Coroutine[Any, Any, T], fallback: T, on_done: Callable[[T], None]) -> None:
-        """Give `then` what `work` returns, or `otherwise` where it raises; not if the stage has ended meanwhile.
+        """Pass the result of `work` to `on_done`, or `fallback` if it raises. After the end of the stage, do nothing.
 
         `name` is for the log.
         """
@@ -231,7 +230,7 @@ class Sockets:
             try:
                 result = await work
             except Exception as error:
-                # The text might hold what was sent.
+                # The text of the error may contain what was sent.
                 logger.error("%s failed: %s", name, type(error).__name__)
                 result = fallback
             self._call_stage(on_done, result)
@@ -239,11 +238,11 @@ class Sockets:
         asyncio_utils.create_task(run(), name=f"connector {name}", keep_ref=True)
 
     def wait_for_hook(self, hook: StartHook, on_done: Callable[[], None]) -> None:
-        """Run a hook, and then `then`, unless the stage has ended meanwhile."""
+        """Run a hook and call `on_done` afterwards, unless the stage has ended meanwhile."""
         self.run_hook(hook, lambda: self._call_stage(lambda _: on_done(), None))
 
     def run_hook(self, hook: StartHook, on_done: Callable[[], None]) -> None:
-        """Run a hook that nobody waits for, and `then` a function."""
+        """Run a hook and call `on_done` afterwards, also if the stage has ended meanwhile."""
 
         async def run() -> None:
             await run_hook(hook)
@@ -253,25 +252,25 @@ class Sockets:
 
     @property
     def is_client_closed(self) -> bool:
-        """True if the client has closed its side, whether that was read or not."""
+        """True if the client has closed its side, even if the proxy has not read the EOF yet."""
         return self._client_tcp.is_peer_closed
 
     @property
     def is_client_closed_unnoticed(self) -> bool:
-        """True if the client has gone and that does not show, as it is not read."""
+        """True if the client has closed its side and the proxy cannot notice, because it does not read the client."""
         return not self._client_tcp.is_reading and self._client_tcp.is_peer_closed
 
     @property
     def is_client_dead(self) -> bool:
-        """True if nothing can be sent to the client either."""
+        """True if the connection of the client is dead in both directions."""
         return self._client_tcp.is_dead
 
     def add_close_callback(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once when the client connection has ended."""
+        """Call `callback` once after the client connection was closed or lost."""
         self._close_callbacks.append(callback)
 
     def notify_closed(self) -> None:
-        """The client connection has ended: nothing of it may stay for a peer that does not read."""
+        """Finish after the client connection was closed or lost: run the callbacks and close the target connections."""
         self.stop_timer()
         self._is_closing = True
         stage, self._stage = self._stage, None
@@ -313,8 +312,8 @@ class Sockets:
             self._on_error(error)
 
     def _on_error(self, error: Exception) -> None:
-        """What a stage raises: mitmproxy and asyncio would log it, and leave the connection as it is."""
-        # Neither the text nor the locals of an error of ours hold what was sent; those of others might.
+        """Abort after an exception of a stage. mitmproxy and asyncio would log it and leave the connection open."""
+        # The text and locals of our own errors contain nothing that was sent. Those of other errors may.
         logger.error("connection ended: %s in the data path", type(error).__name__, exc_info=_without_text(error))
         self.abort()
 
@@ -327,16 +326,16 @@ class Sockets:
         self._connections.clear()
 
     def _drop_closed(self) -> None:
-        """Of targets: a client may have any number of them, one after the other."""
+        """Remove closed target connections. A client may use any number of targets one after the other."""
         for connection_id, (connection, tcp) in tuple(self._connections.items()):
             if connection.state is ConnectionState.CLOSED and connection is not self.client and not tcp.unsent_bytes:
                 del self._connections[connection_id]
 
     def _call_later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call `then` in `seconds`, in place of what waits.
+        """Call `callback` in `seconds` instead of the current callback.
 
-        A timer that runs goes on where it looks before that: to make and to cancel one costs more than what most of
-        them watch, each of which is over long before its time.
+        A handle that fires earlier stays scheduled, because most timers are replaced long before they expire. Creating
+        and cancelling a handle for each would cost more than the operation that the timer limits.
         """
         self._timer_callback = callback
         self._due_at = self._loop.time() + seconds
@@ -379,7 +378,7 @@ class Sockets:
 
 
 class PlainStream:
-    """A connection without TLS, as `net.tls.Stream`."""
+    """`ClientStream` of a connection without TLS."""
 
     def __init__(self, connection: Connection, sockets: Sockets) -> None:
         self.connection = connection
@@ -390,7 +389,7 @@ class PlainStream:
         self._sockets = sockets
 
     def send_eof(self, *, clean: bool = True) -> None:
-        """Send FIN; plain text has no other way to say that it is whole."""
+        """Send FIN. Plain text has no close_notify, so `clean` makes no difference."""
         self._sockets.send_eof(self.connection)
 
 

@@ -1,4 +1,4 @@
-"""What the sockets of a client connection serve, and what they tell it besides bytes."""
+"""Stage of a client connection: the protocol between `Sockets` and the current reader, and its events."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -9,7 +9,7 @@ from mitmproxy.proxy import events
 
 
 class TimerKind(Enum):
-    """What a timer is for."""
+    """Side of the connection that a timer waits for."""
 
     CLIENT = "client"
     TARGET = "target"
@@ -17,34 +17,34 @@ class TimerKind(Enum):
 
 @dataclass
 class TimerExpired(events.Event):
-    """A timer of `Sockets.arm` has ended; `number` tells it from earlier ones."""
+    """A timer of `Sockets.start_timer` has expired. `timer_id` is the value that `start_timer` returned."""
 
     kind: TimerKind
     timer_id: int
 
 
 class Drain(events.Event):
-    """The proxy is about to end: finish what runs, begin nothing."""
+    """The proxy is draining: finish the current request and start no other."""
 
 
 @dataclass
 class ShutDown(events.Event):
-    """The time of what runs is over; told again until it has ended."""
+    """The drain time is over: close the connection. The event is repeated until the connection is closed."""
 
     reason: str
 
 
 class Stage(Protocol):
-    """What a client connection is at the moment; another one replaces it. What it raises ends the connection."""
+    """Current reader of a client connection, until another stage replaces it. An exception closes the connection."""
 
     def data_received(self, connection: Connection, data: memoryview) -> None:
-        """Bytes of one side; the view is good for this call only."""
+        """Handle bytes from one side. The view is valid only during this call."""
 
     def eof_received(self, connection: Connection) -> None:
-        """One side sends nothing more."""
+        """Handle the EOF of one side."""
 
     def handle_event(self, event: events.Event) -> None:
-        """A timer, how a dial ended, or an end that was asked for."""
+        """Handle an expired timer, a drain or a shutdown."""
 
     def connection_lost(self) -> None:
-        """The client connection has ended."""
+        """Release resources after the client connection was closed or lost."""

@@ -1,7 +1,7 @@
-"""One TCP connection of the data path: bytes are handed on as the kernel gives them, and not asked for while held.
+"""One TCP connection of the data path, as an asyncio protocol that passes bytes on as it reads them.
 
-asyncio's streams would cost two copies and two turns of the event loop for each read, mitmproxy's handlers four tasks
-for each client. So both clients' connections and those to targets are this protocol's from their first byte on.
+asyncio's streams would cost two copies and two event loop iterations for each read. mitmproxy's handlers would cost
+four tasks for each client. Connections of clients and to targets therefore use this protocol from their first byte.
 """
 
 import asyncio
@@ -18,82 +18,83 @@ from addons.net.backlog import Backlog
 logger = logging.getLogger(__name__)
 
 READ_SIZE: Final = 131072
-"""Bytes that one read takes at most."""
+"""Maximum number of bytes of one read."""
 _BUFFER: Final = memoryview(bytearray(READ_SIZE))
-"""Of all wires: whoever gets a piece of it copies what they keep, and the data path runs on one event loop."""
+"""Read buffer shared by all connections, which run on one event loop. A receiver copies the bytes it needs."""
 SMALL_READ_SIZE: Final = 16384
-"""Bytes that one read takes at most while many connections are behind."""
+"""Maximum number of bytes of one read while the backlog is congested."""
 _SMALL_BUFFER: Final = _BUFFER[:SMALL_READ_SIZE]
 _LARGE_WRITE: Final = 16384
-"""More bytes than these are written from where they are: a transport copies what is not bytes; little of it waits for
-what else is said in the same turn."""
+"""Number of bytes above which a write goes to the kernel at once, because a transport copies a view. Smaller writes
+go through the transport."""
 BACKLOG: Final = Backlog()
-"""Of all connections."""
+"""Backlog of all connections."""
 KEEPALIVE: Final = {
     socket.TCP_KEEPIDLE: range(12, 17), socket.TCP_KEEPINTVL: range(8, 11), socket.TCP_KEEPCNT: range(5, 6),
 }  # fmt: skip
-"""Seconds of silence before the first probe, seconds between probes, and lost probes that end a connection, which is
-52 to 66 s after the peer was heard of last.
+"""TCP keepalive: seconds of silence before the first probe, seconds between probes, and lost probes that close a
+connection. A connection closes 52 to 66 s after the last packet of its peer.
 
-Each connection takes the next of all combinations. Where thousands are idle, the kernel fires timers that are alike
-together, and a CPU takes no more than net.core.netdev_max_backlog packets at once from loopback and veth, 1,000: it
-drops the others, at each try the same ones. It tells timers up to 16 s apart to a sixteenth, longer ones to an eighth
-(kernel/time/timer.c).
+Each connection uses the next of all combinations. With thousands of idle connections, the kernel would fire equal
+timers together. A CPU accepts at most net.core.netdev_max_backlog packets (1,000) at once from loopback and veth. It
+would drop the others, and the same ones at each try. The kernel distinguishes timers of up to 16 s to a sixteenth, and
+longer ones to an eighth (kernel/time/timer.c).
 """
 _KEEPALIVE_CYCLE: Final = itertools.cycle(itertools.product(*KEEPALIVE.values()))
 MAX_UNSENT: Final = 4 * 1024 * 1024
-"""Bytes that wait for a peer that does not read. Back-pressure stops far below; what TLS says by itself has none."""
+"""Maximum number of unsent bytes. Back-pressure stops far below, but not for bytes that TLS sends by itself."""
 _POLL: Final = select.poll()
-"""One system call for one connection: the data path runs on one event loop."""
+"""Poll object shared by all connections, which run on one event loop. It polls one connection with one system call."""
 _POLL_DEAD: Final = select.POLLHUP | select.POLLERR
 _POLL_CLOSED: Final = getattr(select, "POLLRDHUP", 0) | _POLL_DEAD
-"""Of poll(2): the peer has sent FIN, even where bytes before it wait; only Linux says so."""
+"""Events of poll(2) after the peer has sent FIN, even with unread bytes before the FIN. Only Linux has POLLRDHUP."""
 
 
 def _ignore(_: object) -> None:
-    """Before anybody is there to take it, nothing is read; after the end nobody wants to know."""
+    """Ignore a callback's argument, before `start` and after `clear_callbacks`."""
 
 
 def _noop() -> None:
-    """Nobody wants to know."""
+    pass
 
 
 class TcpConnection(asyncio.BufferedProtocol):
-    """`deliver` gets the bytes of an open connection from `start` on.
+    """TCP connection that calls `on_data` with the bytes it reads, from `start` on.
 
-    `ended` is told when the peer has sent FIN (False), and when the connection is lost (True); `failed` gets what
-    either raises: asyncio would log it, with what it was about. A connection is read while it is not held, and while
-    its `opposite` has room for what comes of it.
+    `on_eof` is called with False when the peer has sent FIN, and with True when the connection is lost. `on_error` gets
+    the exceptions of both callbacks, because asyncio would log them with their data. The connection is read while it is
+    not paused and the connection it is coupled with is not backlogged.
     """
 
     transport: asyncio.Transport
 
     def __init__(self, on_connected: Callable[["TcpConnection"], None] = _ignore, max_unsent: int = MAX_UNSENT) -> None:
-        """`on_made` is called once it is open; it may start it."""
+        """Create the protocol. `on_connected` is called once when the connection is open, and may call `start`."""
         self.on_lost: Callable[[], None] = _noop
-        """Is called when the connection is no more, whoever has it then."""
+        """Called when the connection is lost. `clear_callbacks` does not clear it."""
         self._on_connected = on_connected
         self._max_unsent = max_unsent
         self._descriptor = -1
-        """Of its socket, good as long as the transport is not closing."""
+        """File descriptor of the socket, valid as long as the transport is not closing."""
         self._opposite: TcpConnection | None = None
-        self._is_paused = self._is_blocked = self._is_discarding = self._is_delivering = self._is_backlogged = (
-            self._is_eof_sent
-        ) = False
+        self._is_paused = self._is_blocked = False
+        self._is_discarding = self._is_delivering = False
+        self._is_backlogged = self._is_eof_sent = False
         self.is_reading = True
-        """What the kernel has is asked for."""
+        """The transport reads from the kernel."""
         self._early_data = b""
+        """Bytes that were read before `start`."""
         self._is_peer_closed = self._is_started = False
         self.clear_callbacks()
 
     def clear_callbacks(self) -> None:
-        """Tell nothing more to anybody."""
+        """Reset `on_data`, `on_eof` and `on_error`."""
         self.on_data: Callable[[memoryview], None] = _ignore
         self.on_eof: Callable[[bool], None] = _ignore
         self.on_error: Callable[[Exception], None] = _ignore
 
     def start(self) -> None:
-        """Deliver, first what came before."""
+        """Start to call `on_data` and `on_eof`, first with what was read earlier."""
         if self._is_started:
             return
         self._is_started = True
@@ -107,7 +108,7 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._update_reading()
 
     def couple(self, other: "TcpConnection") -> None:
-        """Each is read only while the other has room; earlier couples are no more."""
+        """Read each connection only while the other is not backlogged. This ends earlier couplings of both."""
         self.uncouple()
         other.uncouple()
         self._opposite, other._opposite = other, self
@@ -115,7 +116,7 @@ class TcpConnection(asyncio.BufferedProtocol):
         other._set_blocked(self._is_backlogged)
 
     def uncouple(self) -> None:
-        """It has no opposite any more."""
+        """End the coupling with the opposite connection."""
         opposite, self._opposite = self._opposite, None
         if opposite is not None:
             opposite._opposite = None
@@ -124,33 +125,33 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     @property
     def is_connected(self) -> bool:
-        """True once it has its transport: asyncio calls a protocol, and goes on whatever that raises."""
+        """True if `connection_made` was called. asyncio continues even if that raised."""
         return hasattr(self, "transport")
 
     @property
     def is_quiet(self) -> bool:
-        """True if the kernel has nothing of the peer's that nobody has read yet, no byte and no end (tcp(7))."""
+        """True if the connection is open and the kernel has no unread byte, EOF or error (tcp(7))."""
         return (
             self._descriptor >= 0 and not self._is_peer_closed and not self.transport.is_closing() and not self._poll()
         )
 
     @property
     def is_peer_closed(self) -> bool:
-        """True if the peer has closed its side, even where bytes of it wait to be read; False where nobody can say."""
+        """True if the peer has closed its side, even with unread bytes. False if the platform cannot tell."""
         return self._is_peer_closed or self.transport.is_closing() or bool(self._poll() & _POLL_CLOSED)
 
     @property
     def is_dead(self) -> bool:
-        """True if no byte can go in either direction any more, read or not."""
+        """True if the connection is closed in both directions, even if the proxy has not read that yet."""
         return self.transport.is_closing() or bool(self._poll() & _POLL_DEAD)
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that the kernel has not taken yet."""
+        """Bytes that the kernel has not accepted yet."""
         return self.transport.get_write_buffer_size()
 
     def pause_reading(self) -> None:
-        """Do not read until `release`; what this very read has brought is still given."""
+        """Do not read until `resume_reading`. The bytes of the current read are still delivered."""
         self._is_paused = True
         if not self._is_delivering:
             self._update_reading()
@@ -161,12 +162,12 @@ class TcpConnection(asyncio.BufferedProtocol):
             self._update_reading()
 
     def discard(self) -> None:
-        """Read to the end, and give nothing of it to anybody."""
+        """Read until EOF without delivering the bytes."""
         self._is_discarding = True
         self.resume_reading()
 
     def send(self, data: bytes | memoryview) -> None:
-        """Write, or forget it if that has no end any more: then `ended` tells it. A view is the caller's again."""
+        """Write `data`. The caller may reuse a view afterwards. On a closed connection, `data` is discarded."""
         if self.transport.is_closing() or self._is_eof_sent:
             return
         if len(data) > _LARGE_WRITE and not self.unsent_bytes:
@@ -177,12 +178,12 @@ class TcpConnection(asyncio.BufferedProtocol):
             self.transport.abort()
 
     def close(self) -> None:
-        """Give nothing more to anybody, and close the connection; what was sent still goes out."""
+        """Clear the callbacks and close the connection after its unsent bytes."""
         self.clear_callbacks()
         self.transport.close()
 
     def send_eof(self) -> bool:
-        """Send FIN after what was sent; False if nothing can be sent any more: then `ended` tells it."""
+        """Send FIN after the unsent bytes. Return False if the connection is lost. Then `on_eof` reports it."""
         if self.transport.is_closing():
             return False
         self._is_eof_sent = True
@@ -194,11 +195,11 @@ class TcpConnection(asyncio.BufferedProtocol):
         return True
 
     def abort(self) -> None:
-        """End it now, whatever waits to be sent."""
+        """Close the connection now and discard its unsent bytes."""
         self.transport.abort()
 
     def dispose(self) -> None:
-        """The client connection has ended, and with it all that this wire was part of."""
+        """Abort and drop all references, after the client connection has ended."""
         self.clear_callbacks()
         self.transport.abort()
         self._opposite = None
@@ -206,12 +207,12 @@ class TcpConnection(asyncio.BufferedProtocol):
     # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's are none of asyncio.Transport's children, but have all that it has.
+        # uvloop's transports are not subclasses of asyncio.Transport, but have the same methods.
         self.transport = cast("asyncio.Transport", transport)
         try:
             self._on_open()
         except Exception as error:
-            # An event loop would log it with its text, and some leave the connection open.
+            # An event loop would log the error with its text, and some would leave the connection open.
             logger.error("connection refused: %s", type(error).__name__)
             self.transport.abort()
 
@@ -253,11 +254,11 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._set_backlogged(False)
 
     def _write_now(self, data: bytes | memoryview) -> int:
-        """Give it to the kernel; returns how many bytes of it that took."""
+        """Write to the kernel. Return the number of bytes that it accepted."""
         try:
             return os.write(self._descriptor, data)
         except OSError:
-            # The transport meets that too, if it is more than a lack of room, and says so.
+            # The kernel buffer is full, or the transport will meet the same error and report it.
             return 0
 
     def _on_open(self) -> None:
@@ -268,18 +269,18 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._on_connected(self)
         self._update_reading()
 
-    def _set_backlogged(self, full: bool) -> None:
-        self._is_backlogged = full
-        if full:
+    def _set_backlogged(self, backlogged: bool) -> None:
+        self._is_backlogged = backlogged
+        if backlogged:
             BACKLOG.add(self)
         else:
             BACKLOG.remove(self)
         if self._opposite is not None:
-            self._opposite._set_blocked(full)
+            self._opposite._set_blocked(backlogged)
 
     def _report_eof(self, lost: bool) -> None:
         if not self._is_started:
-            # `start` tells it.
+            # `start` reports it.
             return
         try:
             self.on_eof(lost)
@@ -292,7 +293,7 @@ class TcpConnection(asyncio.BufferedProtocol):
             self._update_reading()
 
     def _poll(self) -> int:
-        """What the kernel has of the peer: nothing, bytes, FIN, an error (poll(2))."""
+        """Return the events of poll(2) for the socket, without waiting. 0 if there is no socket."""
         if self._descriptor < 0:
             return 0
         _POLL.register(self._descriptor, select.POLLIN | _POLL_CLOSED)
@@ -313,19 +314,19 @@ class TcpConnection(asyncio.BufferedProtocol):
 
 
 def enable_keepalive(descriptor: int) -> None:
-    """Have the kernel ask the peer of an idle TCP connection whether it is there.
+    """Enable TCP keepalive, with which the kernel detects that the peer of an idle connection has vanished.
 
-    What is written goes out at once: event loops set TCP_NODELAY themselves.
+    TCP_NODELAY needs no call here, because event loops set it.
     """
-    # To set options any family will do; one that is named is not asked for.
+    # Any address family works for setting options. With an explicit one, Python does not query the socket for it.
     sock = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, descriptor)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, seconds in zip(KEEPALIVE, next(_KEEPALIVE_CYCLE), strict=True):
             sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
     except OSError:
-        # The peer may be gone already; reading says so.
+        # The connection may be reset already. Reading reports it.
         pass
     finally:
-        # It is the transport's.
+        # The transport owns the descriptor.
         sock.detach()

@@ -1,7 +1,8 @@
-"""TLS without IO on one side of a tunnel: OpenSSL over memory, called without what pyOpenSSL does around each call.
+"""TLS sessions without I/O: OpenSSL over memory buffers, for client connections and target connections.
 
-pyOpenSSL makes the sessions (contexts, verification, names); bytes pass by its binding, because its own `recv` and
-`bio_read` allocate and clear a buffer of the size that one asks for, which costs more than the TLS of a small request.
+pyOpenSSL creates the sessions (contexts, verification, names). Bytes pass through its low-level binding, because
+pyOpenSSL's `recv` and `bio_read` allocate and clear a buffer of the requested size. That costs more than the TLS of a
+small request.
 """
 
 import struct
@@ -16,29 +17,30 @@ from connector_store.trust import describe_tls_error
 _lib, _ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
 
 _BUFFER_SIZE: Final = 163840
-"""Bytes taken out of OpenSSL at once: what one read of a wire makes, and the record that had begun before it."""
+"""Size of the buffers for OpenSSL's output: enough for one read of a connection and the record that began before it."""
+
 _PLAIN_BUFFER: Final = _ffi.new("char[]", _BUFFER_SIZE)
-"""Plain text that came, of all sessions: it is copied at once, and the data path runs on one event loop."""
+"""Buffer for received plain text, shared by all sessions, which run on one event loop. The text is copied at once."""
 _PLAIN_BYTES: Final = _ffi.buffer(_PLAIN_BUFFER)
 _RECORDS_BUFFER: Final = _ffi.new("char[]", _BUFFER_SIZE)
-"""Records that go out, of all sessions: what takes them copies what it keeps."""
+"""Buffer for records to send, shared by all sessions. A receiver copies the bytes it needs."""
 _RECORDS_BYTES: Final = _ffi.buffer(_RECORDS_BUFFER)
 _RECORDS_VIEW: Final = memoryview(_RECORDS_BYTES).cast("B")
 _POINTER: Final = _ffi.new("char **")
 _MAX_RECORD: Final = 16384
-"""RFC 8446 section 5.1: bytes of a record's content at most."""
+"""Maximum number of content bytes of a record (RFC 8446 section 5.1)."""
 _FULL_AT: Final = _BUFFER_SIZE - _MAX_RECORD
-"""Plain text beyond which another record may not fit."""
+"""Bytes of plain text in the buffer above which another record may not fit."""
 _RECORD_HEADER: Final = 5
-"""Bytes before it (RFC 8446 section 5.1, RFC 5246 section 6.2.1); the last two are its length."""
+"""Size of a record header (RFC 8446 section 5.1, RFC 5246 section 6.2.1). Its last two bytes are the content length."""
 _unpack_length: Final = struct.Struct(">3xH").unpack_from
 _LARGE: Final = 16384
-"""More bytes than these are read by OpenSSL where they are, and records written from where they are; once more were
-written at once, its buffer is given back as soon as little passes again."""
+"""Number of bytes above which OpenSSL reads the input in place, and records are sent without a copy. After a larger
+write, OpenSSL's buffers are released with the next small read."""
 
 
 class RecordSink(Protocol):
-    """Where the records go: a `Sockets`."""
+    """Receiver of records, such as `Sockets`."""
 
     def sender(self, connection: Connection) -> Callable[[bytes | memoryview], None]: ...
 
@@ -46,42 +48,42 @@ class RecordSink(Protocol):
 
 
 class ClientStream(Protocol):
-    """One side of a client connection, in plain text or in TLS: what came goes in by `receive`."""
+    """Byte stream with a client, in plain text or in TLS."""
 
     connection: Connection
     at_eof: bool
-    """The peer has said that nothing more comes (close_notify, or FIN in plain text), or `cut_off`."""
+    """The peer sends nothing more: it sent close_notify, or FIN in plain text, or `is_truncated` is True."""
     is_truncated: bool
-    """Its connection has ended without its TLS session."""
+    """The connection ended without close_notify."""
 
     def receive(self, data: bytes | memoryview) -> bytes:
-        """The plain text of what came; ConnectionError if it cannot be had."""
+        """Return the plain text of the received `data`. Raises ConnectionError if `data` is not valid TLS."""
 
     def send(self, data: bytes) -> None:
         """Send plain text."""
 
     def send_eof(self, *, clean: bool = True) -> None:
-        """Nothing more is sent."""
+        """Send nothing more. If `clean` is False, the sent data is incomplete, so TLS sends no close_notify."""
 
 
 class RecordTracker:
-    """Where records end in what came, without reading them; `receive` gets all that a peer sends.
+    """Tracker of record boundaries in the bytes that a peer sends. It does not decrypt them.
 
-    OpenSSL takes the beginning of a record out of its buffer, and does not tell that it has one.
+    OpenSSL removes the beginning of a partial record from its buffer and does not report it.
     """
 
     __slots__ = ("_header", "_remaining", "is_between_records")
 
     def __init__(self) -> None:
         self.is_between_records = True
-        """No record has only begun."""
+        """The received bytes end with a complete record."""
         self._remaining = 0
-        """Bytes of the record that have not come; none while its header has not."""
+        """Content bytes of the current record that are missing. 0 while its header is incomplete."""
         self._header = b""
-        """What has come of a header that is not whole."""
+        """Received bytes of an incomplete header."""
 
     def receive(self, data: bytes | memoryview) -> None:
-        """Go on to the end of `data`."""
+        """Process all bytes of `data`."""
         position, size = self._remaining, len(data)
         if self._header:
             position = _RECORD_HEADER - len(self._header)
@@ -101,10 +103,10 @@ class RecordTracker:
 
 
 class TlsStream:
-    """A connection and its TLS session. Bytes go in by `receive`; what is to be sent goes to `out`.
+    """TLS session of a connection. Received records go in with `receive`, records to send go to `sink`.
 
-    `receive` also answers for TLS itself: its handshake, key updates, alerts. A session within another one is made with
-    `outer`: what came goes through that one first.
+    `receive` also sends the output of TLS itself: handshake messages, key updates and alerts. With `outer`, the session
+    runs within another session, which decrypts received bytes first.
     """
 
     def __init__(
@@ -114,28 +116,28 @@ class TlsStream:
         self.tls = tls
         self.is_established = False
         self.at_eof = False
-        """The peer has said that nothing more comes (close_notify), or `cut_off`."""
+        """The peer has sent close_notify, or `is_truncated` is True."""
         self.is_truncated = False
-        """Its connection has ended without its TLS session."""
+        """The connection ended without close_notify."""
         self.record_tracker: RecordTracker | None = None
-        """Is given all that comes, where somebody wants to know where records end."""
+        """Tracker that gets all received bytes, if set."""
         self._sink: RecordSink | None = sink
         self._outer = outer
         self._send = sink.sender(connection) if outer is None else outer.send
         self._ssl, self._incoming, self._outgoing = tls._ssl, tls._into_ssl, tls._from_ssl
         self._is_flush_deferred = False
-        """What TLS says by itself goes out with the answer to what it brought."""
+        """Output of TLS itself waits for the next `send`, to go out with it."""
         self._has_large_buffers = True
-        """OpenSSL's buffers are large: of a handshake, or of much that was written."""
-        # pyOpenSSL sets it, but memory takes all that is written: one call for all records.
+        """OpenSSL's buffers are large after a handshake or a large write."""
+        # pyOpenSSL sets this mode. A memory buffer accepts all data, so one call can write all records.
         _lib.SSL_clear_mode(self._ssl, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
 
     def set_sink(self, sink: RecordSink | None) -> None:
-        """From now on it is for `out` to end its connection, or for nobody; the connection stays the same."""
+        """Replace the sink that `send_eof` uses, or remove it. The connection and its sender stay the same."""
         self._sink = sink
 
     def receive(self, data: bytes | memoryview) -> bytes:
-        """Take what came; returns the plain text of it. ConnectionError if it is not TLS, or its peer not trusted."""
+        """Return the plain text of the received `data`. Raises ConnectionError on a TLS error or an untrusted peer."""
         outer = self._outer
         if outer is not None:
             data = outer.receive(data)
@@ -151,7 +153,7 @@ class TlsStream:
             if not was_established and not self._do_handshake():
                 return b""
             size = self._read_plain()
-            # Session tickets: nobody waits for them who has asked for something with the last of the handshake.
+            # If plain text came with the end of the handshake, the session tickets can wait for its response.
             self._is_flush_deferred = (
                 not was_established and size > 0 and _lib.SSL_version(self._ssl) == _lib.TLS1_3_VERSION
             )
@@ -164,11 +166,11 @@ class TlsStream:
                 size = self._read_plain() if size >= _FULL_AT else 0
             return b"".join(pieces)
         finally:
-            # What TLS itself has to say: its handshake, answers to key updates, alerts.
+            # Output of TLS itself: handshake messages, replies to key updates, alerts.
             if not self._is_flush_deferred and _lib.BIO_get_mem_data(self._outgoing, _POINTER) > 0:
                 self._send_records()
             if is_large:
-                # `data` is the caller's again.
+                # The caller may reuse `data` after this call, so OpenSSL must not refer to it.
                 self._set_incoming(_lib.BIO_new(_lib.BIO_s_mem()))
             elif self._has_large_buffers and self.is_established:
                 self._release_buffers()
@@ -190,7 +192,7 @@ class TlsStream:
             self._release_buffers()
 
     def send_eof(self, *, clean: bool = True) -> None:
-        """Nothing more is sent: close_notify where what was sent is `whole`, then FIN. The peer may go on."""
+        """Send close_notify if the sent data is complete (`clean`), then FIN. The peer may continue to send."""
         if self.is_established and clean:
             try:
                 self.tls.shutdown()
@@ -212,7 +214,7 @@ class TlsStream:
         return self.is_established
 
     def _read_plain(self) -> int:
-        """Fill the buffer, but for the room of a record; returns the number of bytes."""
+        """Decrypt into the shared buffer until less than a record fits. Return the number of bytes."""
         if self.at_eof:
             return 0
         read, ssl, filled = _lib.SSL_read, self._ssl, 0
@@ -222,7 +224,7 @@ class TlsStream:
                 self._check_read_error(size)
                 break
             filled += size
-            # More follows a full record, as a rule.
+            # After a full record there is usually another one, so only a smaller one needs the check.
             if (
                 size < _MAX_RECORD
                 and _lib.BIO_get_mem_data(self._incoming, _POINTER) == 0
@@ -232,7 +234,7 @@ class TlsStream:
         return filled
 
     def _check_read_error(self, result: int) -> None:
-        """There is nothing to read: not yet, or never any more; ConnectionError if what came is not TLS."""
+        """Set `at_eof` after close_notify. Raises ConnectionError on a TLS error."""
         reason = _lib.SSL_get_error(self._ssl, result)
         if reason == _lib.SSL_ERROR_ZERO_RETURN:
             self.at_eof = True
@@ -240,22 +242,23 @@ class TlsStream:
             raise ConnectionError(describe_tls_error(self.tls, self._error(result)))
 
     def _set_incoming(self, bio: Any) -> None:
-        """Have OpenSSL read that; the one before is freed (SSL_set_bio(3))."""
+        """Make OpenSSL read from `bio`. OpenSSL frees the previous one (SSL_set_bio(3))."""
         if bio == _ffi.NULL:
             raise MemoryError
-        # Its end is none: more may come.
+        # The end of this buffer is not an EOF, because more data may follow.
         _lib.BIO_set_mem_eof_return(bio, -1)
         _lib.SSL_set_bio(self._ssl, bio, self._outgoing)
         self._incoming = self.tls._into_ssl = bio
 
     def _release_buffers(self) -> None:
-        """Give back OpenSSL's buffers, which it keeps as large as they ever were, once nothing is in them."""
+        """Replace OpenSSL's empty buffers with new ones, because they never shrink."""
         if _lib.BIO_get_mem_data(self._incoming, _POINTER) > 0 or _lib.BIO_get_mem_data(self._outgoing, _POINTER) > 0:
             return
         incoming, outgoing = _lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_new(_lib.BIO_s_mem())
         if incoming == _ffi.NULL or outgoing == _ffi.NULL:
             raise MemoryError
-        # SSL_set_bio(3): the old ones are freed, the new ones are the session's.
+        # SSL_set_bio(3): OpenSSL frees the old buffers, and the session owns the new ones.
+
         _lib.SSL_set_bio(self._ssl, incoming, outgoing)
         self._incoming, self._outgoing = self.tls._into_ssl, self.tls._from_ssl = incoming, outgoing
         self._has_large_buffers = False

@@ -1,8 +1,9 @@
-"""One line per CONNECT, request and stream end: who used which Connector for what, and how it ended.
+"""Audit log: one line for each CONNECT, request and end of a live connection.
 
-No header values but the User-Agent, no bodies; of the query string only names, but for the command of an exec,
-which is what was done. Lines are handed over in batches, so that a request costs no write of its own. None is lost in
-silence: whatever was not written is counted, and a line says how much it was.
+A line contains the caller, the Connector, the request and the result. It contains no body and no header value except
+the User-Agent. Of the query string it contains only the names of parameters, and the command of an exec. Lines are
+written in batches, so a request does not cost a write. Lines that cannot be written are counted, and a line reports
+their number.
 """
 
 import json
@@ -20,19 +21,19 @@ from connector_store.domain.decision.redaction import command_parameters, redact
 from connector_store.token_bucket import TokenBucket
 
 MAX_PENDING_LINES: Final = 10_000
-"""Lines that wait for whoever reads our output; further ones are lost and counted."""
+"""Maximum number of lines that wait for the reader of the output. Further lines are dropped and counted."""
 MAX_PENDING_CHARACTERS: Final = 16 * 1024 * 1024
-"""Characters of them."""
+"""Maximum number of characters in these lines."""
 UNAUTHENTICATED_RATE: Final = 50.0
 UNAUTHENTICATED_BURST: Final = 500.0
-"""Lines of strangers in a second, in the long run and at once: a refusal costs a stranger nothing."""
+"""Lines for unauthenticated clients per second, on average and in a burst, because a refusal costs a client nothing."""
 RESERVE: Final = 0.5
-"""Of both, what is kept for requests that run when new ones are refused."""
+"""Fraction of both limits that is reserved for current requests when new ones are refused."""
 MAX_TEXT: Final = 2048
-"""Characters of a user agent in a line, and of a user agent or a target that is kept in memory."""
+"""Maximum number of characters of a user agent in a line, and of a cached user agent or request target."""
 
 CACHE_SIZE: Final = 512
-"""Callers, targets and texts whose words are kept; each is some kB at most, as heads are bounded."""
+"""Maximum number of encoded callers, requests and texts in each cache. Limits on heads bound each to a few kB."""
 
 LineFormat = Literal["json", "text"]
 
@@ -40,9 +41,9 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class AuditLog:
-    """Formats lines and keeps them until `flush`.
+    """Formatter of audit lines, with a buffer that `flush` writes.
 
-    `now` gives unix seconds; `commands` says whether an exec's command is written.
+    `now` returns Unix seconds. With `commands`, lines contain the command of an exec.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class AuditLog:
         schedule_flush: Callable[[], None],
         line_format: LineFormat = "json",
     ) -> None:
-        """`wake` is called when the first line waits: it arranges a `flush` soon."""
+        """`schedule_flush` is called for the first pending line, and must cause a call of `flush` soon."""
         self._write = write
         self._now = now
         self._commands = commands
@@ -67,15 +68,15 @@ class AuditLog:
         self._reported_drop_count = 0
         self._is_flush_scheduled = False
         self.dropped_count = 0
-        """Lines that were lost because nobody read our output in time."""
+        """Lines that were dropped because the output was not read in time."""
 
     @property
     def is_full(self) -> bool:
-        """True if so much waits that nothing new should begin where each line counts."""
+        """True if so much is pending that new requests must be refused if no line may be lost."""
         return len(self._pending) >= MAX_PENDING_LINES * RESERVE or self._size >= MAX_PENDING_CHARACTERS * RESERVE
 
     def record(self, record: Record) -> None:
-        """Add a line for what ended now; those of strangers come at a bounded rate."""
+        """Add a line for `record`. Lines for unauthenticated clients are rate-limited."""
         if not self._is_flush_scheduled:
             self._is_flush_scheduled = True
             self._schedule_flush()
@@ -91,7 +92,7 @@ class AuditLog:
         self._size += len(line)
 
     def flush(self) -> None:
-        """Write what waits, in one piece."""
+        """Write all pending lines in one piece."""
         self._is_flush_scheduled = False
         omitted_count, self._omitted_count = self._omitted_count, 0
         if omitted_count:
@@ -108,14 +109,14 @@ class AuditLog:
             self._write(lines)
 
     def _note(self, event: str, lines: int, reason: str) -> str:
-        """A line about lines."""
+        """Return a line about lines that were not written."""
         if self._line_format == "text":
             return f"{lines} lines {event}: {reason}"
         return _encode({"time": _format_time(self._now()), "event": event, "lines": lines, "reason": reason})
 
 
 def format_json(record: Record, *, now: float, commands: bool) -> str:
-    """One audit line as JSON, without its end. What requests have in common is put into words once."""
+    """Return an audit line as JSON, without the newline. Encoded parts that requests have in common are cached."""
     request_members = _request_members if len(record.target) <= MAX_TEXT else _request_members.__wrapped__
     encode_agent = _encode_agent if len(record.user_agent) <= MAX_TEXT else _encode_agent.__wrapped__
     return (

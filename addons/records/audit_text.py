@@ -1,4 +1,4 @@
-"""An audit record as a line for a person at a terminal.
+"""Text format of audit records, for people at a terminal.
 
 12:00:07 200 team-a/k8s get pods/log web/a (12 ms) by system:serviceaccount:team-a:ci
 """
@@ -9,11 +9,11 @@ from addons.records.record import Record
 from connector_store.domain.decision.redaction import command_parameters, redact_target
 
 _MAX_IN_MILLISECONDS = 10.0
-"""Seconds up to which a duration is written in milliseconds."""
+"""Number of seconds up to which a duration is written in milliseconds."""
 
 
 def format_text(record: Record, *, now: float, commands: bool) -> str:
-    """One line of printable characters, in local time, without its end."""
+    """Return one line of printable characters in local time, without the newline."""
     clock = time.strftime("%H:%M:%S", time.localtime(now))
     words = [
         clock,
@@ -24,7 +24,7 @@ def format_text(record: Record, *, now: float, commands: bool) -> str:
     ]
     words.append(f"by {record.identity.user}" if record.identity is not None else f"from {record.source_ip}")
     text = " ".join(words) + (f": {record.cause}" if record.cause else "")
-    return "".join(each if each.isprintable() else "?" for each in text)
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _describe(record: Record, *, commands: bool) -> str:
@@ -34,10 +34,10 @@ def _describe(record: Record, *, commands: bool) -> str:
         return f"{record.event} {redact_target(record.target, names)}".strip()
     verb = info.verb if record.event == "request" else f"end of {info.verb}"
     resource = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
-    name = "/".join(each for each in (info.namespace, info.name) if each)
+    name = "/".join(part for part in (info.namespace, info.name) if part)
     query = redact_target(record.target, names).partition("?")[2] if names else ""
-    arguments = [each for each in query.split("&") if "=" in each]
-    return " ".join(each for each in (verb, resource, name, *arguments) if each)
+    arguments = [parameter for parameter in query.split("&") if "=" in parameter]
+    return " ".join(part for part in (verb, resource, name, *arguments) if part)
 
 
 def _format_duration(seconds: float) -> str:

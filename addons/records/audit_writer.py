@@ -1,4 +1,4 @@
-"""Writes audit lines where somebody may not read them, without keeping the event loop waiting."""
+"""Writer of audit lines that does not block the event loop if the output is not read."""
 
 import asyncio
 import logging
@@ -10,11 +10,11 @@ from typing import Final, TextIO
 logger = logging.getLogger(__name__)
 
 FLUSH_INTERVAL: Final = 0.05
-"""Seconds from the first waiting line, or the end of a write, to the next write; lines of that time share it."""
+"""Seconds from the first pending line, or the end of a write, to the next write. Lines of that time share a write."""
 
 
 class AuditWriter:
-    """One write at a time, on a thread of its own; lines wait in the audit log meanwhile."""
+    """Writer with a thread for one write at a time. Meanwhile, the audit log buffers further lines."""
 
     def __init__(self, stream: Callable[[], TextIO]) -> None:
         self._stream = stream
@@ -22,25 +22,25 @@ class AuditWriter:
         self._is_writing = False
         self._is_open = True
         self.lost_count = 0
-        """Lines that could not be written."""
+        """Number of lines that could not be written."""
         self.is_failing = False
         """The last write failed."""
         self.flush: Callable[[], None] = lambda: None
-        """AuditLog.flush, set by whoever wires the two."""
+        """`AuditLog.flush`, set by the code that connects the two."""
 
     def schedule_flush(self) -> None:
-        """Lines wait: have them flushed soon."""
+        """Schedule a call of `flush`, unless a write is running."""
         if not self._is_writing:
             asyncio.get_running_loop().call_later(FLUSH_INTERVAL, self._flush)
 
     def write(self, lines: str) -> None:
-        """Called by `flush`."""
+        """Write `lines` on the thread. `flush` calls this."""
         self._is_writing = True
         future = asyncio.get_running_loop().run_in_executor(self._executor, self._write, lines)
         future.add_done_callback(partial(self._on_written, lines.count("\n")))
 
     def close(self) -> None:
-        """Hand over what waits; the thread ends when it is written."""
+        """Flush the pending lines. The thread ends after the last write."""
         if self._is_open:
             self.flush()
         self._is_open = False

@@ -1,8 +1,8 @@
-"""Counters of the proxy, in Prometheus' text form.
+"""Metrics of the proxy in the Prometheus text format.
 
-The data path only adds to plain dictionaries on the event loop, without a lock; what a scrape shows is made when it
-is asked for. Labels never carry paths, users or tokens, and are bounded: a Connector is named only once its caller
-may use it, and only while it is there.
+The data path only adds to dictionaries on the event loop, without a lock. A scrape builds the metric families. Labels
+never contain paths, users or tokens, and their values are bounded. A Connector is a label value only while it exists,
+and only for requests of callers who may use it.
 """
 
 from bisect import bisect_left
@@ -19,30 +19,31 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision.denial import Cause
 
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
-"""Seconds."""
+"""Upper bounds of the request duration histogram, in seconds."""
 VERBS: Final = frozenset(
     {"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "proxy"}
     | {"post", "put", "head", "options"}
 )
 KINDS: Final = frozenset({"watch", "log", "exec", "attach", "portforward"})
 CAUSES: Final = frozenset(get_args(Cause))
-"""What ends without an answer, or as a stream, has its reason in words instead, in the audit line alone."""
+"""Values of the label `reason` of denials. The end of a live connection or of a request without a response has a free
+text as its cause, which appears only in the audit log."""
 _OTHER: Final = "other"
 
 
 class Metrics(Collector):
-    """Counters by label values; see the module's text."""
+    """Collector of all metrics of the proxy."""
 
-    def __init__(self, *, audit_lost: Callable[[], int] = int) -> None:
-        """`audit_lost` gives the number of audit lines that nobody will see."""
-        self._audit_lost = audit_lost
+    def __init__(self, *, lost_line_count: Callable[[], int] = int) -> None:
+        """`lost_line_count` returns the number of audit lines that were not written."""
+        self._lost_line_count = lost_line_count
         self.requests: defaultdict[tuple[ObjectKey | None, str, int], int] = defaultdict(int)
         self.denials: defaultdict[str, int] = defaultdict(int)
         self.live_connections: defaultdict[tuple[ObjectKey, str], int] = defaultdict(int)
         self.bytes: defaultdict[tuple[ObjectKey | None, str], int] = defaultdict(int)
         self.token_reviews: defaultdict[str, int] = defaultdict(int)
         self.token_requests: defaultdict[str, int] = defaultdict(int)
-        """Requests to targets for tokens, by `ok`, `refused` or `error`."""
+        """Token requests to targets, by the result `ok`, `refused` or `error`."""
         self.watch_restarts: defaultdict[str, int] = defaultdict(int)
         self._durations = [0] * (len(BUCKETS) + 1)
         self._duration_sum = 0.0
@@ -55,7 +56,7 @@ class Metrics(Collector):
         self._is_current: Callable[[ObjectKey], bool] = lambda _: True
 
     def record(self, record: Record) -> None:
-        """Count what ended, and what lives. Streams were counted as requests when they began."""
+        """Count `record`, and update the number of live connections. These were counted as requests at their start."""
         connector = record.connector if record.identity else None
         if record.stream_kind and connector is not None:
             kind = record.stream_kind if record.stream_kind in KINDS else _OTHER
@@ -73,49 +74,72 @@ class Metrics(Collector):
             self.bytes[connector, "out"] += record.bytes_out
 
     def add_gauge(self, name: str, text: str, read: Callable[[], float | None]) -> None:
-        """A value that is read when somebody scrapes; None leaves it out."""
+        """Add a gauge that each scrape reads. The value None omits it."""
         self._gauges[name] = (text, read)
 
     def add_counter(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """A number that only grows, and is read when somebody scrapes; `name` without `_total`."""
+        """Add a counter that each scrape reads. `name` has no `_total`."""
         self._counters[name] = (text, read)
 
     def set_objects(self, read: Callable[[], Mapping[str, int]], is_current: Callable[[ObjectKey], bool]) -> None:
-        """Where connector_store_objects comes from, a number by kind; what of a Connector not `known` is dropped."""
+        """Set the source of connector_store_objects: the number of objects by kind.
+
+        Series of a Connector for which `is_current` returns False are dropped.
+        """
         self._objects = read
         self._is_current = is_current
 
     def set_pool_discards(self, discard_counts: Callable[[], Mapping[str, int]]) -> None:
-        """Where connector_kept_connections_dropped_total comes from, a number by reason."""
+        """Set the source of connector_kept_connections_dropped_total: the number of connections by reason."""
         self._pool_discards = discard_counts
 
     def set_watches(self, ages: Callable[[], Mapping[str, float]], unserved_count: Callable[[], int]) -> None:
-        """Where connector_watch_age_seconds comes from, seconds by kind, and the number of namespaces not served."""
+        """Set the sources of connector_watch_age_seconds, by kind, and connector_namespaces_not_served."""
         self._ages = ages
         self._unserved_count = unserved_count
 
     def collect(self) -> Iterator[Metric]:
-        """All families, for the registry."""
+        """Yield all metric families, as the registry requires."""
         self._drop_deleted()
         yield _counter("connector_requests", "Requests", ("connector", "verb", "code"), self.requests)
         yield self._duration()
-        # At 0 before the first one: of a series that begins at 1 no rate shows how it came to that.
+        # Denials start at 0. If a series started at 1, `rate` would not show the first denial.
         denials = dict.fromkeys(sorted(CAUSES), 0) | self.denials
         yield _counter("connector_denials", "Refusals", ("reason",), denials)
-        yield _gauge("connector_streams_active", "Live streams", ("connector", "kind"), self.live_connections)
-        yield _counter("connector_bytes", "Bytes of bodies and streams", ("connector", "direction"), self.bytes)
-        yield _counter("connector_token_reviews", "Checks of callers' tokens", ("result",), self.token_reviews)
-        yield _counter("connector_token_requests", "Tokens asked of targets", ("result",), self.token_requests)
+        yield _gauge(
+            "connector_streams_active",
+            "Live connections: watches, logs and sessions",
+            ("connector", "kind"),
+            self.live_connections,
+        )
+        yield _counter(
+            "connector_bytes",
+            "Bytes of request and response bodies, and of sessions",
+            ("connector", "direction"),
+            self.bytes,
+        )
+        yield _counter("connector_token_reviews", "TokenReviews of callers' tokens", ("result",), self.token_reviews)
+        yield _counter("connector_token_requests", "TokenRequests sent to targets", ("result",), self.token_requests)
         discard_counts = self._pool_discards()
         yield _counter(
-            "connector_kept_connections_dropped", "Kept connections to targets closed", ("reason",), discard_counts
+            "connector_kept_connections_dropped",
+            "Idle connections to targets that were closed",
+            ("reason",),
+            discard_counts,
         )
-        yield CounterMetricFamily("connector_audit_lines_lost", "Audit lines not written", value=self._audit_lost())
+        yield CounterMetricFamily(
+            "connector_audit_lines_lost", "Audit lines that were not written", value=self._lost_line_count()
+        )
         objects = self._objects()
         restarts = dict.fromkeys(objects, 0) | self.watch_restarts
-        yield _counter("connector_watch_restarts", "Watches begun anew", ("kind",), restarts)
+        yield _counter("connector_watch_restarts", "Watches that were started again", ("kind",), restarts)
         yield _gauge("connector_store_objects", "Objects in the store", ("kind",), objects)
-        yield _gauge("connector_watch_age_seconds", "Age of what the watches brought", ("kind",), self._ages())
+        yield _gauge(
+            "connector_watch_age_seconds",
+            "Seconds since the oldest watch was in sync with the API server",
+            ("kind",),
+            self._ages(),
+        )
         if self._unserved_count is not None:
             yield GaugeMetricFamily(
                 "connector_namespaces_not_served", "Namespaces that cannot be read", value=self._unserved_count()
@@ -128,16 +152,16 @@ class Metrics(Collector):
                 yield GaugeMetricFamily(name, text, value=value)
 
     def render(self) -> bytes:
-        """The text of a scrape, with a trailing newline (Prometheus exposition format 0.0.4)."""
+        """Return the text of a scrape with a trailing newline (Prometheus exposition format 0.0.4)."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         return generate_latest(registry)
 
     def _drop_deleted(self) -> None:
         connectors = (
-            {each[0] for each in self.requests}
-            | {each[0] for each in self.bytes}
-            | {each[0] for each in self.live_connections}
+            {labels[0] for labels in self.requests}
+            | {labels[0] for labels in self.bytes}
+            | {labels[0] for labels in self.live_connections}
         )
         deleted = {key for key in connectors if key is not None and not self._is_current(key)}
         if deleted:
@@ -150,7 +174,9 @@ class Metrics(Collector):
         for bound, count in zip((*BUCKETS, float("inf")), self._durations, strict=True):
             total += count
             buckets.append(("+Inf" if bound == float("inf") else str(bound), float(total)))
-        family = HistogramMetricFamily("connector_request_duration_seconds", "Seconds from head to head")
+        family = HistogramMetricFamily(
+            "connector_request_duration_seconds", "Seconds from the request head to the response head"
+        )
         family.add_metric([], buckets, self._duration_sum)
         return family
 
@@ -176,4 +202,4 @@ def _drop[L](values: dict[L, int], matches: Callable[[L], bool]) -> None:
 
 def _label_values(key: object) -> list[str]:
     labels = key if isinstance(key, tuple) else (key,)
-    return ["" if each is None else str(each) for each in labels]
+    return ["" if label is None else str(label) for label in labels]

@@ -1,4 +1,4 @@
-"""What is known of a CONNECT, a request or a stream when it ends: audit line and metrics are made of it."""
+"""Record of a CONNECT, a request or the end of a live connection, for the audit log and the metrics."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -10,33 +10,36 @@ from connector_store.domain.decision.denial import Cause
 
 
 class Record(NamedTuple):
-    """One thing that ended.
-
-    `event`: a CONNECT that was refused or opened a tunnel; a request when its answer's head is known (`status`); a
-    stream (watch, logs -f, an upgrade) when it ends. `identity` is None until the caller is verified, `connector` is
-    what is asked for. `target` is the request target as it came; `cause` why it was refused or cut, empty if it was
-    not. Bytes are of bodies and of streams, durations in seconds. `stream` is the kind of stream that the request has
-    begun, or that has ended; empty where there is none. `role` is the ClusterRole by which a limited
-    Connector lends it, or that denies it. `audit_id` is its name at the target.
-    A tuple, because one is made for every request.
-    """
+    """One event. A tuple, because each request creates one."""
 
     event: Literal["connect", "request", "stream"]
+    """A CONNECT that was refused or opened a tunnel, a request whose response head was received, or the end of a watch,
+    a followed log or an upgraded connection."""
     connector: ObjectKey | None
+    """Connector that the client requested."""
     status: int
     source_ip: str
     duration: float
+    """Seconds."""
     identity: Identity | None = None
+    """Caller, or None if it is not authenticated."""
     info: RequestInfo | None = None
     target: str = ""
+    """Request target as received."""
     user_agent: str = ""
     cause: Cause | str = ""
+    """Reason of a refusal or of a close by the proxy, or ""."""
     bytes_in: int = 0
+    """Bytes of the request body, or from the client after an upgrade."""
     bytes_out: int = 0
+    """Bytes of the response body, or to the client after an upgrade."""
     stream_kind: str = ""
+    """Kind of the watch, log or session that the request started or that has ended, or ""."""
     role: str = ""
+    """ClusterRole that allows or denies the request, or ""."""
     audit_id: str = ""
+    """Value of the header Audit-ID in the request to the target."""
 
 
 Recorders = tuple[Callable[[Record], None], ...]
-"""Who is told of each: the audit log, the metrics."""
+"""Functions that get each record: those of the audit log and of the metrics."""

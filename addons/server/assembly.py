@@ -1,4 +1,4 @@
-"""How the parts of the proxy are joined, whatever its source is."""
+"""Assembly of the proxy's parts, for every source of Connectors."""
 
 import io
 import sys
@@ -44,34 +44,36 @@ from connector_store.token_manager import TokenManager
 from connector_store.trust import TrustStore
 
 CA: Final = "the proxy's CA"
-"""What the store waits for, as for a source, where the CA comes from a Secret."""
+"""Source that the store waits for if the CA is in a Secret."""
 
 Work = tuple[str, Callable[[], Coroutine[Any, Any, Any]]]
-"""A name for the log, and what runs until it is cancelled."""
+"""Name for the log, and a coroutine function that runs until it is cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """Where everything is counted and written; made once, before the other parts."""
+    """Metrics and audit log, created once before the other parts."""
 
     metrics: Metrics
     recorders: Recorders
     is_audit_log_full: Callable[[], bool] | None
-    """True while nothing may begin, because it would not be written down; None where that is only counted."""
+    """Return True while the audit log cannot accept records. None if lost lines are only counted."""
     close: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateAuthority:
-    """The CA: what signs certificates for clients, and the PEM of what they shall trust; None while there is none."""
+    """CA of the proxy. The functions return None while there is no CA."""
 
     get_signer: Callable[[], CertStore | None]
+    """Return the CA that signs certificates for clients."""
     get_published: Callable[[], bytes | None]
+    """Return the PEM of the CA certificates that clients must trust."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What `lifecycle` serves with, and what it keeps running meanwhile."""
+    """Parts that `Lifecycle` serves clients with, and the work that it keeps running."""
 
     context: SharedContext
     settings: Settings
@@ -80,7 +82,7 @@ class Parts:
 
 
 def create_records(config: Config) -> Records:
-    """Audit lines go to stdout; in the console's user interface, which draws there, to nobody."""
+    """Create metrics and audit log. Audit lines go to stdout, except in mitmproxy's console UI, which draws there."""
     is_console = type(ctx.master).__name__ == "ConsoleMaster"
     writer = AuditWriter(io.StringIO if is_console else lambda: sys.stdout)
     is_text = config.audit == "text" or (config.audit == "auto" and not is_console and sys.stdout.isatty())
@@ -92,7 +94,7 @@ def create_records(config: Config) -> Records:
         line_format="text" if is_text else "json",
     )
     writer.flush = audit.flush
-    metrics = Metrics(audit_lost=lambda: audit.dropped_count + writer.lost_count)
+    metrics = Metrics(lost_line_count=lambda: audit.dropped_count + writer.lost_count)
     is_audit_log_full = (lambda: audit.is_full or writer.is_failing) if config.audit_refuses else None
     return Records(
         metrics=metrics,
@@ -103,7 +105,10 @@ def create_records(config: Config) -> Records:
 
 
 def limit_unauthenticated(config: Config, metrics: Metrics) -> UnauthenticatedLimit:
-    """Where descriptors are few, of strangers half of the connections at most, of one address a quarter of that."""
+    """Create the limit on unauthenticated connections.
+
+    They get at most half of the connections that file descriptors allow, and one address gets a quarter of that.
+    """
     max_open = descriptors.max_connections(descriptors.raise_limit())
     max_unauthenticated = max(1, min(config.max_unauthenticated, max_open // 2))
     limit = UnauthenticatedLimit(
@@ -112,10 +117,14 @@ def limit_unauthenticated(config: Config, metrics: Metrics) -> UnauthenticatedLi
         max_open=max_open,
     )
     metrics.add_gauge(
-        "connector_unauthenticated_connections", "Connections whose caller is not known yet", lambda: float(limit.count)
+        "connector_unauthenticated_connections",
+        "Connections without an authenticated caller",
+        lambda: float(limit.count),
     )
     metrics.add_counter(
-        "connector_refused_connections", "Connections that were refused unread", lambda: limit.refusal_count
+        "connector_refused_connections",
+        "Connections that were closed before they were read",
+        lambda: limit.refusal_count,
     )
     return limit
 
@@ -133,7 +142,7 @@ def assemble(
     work: Iterable[Work],
     own_addresses: Iterable[str] = (),
 ) -> Parts:
-    """`proxy` gives the URL of the proxy for a Connector's callers, asked with a request's Host: see `Pages`."""
+    """Assemble the parts. `proxy_url` returns the proxy's URL for a Connector, given a request's Host (see `Pages`)."""
     if settings.ca_file is not None:
         store.set_ca_file(_read_ca(Path(settings.ca_file)))
     access, follow_issuers = with_issuers(config, settings, access, rights)
@@ -158,7 +167,7 @@ def assemble(
     )
     access_policy = AccessPolicy(addresses=policy, max_connections=config.max_connections)
     resolver, trust = Resolver(), TrustStore()
-    target_tokens = TargetTokens(store.get, _create_minter(config, records.metrics, resolver, trust, policy))
+    target_tokens = TargetTokens(store.get, _create_token_manager(config, records.metrics, resolver, trust, policy))
     store.subscribe(target_tokens.on_connectors_changed)
     checks = Checks(
         unsynced=store.unsynced_sources,
@@ -169,7 +178,7 @@ def assemble(
     )
     cache_stats = checks.cache_stats
     records.metrics.add_counter(
-        "connector_access_cache_hits", "Checks answered from memory", lambda: cache_stats.hit_count
+        "connector_access_cache_hits", "Access decisions with a cached caller", lambda: cache_stats.hit_count
     )
     pool = _create_pool(config, records.metrics, store, trust)
     _add_metrics(records.metrics, store, certificates)
@@ -198,7 +207,7 @@ def assemble(
         not_ready_reason=not_ready_reason,
         work=(
             *work,
-            ("recheck of streams", live_connections.run),
+            ("recheck of live connections", live_connections.run),
             *([("issuers", follow_issuers)] if follow_issuers else []),
         ),
     )
@@ -209,17 +218,17 @@ def _create_pool(config: Config, metrics: Metrics, store: Store, trust: TrustSto
     pool = UpstreamPool(store, trust, keepalive_expiry=config.keep_target, max_idle=max_idle)
     store.subscribe(pool.on_connectors_changed)
     metrics.set_pool_discards(lambda: pool.discard_counts)
-    metrics.add_gauge(
-        "connector_kept_connections", "Connections to targets that serve nobody", lambda: float(len(pool))
+    metrics.add_gauge("connector_kept_connections", "Idle connections to targets", lambda: float(len(pool)))
+    metrics.add_counter(
+        "connector_kept_connections_taken", "Idle connections to targets that were used again", lambda: pool.reuse_count
     )
     metrics.add_counter(
-        "connector_kept_connections_taken", "Kept connections that served again", lambda: pool.reuse_count
+        "connector_requests_sent_again", "Requests that were sent to a target a second time", lambda: pool.retry_count
     )
-    metrics.add_counter("connector_requests_sent_again", "Requests sent to a target twice", lambda: pool.retry_count)
     return pool
 
 
-def _create_minter(
+def _create_token_manager(
     config: Config, metrics: Metrics, resolver: Resolver, trust: TrustStore, policy: AddressPolicy
 ) -> TokenManager:
     async def resolve(host: str, port: int) -> Sequence[str]:
@@ -233,7 +242,7 @@ def _create_minter(
 
 
 def mitmproxy_authority() -> CertificateAuthority:
-    """mitmproxy's own CA, from its confdir."""
+    """Return mitmproxy's own CA, from its confdir."""
 
     def get_signer() -> CertStore | None:
         signer: CertStore | None = ctx.master.addons.get("tlsconfig").certstore
@@ -247,7 +256,7 @@ def mitmproxy_authority() -> CertificateAuthority:
 
 
 def _own_hosts(config: Config, settings: Settings) -> tuple[str, ...]:
-    """Under which TLS at the port may be spoken to the proxy itself."""
+    """Return the names and addresses in the proxy's own certificate."""
     hosts = ["localhost", "127.0.0.1", "::1"]
     if settings.in_cluster and settings.proxy_service is not None:
         short = f"{settings.proxy_service.name}.{settings.proxy_service.namespace}"
@@ -258,9 +267,13 @@ def _own_hosts(config: Config, settings: Settings) -> tuple[str, ...]:
 def _add_metrics(metrics: Metrics, store: Store, certificates: Certificates) -> None:
     metrics.set_objects(lambda: store.object_counts, lambda key: store.connector(key) is not None)
     metrics.add_gauge(
-        "connector_store_synced", "1 when the first list is in", lambda: float(not store.unsynced_sources - {CA})
+        "connector_store_synced",
+        "1 when the store has read all Connectors",
+        lambda: float(not store.unsynced_sources - {CA}),
     )
-    metrics.add_gauge("connector_ca_expiry_timestamp_seconds", "When the CA ends", lambda: certificates.ca_expires_at)
+    metrics.add_gauge(
+        "connector_ca_expiry_timestamp_seconds", "Time at which the CA expires", lambda: certificates.ca_expires_at
+    )
 
 
 def _read_ca(path: Path) -> bytes:

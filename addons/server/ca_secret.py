@@ -1,7 +1,7 @@
-"""The CA of a cluster's proxies: follows the Secret that the controller keeps (`connector_store.ca_secret`).
+"""CA of the proxies in a cluster, from the Secret that the controller manages (see `connector_store.ca_secret`).
 
-A changed Secret is used by the next handshake; tunnels that are open have theirs behind them. One that cannot be used,
-or that is gone, leaves the last good one in place.
+After a change of the Secret, new TLS handshakes use the new CA. If the Secret is invalid or deleted, the last valid CA
+stays in use.
 """
 
 import logging
@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningAuthority:
-    """What signs, and the PEM of what callers shall trust."""
+    """CA that signs certificates, and the PEM of the CA certificates that clients must trust."""
 
     signer: CertStore
     published: bytes
 
 
 class CaSecret:
-    """Follows the Secret `key`; `on_change` is for whoever watches it."""
+    """Current CA in the Secret `key`. The watch of the Secret must call `on_change`."""
 
     def __init__(self, key: ObjectKey) -> None:
         self._key = key
@@ -35,16 +35,17 @@ class CaSecret:
 
     @property
     def signer(self) -> CertStore | None:
-        """None until there is one."""
+        """CA that signs certificates. None before the first valid Secret."""
         return self._authority.signer if self._authority is not None else None
 
     @property
     def published(self) -> bytes | None:
+        """PEM of the CA certificates that clients must trust. None before the first valid Secret."""
         return self._authority.published if self._authority is not None else None
 
     def on_change(self, raw: Mapping[str, object] | None) -> None:
-        """The Secret as the API server has it; None: there is none."""
-        consequence = "; the CA stays the last one" if self._authority is not None else "; not ready until it is there"
+        """Use the Secret from the API server. `raw` is None if it does not exist."""
+        consequence = "; the last CA stays in use" if self._authority is not None else "; not ready until it is valid"
         if raw is None:
             logger.warning(
                 'secrets "%s" not found in namespace "%s"%s', self._key.name, self._key.namespace, consequence
@@ -57,11 +58,11 @@ class CaSecret:
 
 
 def parse_authority(raw: Mapping[str, object]) -> SigningAuthority:
-    """Read the Secret; ParseError names the key and quotes nothing of it."""
+    """Parse the Secret. Raises ParseError, which names the key and does not quote its value."""
     data = read_data(raw)
     published = to_pem(*trusted_certificates(data))
     source = read_signer(data, SIGNING_CA_KEY)
-    chain = [Cert(each) for each in source.chain]
+    chain = [Cert(certificate) for certificate in source.chain]
     signer = CertStore(source.key, chain[0], None, b"", DHParams(b""))
     signer.default_chain_certs = chain
     return SigningAuthority(signer=signer, published=published)

@@ -1,4 +1,4 @@
-"""Callers whose tokens other issuers have signed: the option connector_authentication, whatever the source is."""
+"""Authentication of callers with tokens of OIDC issuers (option connector_authentication), for every source."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, Never
@@ -16,10 +16,14 @@ from connector_store.trust import TrustStore
 def with_issuers(
     config: Config, settings: Settings, access: Access, rights: UseAuthorizer
 ) -> tuple[Access, Callable[[], Coroutine[Any, Any, Never]] | None]:
-    """`access`, and before it the issuers of the file, and what follows that; ParseError if it cannot be read."""
+    """Add the issuers in the authentication file to `access`.
+
+    Return the new access and the coroutine function that watches the file, or None without a file. Raises ParseError if
+    the file cannot be read.
+    """
     if config.authentication is None:
         return access, None
-    # Only there: the watcher of files is 2 MB that a pod without such a file does without.
+    # Imported only if needed, because the file watcher uses 2 MB of memory.
     from connector_store.folder.authentication_file import AuthenticationFile
 
     trust = TrustStore()

@@ -1,4 +1,4 @@
-"""The parts in a cluster: its API server holds the Connectors and knows the callers."""
+"""Parts of a proxy whose Connectors and callers come from a cluster's API server."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ from connector_store.store import Store
 
 
 class UnavailableAccess:
-    """`Access` before the API server is known: nobody can be checked."""
+    """`Access` before the proxy is connected to the API server. No caller can be checked."""
 
     revocation_count: Final = 0
 
@@ -48,7 +48,10 @@ class UnavailableAccess:
 
 
 def create_waiting_parts(config: Config, records: assembly.Records) -> assembly.Parts:
-    """What serves until `connect` is done: everybody is told to come again. ParseError for a wrong setting."""
+    """Create the parts that serve until `create_parts` is done, and refuse all callers with 503.
+
+    Raises ParseError for an invalid setting.
+    """
     settings = parse_settings(explicit=config.explicit, environ=os.environ, config_map={}, in_cluster=True)
     return assembly.assemble(
         config,
@@ -69,15 +72,15 @@ async def create_parts(
     records: assembly.Records,
     on_problem: Callable[[str], None] = lambda problem: None,
     *,
-    first_pause: float = INITIAL_BACKOFF,
+    initial_backoff: float = INITIAL_BACKOFF,
 ) -> assembly.Parts:
-    """Find the API server, read the shared settings, join the parts. ValueError if that can never work.
+    """Find the API server, read the shared settings, and assemble the parts. Raises ValueError if this cannot succeed.
 
-    `on_problem` is told why the settings are not there yet.
+    `on_problem` gets the reason why the settings cannot be read yet. `initial_backoff` is in seconds.
     """
     client = KubeClient(await kube_config.load_configuration(cluster.context))
     settings = await read_settings(
-        client, explicit=config.explicit, environ=os.environ, on_problem=on_problem, initial_backoff=first_pause
+        client, explicit=config.explicit, environ=os.environ, on_problem=on_problem, initial_backoff=initial_backoff
     )
     store = Store()
     source = ClusterWatches(
@@ -121,11 +124,10 @@ async def _default_proxy_url(target: Target, host: str) -> str:
 
 
 async def _proxy_url(client: KubeClient, settings: Settings, target: Target, host: str) -> str:
-    """By the Connector's own Service if that is ours at this moment, else as this caller has reached us."""
-    service_host = settings.proxy_host or ""
-    is_reachable = await leads_to_proxy(client, target.key, target.uid, service_host)
+    """Return the URL of the Connector's own Service if it leads to this proxy, else the URL that the caller used."""
+    alias_verified = await leads_to_proxy(client, target.key, target.uid, settings.proxy_host or "")
     return (
-        proxy_url_for(target.key, settings, alias_verified=is_reachable)
+        proxy_url_for(target.key, settings, alias_verified=alias_verified)
         or f"{'https' if settings.proxy_tls else 'http'}://{host}"
     )
 
@@ -176,10 +178,10 @@ def _count_restart(metrics: Metrics, kind: str) -> None:
 async def resolve_own_addresses(
     names: Iterable[str | None], on_problem: Callable[[str], None], *, retry: bool, pause: float = INITIAL_BACKOFF
 ) -> set[str]:
-    """The proxy's own addresses, of its pod and of its Service, which are no targets.
+    """Resolve the proxy's own addresses, those of its pod and of its Service, which cannot be targets.
 
-    A name that does not exist has none. While nobody can say, `patient` asks again, and no target is reached meanwhile;
-    outside of a cluster there may be nobody to ask.
+    A name that does not exist has no addresses. If no server answers, try again with `retry`, every `pause` seconds.
+    The proxy reaches no target meanwhile. Outside of a cluster, there may be no server that can answer.
     """
     addresses: set[str] = set()
     loop = asyncio.get_running_loop()
@@ -193,6 +195,6 @@ async def resolve_own_addresses(
                 await asyncio.sleep(pause)
                 continue
             infos = []
-        addresses |= {str(each[4][0]) for each in infos}
+        addresses |= {str(info[4][0]) for info in infos}
         pending.pop(0)
     return addresses

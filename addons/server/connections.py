@@ -1,4 +1,4 @@
-"""Puts a gate in front of each client, and sees that nothing gets past it."""
+"""All client connections. Each begins with a gate, and no other part of mitmproxy may serve it."""
 
 import itertools
 import logging
@@ -27,18 +27,18 @@ from addons.server.assembly import Parts
 logger = logging.getLogger(__name__)
 
 TOO_MANY_UNAUTHENTICATED: Final = "too many connections whose caller is not known"
-"""In the audit log."""
+"""Cause in the audit log."""
 _PREFIX: Final = secrets.token_hex(8) + "-"
-"""Of the identifiers of connections: flows of several runs may be saved in one file."""
+"""Prefix of connection identifiers, because flows of several runs may be saved in one file."""
 _sequence: Final = itertools.count(1)
 
 
 class Connections:
-    """All client connections, from the begin of each to its end."""
+    """Client connections from accept to close, as an addon of mitmproxy."""
 
     def __init__(self) -> None:
         self.has_hook: Callable[[str], bool] = lambda _: True
-        """Whether an addon has the hook of this name; where nobody knows, they are asked."""
+        """Return True if an addon may have the hook of this name."""
         self._parts: Parts | None = None
         self._sockets: dict[str, Sockets] = {}
         self._unauthenticated_limit: UnauthenticatedLimit | None = None
@@ -49,36 +49,39 @@ class Connections:
         return len(self._sockets)
 
     def set_parts(self, parts: Parts) -> None:
-        """Serve connections that come from now on with `parts`."""
+        """Serve new connections with `parts`."""
         self._parts = parts
 
     def set_unauthenticated_limit(self, limit: UnauthenticatedLimit) -> None:
-        """How many connections there may be before their callers are known."""
+        """Set the limit on unauthenticated connections. Without one, every connection is refused."""
         self._unauthenticated_limit = limit
 
     def parts(self) -> Parts:
-        """RuntimeError before there are any. A method: mitmproxy reads the attributes of addons."""
+        """Return the current parts. Raises RuntimeError before there are any.
+
+        This is a method because mitmproxy reads the attributes of addons.
+        """
         if self._parts is None:
             raise RuntimeError("the proxy is not configured")
         return self._parts
 
     def drain(self) -> None:
-        """End each connection as soon as it has no request, and those to targets that nobody has."""
+        """Close each connection as soon as it has no request, and close the idle connections to targets."""
         self.parts().context.upstream_pool.close()
         for sockets in tuple(self._sockets.values()):
             sockets.deliver(Drain())
 
     def shut_down(self, reason: str) -> None:
-        """End each connection, in the way of its protocol where it has one and is not in the middle of a piece."""
+        """Close each connection that is not in the middle of an event or frame, as its protocol requires."""
         for sockets in tuple(self._sockets.values()):
             sockets.deliver(ShutDown(reason))
 
     def close_live(self, reason: str) -> None:
-        """End what is in a tunnel now, and say why in the audit log."""
+        """Close all live connections now, and write `reason` to the audit log."""
         self.parts().context.live_connections.close_all(reason)
 
     def accept(self, mode: ProxyMode, tcp: TcpConnection) -> None:
-        """Serve a client from its first byte on, if no addon has anything against it."""
+        """Serve a new client, unless an addon vetoes it."""
         client = _create_client(mode, tcp)
         if client is None:
             tcp.close()
@@ -94,13 +97,13 @@ class Connections:
                 self._serve(client, tcp)
                 return
         except Exception as error:
-            # Nobody awaits this task, and what it was to serve would stay open.
+            # No other code awaits this task, so an exception would leave the connection open.
             logger.error("client connection refused: %s", type(error).__name__)
         tcp.close()
         self._schedule_disconnected_hook(client)
 
     def _serve(self, client: connection.Client, tcp: TcpConnection) -> None:
-        """The connection is closed unless its gate stands."""
+        """Create the gate of a client. On an error, close the connection."""
         release = self._acquire_unauthenticated(client)
         if release is None:
             tcp.close()
@@ -123,7 +126,7 @@ class Connections:
 
     def _on_closed(self, client: connection.Client) -> None:
         sockets = self._sockets.pop(client.id, None)
-        # None where its gate never stood: that was told then.
+        # None if there was no gate. In that case, `_serve` scheduled the hook.
         if sockets is not None:
             sockets.notify_closed()
             self._schedule_disconnected_hook(client)
@@ -134,7 +137,7 @@ class Connections:
             schedule_hook(ClientDisconnectedHook(client))
 
     def _acquire_unauthenticated(self, client: connection.Client) -> Callable[[], None] | None:
-        """What ends counting the connection among those of strangers; None if it is one too many."""
+        """Count the connection as unauthenticated. Return the function that ends this, or None if it is refused."""
         if self._unauthenticated_limit is None:
             return None
         source_ip = str(client.peername[0])
@@ -153,29 +156,29 @@ class Connections:
         return release
 
     def next_layer(self, data: layer.NextLayer) -> None:
-        """mitmproxy asks only for connections without a gate, from before its listeners were taken over: close them."""
+        """Close connections without a gate, which mitmproxy accepted before its listeners were taken over."""
         data.layer = ClosingLayer(data.context)
 
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
-        """Only our own layers reach out, and only to targets that were decided on."""
+        """Allow only connections that this proxy opens itself, to targets of allowed requests."""
         if not isinstance(data.server, TargetServer):
             data.server.error = "not a Connector's target"
 
     def request(self, flow: http.HTTPFlow) -> None:
-        """A replay would go around the decision, through mitmproxy's own layer."""
+        """Refuse replays, which would bypass the access decision in mitmproxy's own layer."""
         if flow.is_replay == "request":
             flow.response = http.Response.make(403, b"a request through a Connector cannot be replayed\n")
 
 
 class ClosingLayer(layer.Layer):
-    """Closes its client connection."""
+    """Layer that closes its client connection."""
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         yield CloseConnection(self.context.client)
 
 
 def _create_client(mode: ProxyMode, tcp: TcpConnection) -> connection.Client | None:
-    """As mitmproxy's addons know it; None if it has gone already."""
+    """Create mitmproxy's object for a client. Return None if the client has closed the connection already."""
     peername = tcp.transport.get_extra_info("peername")
     sockname = tcp.transport.get_extra_info("sockname")
     if peername is None or sockname is None:

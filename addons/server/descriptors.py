@@ -1,4 +1,4 @@
-"""File descriptors: as many as the process may have, and no lock-out when they run out."""
+"""File descriptors: the process limit, its use, and log lines when it is exhausted."""
 
 import asyncio
 import errno
@@ -15,19 +15,19 @@ from connector_store.token_bucket import TokenBucket
 logger = logging.getLogger(__name__)
 
 RESERVED: Final = 64
-"""For everything but clients and their targets: watches, reviews, files, the admin address."""
+"""Descriptors that are not for clients and targets: watches, reviews, files and the admin address."""
 PER_CONNECTION: Final = 2
-"""Its own, and its target's."""
+"""Descriptors of a client connection: its own and that of its target."""
 LOG_INTERVAL: Final = 60.0
-"""Seconds between two lines of the log that say that there are none left."""
+"""Minimum number of seconds between two log lines about exhaustion."""
 POLL_INTERVAL: Final = 1.0
-"""Seconds between two looks at whether there is one."""
+"""Seconds between checks for a free descriptor."""
 _ACCEPT_ERROR: Final = "socket.accept() out of system resource"
-"""What asyncio's event loop says for each connection that it could not take, some hundred times a second."""
+"""Message of asyncio's event loop for each connection that it cannot accept, some hundred times a second."""
 
 
 def raise_limit() -> int:
-    """Take as many as the process may have; returns their number (getrlimit(2))."""
+    """Raise the soft limit to the hard limit (getrlimit(2)). Return the number of descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -35,19 +35,19 @@ def raise_limit() -> int:
 
 
 def max_idle_upstreams(descriptors: int) -> int:
-    """Connections to targets that may be kept for nobody: where descriptors are few, they are for clients."""
+    """Return the maximum number of idle connections to targets. With few descriptors, clients get most of them."""
     return min(MAX_IDLE, descriptors // 8)
 
 
 def max_connections(descriptors: int) -> int:
-    """Client connections that so many descriptors are enough for."""
+    """Return the number of client connections that `descriptors` are enough for."""
     return max(1, (descriptors - RESERVED - max_idle_upstreams(descriptors)) // PER_CONNECTION)
 
 
 def silence_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
-    """Keep asyncio from saying for each client that it has no descriptor; libuv's loop closes the client, and is mute.
+    """Suppress asyncio's message for each client without a descriptor. Other messages are not affected.
 
-    `tell` says it, of either. Everything else is said as before.
+    libuv's loop closes such a client without a message. `log_exhaustion` logs the problem for both loops.
     """
     previous_handler = loop.get_exception_handler()
 
@@ -63,7 +63,7 @@ def silence_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def log_exhaustion(*, now: Callable[[], float] = time.monotonic, interval: float = POLL_INTERVAL) -> None:
-    """Say in one line a minute that none is left; for ever."""
+    """Log once a minute that no descriptor is left, until cancelled. `interval` is in seconds."""
     log_limit = TokenBucket(rate=1 / LOG_INTERVAL, burst=1, now=now)
     while True:
         await asyncio.sleep(interval)
@@ -73,7 +73,7 @@ async def log_exhaustion(*, now: Callable[[], float] = time.monotonic, interval:
 
 
 def _exhaustion_error() -> OSError | None:
-    """Why the process, or the machine, has none; None where there is one."""
+    """Return the error if the process or the machine has no free descriptor, else None."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:

@@ -1,6 +1,7 @@
-"""The end of a proxy that others still use: not ready, a while to be found out, no new connections, streams end.
+"""Draining after SIGTERM: the proxy is not ready, accepts connections for a while, stops, and closes live connections.
 
-Kubernetes takes an endpoint out while it sends SIGTERM; who has not heard of it yet connects for some seconds more.
+Kubernetes removes an endpoint while it sends SIGTERM. Clients that have not seen the removal yet connect for some more
+seconds.
 """
 
 import asyncio
@@ -16,33 +17,34 @@ from connector_store.domain.config.settings import Settings
 logger = logging.getLogger(__name__)
 
 ACCEPT_SECONDS: Final = 5.0
-"""Seconds in a cluster in which new connections are still served."""
+"""Seconds for which a proxy in a cluster still accepts connections."""
 POLL_INTERVAL: Final = 0.1
-"""Seconds between looks at what is still open."""
+"""Seconds between checks for open connections."""
 SHUT_DOWN_SECONDS: Final = 1.0
-"""Seconds in which what is in the middle of an event or a frame should come to its end."""
+"""Seconds for live connections in the middle of an event or frame to complete it."""
 REASON: Final = "the proxy ends"
-"""In the audit log, and what kubectl says of an exec."""
+"""Cause in the audit log, and in kubectl's message about an exec."""
 
 
 class OpenConnections(Protocol):
-    """Those of the clients."""
+    """Client connections."""
 
     @property
-    def open_count(self) -> int: ...
+    def open_count(self) -> int:
+        """Number of open client connections."""
 
     def drain(self) -> None:
-        """End each as soon as it has no request, and tell its client with the last answer."""
+        """Close each connection as soon as it has no request, and announce that in the last response."""
 
     def shut_down(self, reason: str) -> None:
-        """End each in an orderly way, but for what is in the middle of a piece."""
+        """Close each connection that is not in the middle of an event or frame, as its protocol requires."""
 
     def close_live(self, reason: str) -> None:
-        """End what is in a tunnel now, and say why in the audit log."""
+        """Close all live connections now, and write `reason` to the audit log."""
 
 
 class Draining:
-    """`master` is mitmproxy's."""
+    """Drain of the proxy. `master` is mitmproxy's."""
 
     def __init__(self, connections: OpenConnections, master: Master) -> None:
         self.has_begun = False
@@ -50,7 +52,7 @@ class Draining:
         self._master = master
 
     async def run(self, settings: Settings) -> None:
-        """Returns after it has told mitmproxy to end; `settings.drain` seconds at most for what runs."""
+        """Drain, then shut mitmproxy down. Current requests have at most `settings.drain` seconds."""
         self.has_begun = True
         if settings.in_cluster:
             await asyncio.sleep(ACCEPT_SECONDS)
@@ -70,7 +72,7 @@ class Draining:
         await self._wait_until_closed(CLOSE_TIMEOUTS.flush)
 
     async def _wait_until_closed(self, seconds: float) -> bool:
-        """True once no connection is open, False after `seconds`."""
+        """Wait until no connection is open. Return False if some are still open after `seconds`."""
         deadline = time.monotonic() + seconds
         while self._connections.open_count and time.monotonic() < deadline:  # noqa: ASYNC110 - mitmproxy owns the connections
             await asyncio.sleep(POLL_INTERVAL)

@@ -1,4 +1,4 @@
-"""Does somebody look at the traffic? Only then are flows made of inner requests."""
+"""The option connector_flows: whether requests are shown as flows of mitmproxy."""
 
 import logging
 from typing import Final
@@ -11,7 +11,10 @@ _FOR_PEOPLE: Final = frozenset({"WebMaster", "ConsoleMaster"})
 
 
 def shows_flows(flows: str) -> bool:
-    """`on` and `off` as they are; `auto` looks for people and for whoever asks for flows. Says so in the log."""
+    """Return True if requests are shown as flows. With `auto`, a UI, saved flows or another script decide.
+
+    The result and its reason are logged.
+    """
     watched, reason = (flows == "on", f"connector_flows is {flows}") if flows != "auto" else _detect()
     logger.info("requests are %s as flows of mitmproxy: %s", "shown" if watched else "not shown", reason)
     return watched

@@ -1,4 +1,4 @@
-"""The parts on a folder of manifests: no cluster is needed."""
+"""Parts of a proxy whose Connectors come from a folder of manifests, without a cluster."""
 
 import os
 import time
@@ -14,7 +14,7 @@ from connector_store.store import Store
 
 
 def create_parts(config: Config, folder: Path, records: assembly.Records) -> assembly.Parts:
-    """ParseError if an option cannot be honoured."""
+    """Create the parts. Raises ParseError if the folder cannot be read or a setting is invalid."""
     if not folder.is_dir():
         raise ParseError("connector_source", f"{folder} is not a folder; make it with: connectorctl init {folder}")
     if not os.access(folder, os.R_OK | os.X_OK):

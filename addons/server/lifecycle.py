@@ -1,4 +1,4 @@
-"""From options to a running proxy: makes the parts, keeps them running, ends them."""
+"""Lifecycle of the proxy: parse the options, create the parts, run their work, and stop it."""
 
 import asyncio
 import logging
@@ -32,14 +32,14 @@ from connector_store.logs import LineBufferedStream, initial_format, make_format
 logger = logging.getLogger(__name__)
 
 _listening_logger = logging.getLogger("mitmproxy.proxy.mode_servers")
-"""Says where mitmproxy listens."""
+"""Logger of mitmproxy's listen addresses."""
 
 POLL_INTERVAL: Final = 0.1
-"""Seconds between looks at whether all is read."""
+"""Seconds between checks whether the proxy is ready."""
 
 
 class Lifecycle:
-    """load, configure, running and done of the proxy."""
+    """Addon of mitmproxy that starts and stops the proxy."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -50,7 +50,7 @@ class Lifecycle:
         self._problem: str | None = None
         self._has_failed = False
         self._rebinds = False
-        """What listens was made before the options were read, and is to listen on loopback only."""
+        """mitmproxy listens on all addresses before it reads the options, and must be moved to loopback."""
         self._tasks: list[asyncio.Task[None]] = []
 
     def load(self, loader: Loader) -> None:
@@ -61,7 +61,7 @@ class Lifecycle:
             _exit_with_error(error)
 
     def configure(self, updated: set[str]) -> None:
-        """Parse the options once; ours are not changed while the proxy runs."""
+        """Parse the options at the start. Later changes of this proxy's options are refused."""
         starting = self._config is None
         try:
             options.check_mitmproxy_options()
@@ -98,7 +98,7 @@ class Lifecycle:
         if self._records is not None:
             self._records.close()
         if self._has_failed:
-            # mitmproxy has no other way to end with another code than 0.
+            # mitmproxy has no other way to exit with a code other than 0.
             sys.exit(1)
 
     def not_ready_reason(self) -> str | None:
@@ -114,7 +114,7 @@ class Lifecycle:
         if isinstance(config.source, ClusterSource):
             self._set_parts(cluster.create_waiting_parts(config, records))
         else:
-            # Only there: the watcher of files and the reader of manifests are 3 MB that a pod does without.
+            # Imported only if needed, because the file watcher and the manifest parser use 3 MB of memory.
             from addons.server import folder
 
             self._set_parts(folder.create_parts(config, Path(config.source.path), records))
@@ -151,7 +151,7 @@ class Lifecycle:
             self._start_task(name, work())
 
     async def _listen(self, config: Config) -> None:
-        """Nobody is told that it is ready before clients are served."""
+        """Take over the listeners first, so that the proxy serves clients before the admin address reports it ready."""
         if self._rebinds:
             await self._rebind()
         listeners = Listeners(ctx.master.addons.get("proxyserver"), self._connections.accept)
@@ -161,7 +161,7 @@ class Lifecycle:
         await listeners.watch()
 
     async def _serve_admin(self) -> None:
-        """Serve health and metrics until cancelled."""
+        """Serve health and metrics until cancelled. Raises ParseError if the address cannot be used."""
         if self._config is None or self._records is None or self._config.admin is None:
             return
         admin = AdminServer(
@@ -182,7 +182,7 @@ class Lifecycle:
             await admin.stop()
 
     async def _log_summary(self, config: Config) -> None:
-        """One line, once all is read."""
+        """Log the summary once the proxy is ready."""
         while self._parts is None or self.not_ready_reason() is not None:  # noqa: ASYNC110 - several parts decide on it
             await asyncio.sleep(POLL_INTERVAL)
         logger.info(
@@ -192,14 +192,14 @@ class Lifecycle:
         )
 
     async def _rebind(self) -> None:
-        """mitmproxy listens before it loads an addon: for that moment it was everywhere."""
+        """Listen on the configured address. mitmproxy listens on all addresses before it loads an addon."""
         server = ctx.master.addons.get("proxyserver")
         await server.servers.update([])
         _listening_logger.setLevel(logging.NOTSET)
         await server.setup_servers()
 
     def _on_sigterm(self) -> None:
-        """SIGTERM: mitmproxy itself would end at once, and with it all streams."""
+        """Drain on SIGTERM. mitmproxy alone would exit at once and break all live connections."""
         if self._draining is None or self._parts is None or self._draining.has_begun:
             ctx.master.shutdown()
             return
@@ -213,7 +213,7 @@ class Lifecycle:
         try:
             await work
         except Exception as error:
-            # Without this part the proxy would serve what is no longer so.
+            # Without this task, the proxy would serve outdated data.
             self._has_failed = True
             if isinstance(error, ParseError):
                 logger.error("%s; stopping", error)
@@ -223,20 +223,20 @@ class Lifecycle:
 
 
 def _set_log_format(form: LogFormat) -> None:
-    """Of mitmproxy's log on the terminal; its user interfaces have none, or draw it themselves."""
+    """Set the format of mitmproxy's log on the terminal. Its other UIs have no such log, or draw it themselves."""
     termlog = ctx.master.addons.get("termlog")
     if termlog is not None:
         set_handler_format(form, termlog.logger)
 
 
 def set_handler_format(form: LogFormat, handler: TermLogHandler) -> None:
-    """Audit lines go to the same place, by another thread."""
+    """Set the format of a log handler, and write whole lines, because another thread writes audit lines to it."""
     if not isinstance(handler.file, LineBufferedStream):
         handler.file = cast(IO[str], LineBufferedStream(handler.file))
     handler.setFormatter(make_formatter(form, handler.file, MitmFormatter(handler.has_vt_codes)))
 
 
 def _exit_with_error(error: ParseError | OSError) -> NoReturn:
-    """Nothing is served yet: one line, and the end."""
+    """Write one line to stderr and exit with code 1."""
     sys.stderr.write(f"error: {error}\n")
     sys.exit(1)

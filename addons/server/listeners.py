@@ -1,6 +1,6 @@
-"""Takes over the sockets on which mitmproxy listens: of each client its own handler would make four tasks and a stream.
+"""Takeover of mitmproxy's listening sockets, because mitmproxy's handler would create four tasks for each client.
 
-mitmproxy still binds them, says where, and closes them.
+mitmproxy still binds the sockets, logs their addresses, and closes them.
 """
 
 import asyncio
@@ -19,26 +19,26 @@ from addons.net.tcp import TcpConnection
 logger = logging.getLogger(__name__)
 
 ACCEPT_BACKLOG: Final = 1024
-"""Connections that the kernel has made and nobody has accepted yet; the kernel's own bound is net.core.somaxconn."""
+"""Maximum number of connections that wait in the kernel to be accepted. net.core.somaxconn may lower it."""
 POLL_INTERVAL: Final = 1.0
-"""Seconds between looks at whether the sockets are still open."""
+"""Seconds between checks whether the sockets are still open."""
 
 Accept = Callable[[ProxyMode, TcpConnection], None]
 
 
 class Listeners:
-    """`accept` gets each connection the moment it is open."""
+    """Listening sockets of the proxy. `accept` gets each connection as soon as it is open."""
 
     def __init__(self, proxyserver: Proxyserver, accept: Accept) -> None:
         self._proxyserver = proxyserver
         self._accept = accept
         self._sockets_by_server: dict[asyncio.AbstractServer, socket.socket] = {}
-        """Those that are not mitmproxy's any more."""
+        """Servers that replaced mitmproxy's, with their sockets."""
         # mitmproxy's user interfaces change where it listens.
         proxyserver.servers.changed.connect(self.take_over)
 
     async def take_over(self, *_: object) -> None:
-        """All that are mitmproxy's. Connections that wait to be accepted are kept."""
+        """Replace all of mitmproxy's servers. Connections that wait to be accepted are not lost."""
         instances = [each for each in self._proxyserver.servers if isinstance(each, AsyncioServerInstance)]
         for instance in instances:
             if isinstance(instance.mode, RegularMode):
@@ -48,7 +48,7 @@ class Listeners:
         }
 
     async def watch(self) -> None:
-        """Listen anew where the event loop has closed a socket, as libuv may in want of descriptors; for ever."""
+        """Listen again if the event loop closed a socket, as libuv may without free descriptors, until cancelled."""
         while True:
             await asyncio.sleep(POLL_INTERVAL)
             instances = [each for each in self._proxyserver.servers if isinstance(each, AsyncioServerInstance)]
@@ -57,7 +57,7 @@ class Listeners:
                 server in self._sockets_by_server and self._sockets_by_server[server].fileno() == -1
                 for server in servers
             ):
-                logger.error("a socket that the proxy listens on was closed by its event loop; it listens anew")
+                logger.error("the event loop closed a socket that the proxy listens on; listening again")
                 await self._proxyserver.servers.update([])
                 await self._proxyserver.setup_servers()
 

@@ -1,4 +1,4 @@
-"""The proxy's options: declared for mitmproxy, read once into a frozen `Config`."""
+"""Options of the proxy, declared to mitmproxy and parsed once into a frozen `Config`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ FORCED: Final[Mapping[str, Any]] = {
     "validate_inbound_headers": True,
 }
 LOOPBACK: Final = "127.0.0.1"
-"""Where a proxy on a folder listens unless told otherwise."""
+"""Default listen address of a proxy with a folder as its source."""
 REFUSED: Final[Mapping[str, str]] = {
     "ssl_insecure": "targets' certificates are always verified; name their CA in the Secret's ca.crt",
     "proxy_debug": "it prints what goes on the wire, credentials included",
@@ -61,7 +61,7 @@ _OPTIONS: Final[tuple[tuple[str, type, Any, str], ...]] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """All options, parsed. Times in seconds, sizes in bytes; `admin` is None where nothing is served."""
+    """Parsed options. Times are in seconds and sizes in bytes. `admin` is None without an admin server."""
 
     source: FolderSource | ClusterSource
     authentication: Path | None
@@ -72,26 +72,26 @@ class Config:
     keep_body: int
     audit: str
     audit_refuses: bool
-    """What would not be written down is refused."""
+    """Requests are refused while their audit lines cannot be written."""
     audit_commands: bool
     admin: tuple[str, int] | None
     max_header: int
     timeouts: Timeouts
     keep_target: float
-    """0: nothing is kept."""
+    """Seconds for which a connection to a target stays idle. 0 disables reuse."""
     max_unauthenticated: int
     max_unauthenticated_per_address: int
     max_connections: int
     names: tuple[str, ...]
     confdir: Path
     explicit: Mapping[str, str]
-    """Of the settings that the doors share, those that were set as options, by key."""
+    """Settings shared with the other programs that were set as options, by key."""
 
 
 def declare(loader: Loader) -> None:
-    """Add the options, and set those of mitmproxy that the data path rests on. ParseError for a value that is none.
+    """Add the options, and set the options of mitmproxy that the data path needs.
 
-    mitmproxy sets ours when this is done; what it could not read, it would answer with a traceback.
+    Raises ParseError for an invalid value. mitmproxy parses the values after this call and would print a traceback.
     """
     for name, kind, default, text in _OPTIONS:
         loader.add_option(name, kind, default, text)
@@ -105,12 +105,12 @@ def declare(loader: Loader) -> None:
 
 
 def listens_on_loopback(config: Config, *, in_pod: bool) -> bool:
-    """On a folder, unless somebody says where to listen, callers are on this machine; in a pod they never are."""
+    """Return True if the proxy listens on loopback only: with a folder, outside of a pod, without a listen address."""
     return isinstance(config.source, FolderSource) and not in_pod and _is_unset("listen_host")
 
 
 def check_mitmproxy_options() -> None:
-    """ParseError for options of mitmproxy that would open what we keep shut."""
+    """Check the options of mitmproxy and the names of all options. Raises ParseError for values that are unsafe."""
     for name, reason in REFUSED.items():
         if getattr(ctx.options, name):
             raise ParseError(name, reason)
@@ -127,7 +127,7 @@ def check_mitmproxy_options() -> None:
 
 
 def _check_values() -> None:
-    """Of options that were set before they were declared."""
+    """Check the values of options that were set before they were declared. Raises ParseError."""
     for name, value in ctx.options.deferred.items():
         if name not in ctx.options or not isinstance(value, optmanager._UnconvertedStrings):
             continue
@@ -149,7 +149,7 @@ def _forced_error(name: str, value: object) -> ParseError:
 
 
 def read_config(*, in_pod: bool) -> Config:
-    """Parse all options; ParseError names the first that is wrong."""
+    """Parse all options. Raises ParseError for the first invalid one."""
     options = ctx.options
     return Config(
         source=_source(options.connector_source, in_pod=in_pod),
@@ -204,7 +204,7 @@ def _choice(name: str, choices: tuple[str, ...]) -> str:
 
 
 def _seconds(name: str, *, allow_zero: bool = False) -> float:
-    """`or_none`: 0 is a value too."""
+    """Parse a number of seconds. `allow_zero` allows 0."""
     try:
         value = float(getattr(ctx.options, name))
     except ValueError:

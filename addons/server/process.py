@@ -1,4 +1,4 @@
-"""What is changed for a service: of the process, of the garbage collector, and of mitmproxy while nobody watches."""
+"""Process settings of a service: core dumps, garbage collection, and a faster lookup of mitmproxy's hooks."""
 
 import ctypes
 import gc
@@ -14,13 +14,13 @@ from mitmproxy.hooks import Hook
 _PR_SET_DUMPABLE: Final = 4
 """prctl(2). RLIMIT_CORE alone does not hold where core_pattern is a pipe (core(5))."""
 YOUNG_THRESHOLD: Final = 5_000
-"""Objects, beyond those gone by themselves, until the young ones are looked at. Requests and connections leave none,
-so this is for their failures: rarely, and for some milliseconds."""
+"""Number of new objects until a collection of the youngest generation. Requests and connections leave no garbage unless
+they fail, so a collection is rare and takes some milliseconds."""
 
 
 def harden() -> None:
-    """Leave no core dump with credentials in it and no log of TLS keys, as far as the kernel has such things."""
-    # Honoured by OpenSSL bindings that we do not make ourselves; nobody may read what goes to a target.
+    """Disable core dumps, which would contain credentials, and the log of TLS keys."""
+    # Some OpenSSL bindings write TLS keys to the file in this variable.
     os.environ.pop("SSLKEYLOGFILE", None)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
@@ -29,7 +29,7 @@ def harden() -> None:
 
 
 class FrozenHeap:
-    """What was made at the start is not collected between `running` and `done`: that would stop the loop for 50 ms."""
+    """Addon that excludes objects from the start from garbage collection, which would block the loop for 50 ms."""
 
     def __init__(self) -> None:
         self._thresholds = gc.get_threshold()
@@ -44,22 +44,22 @@ class FrozenHeap:
 
 
 class HookIndex:
-    """Which addons have a hook. mitmproxy looks for it at all of them each time, which costs a connection more than
-    all of ours that is done for its begin and its end.
+    """Index of the addons that have a hook.
 
-    Worked out anew after an addon has come or gone: mitmproxy tells by `register` and `remove`.
+    mitmproxy searches all addons for each hook. That costs a connection more than all of our own work at its start and
+    end. The index is cleared when mitmproxy adds or removes an addon with `register` or `remove`.
     """
 
     def __init__(self, addons: AddonManager) -> None:
         self._addons = addons
         self._addons_by_hook: dict[str, tuple[Any, ...]] = {}
-        # mitmproxy has no other way to replace them.
+        # mitmproxy has no other way to replace these methods.
         addons.register = self._invalidating(addons.register)  # type: ignore[method-assign]  # mitmproxy has no hook for it
         addons.remove = self._invalidating(addons.remove)  # type: ignore[method-assign]  # mitmproxy has no hook for it
         addons.trigger_event = self.trigger_event  # type: ignore[method-assign]  # mitmproxy has no hook for it
 
     async def trigger_event(self, event: Hook) -> None:
-        """As mitmproxy does it, for those alone."""
+        """Run a hook in the addons that have it, like mitmproxy's own method."""
         for addon in self._addons_with(event.name):
             try:
                 with safecall():
@@ -68,7 +68,7 @@ class HookIndex:
                 return
 
     def has_hook(self, name: str) -> bool:
-        """Whether somebody has the hook of this name."""
+        """Return True if an addon has the hook of this name."""
         return bool(self._addons_with(name))
 
     def _addons_with(self, name: str) -> tuple[Any, ...]:
@@ -78,8 +78,8 @@ class HookIndex:
         return addons
 
     def _find_addons(self, name: str) -> tuple[Any, ...]:
-        """Of the chain, in its order: one that has it, or that has an addon which does."""
-        return tuple(each for each in self._addons.chain if any(hasattr(inner, name) for inner in traverse([each])))
+        """Return the addons of the chain, in its order, that have the hook or contain an addon with it."""
+        return tuple(addon for addon in self._addons.chain if any(hasattr(inner, name) for inner in traverse([addon])))
 
     def _invalidating(self, change: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def change_and_clear(addon: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a proxy says when it has read everything: what is served, what is to be mended, where to point a client."""
+"""Summary that a proxy logs when it is ready: served Connectors, problems, listen addresses, and the next step."""
 
 from collections.abc import Iterable
 
@@ -10,12 +10,13 @@ from connector_store.store import Store
 def format_summary(
     source: FolderSource | ClusterSource, store: Store, listening: Iterable[tuple[str | int, ...]]
 ) -> str:
-    """`listening` has the addresses of the proxy's sockets."""
+    """Return the summary as one line. `listening` contains the addresses of the proxy's sockets."""
     resolved = [store.get(each.key) for each in store.connectors()]
     targets = [each for each in resolved if each is not None]
     unusable_count = sum(not isinstance(each, Target) for each in targets)
     check_command, kubeconfig_command = _commands(source)
-    # An IPv6 socket that takes everybody shows up beside its IPv4 twin.
+    # An IPv6 socket for all addresses is listed next to an IPv4 socket on the same port.
+
     ports = dict.fromkeys(f"http://{_host(str(each[0]))}:{each[1]}" for each in listening)
     parts = [
         f"serving {_count(len(targets) - unusable_count)} of {_source_name(source)}",

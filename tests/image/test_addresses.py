@@ -98,7 +98,7 @@ def test_the_proxy_is_reached_at_both_its_ports(
     assert reached(network, proxy(tmp_path), ports, hosts) == [f"{host} {port}" for host in hosts for port in ports]
 
 
-def test_on_a_folder_it_is_reached_where_it_is_told_to_listen(tmp_path: Path) -> None:
+def test_on_a_folder_the_proxy_is_reached_at_its_listen_address(tmp_path: Path) -> None:
     """As docs/outside.md runs a container; without that it listens on 127.0.0.1, which is the container's own."""
     (tmp_path / "connectors").mkdir()
     door = proxy(tmp_path, "--listen-host", "127.0.0.2", "--set", f"connector_source={tmp_path / 'connectors'}")

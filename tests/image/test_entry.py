@@ -91,7 +91,7 @@ ALONE = {"PYTHONPATH": str(HOME), "PYTHONSAFEPATH": "1"}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--version"], ["proxy", "--version"], ["csi", "--version"]], ids=" ".join)
-def test_it_says_the_products_version(arguments: list[str]) -> None:
+def test_version_prints_the_products_version(arguments: list[str]) -> None:
     entry = [sys.executable, str(HOME / "image" / "entry.py"), *arguments]
     done = subprocess.run(entry, capture_output=True, text=True, env=ALONE, check=True)
     assert done.stdout == f"kubernetes-connector {VERSION}\n"
@@ -99,7 +99,7 @@ def test_it_says_the_products_version(arguments: list[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("door", ["controller", "csi"])
-def test_it_becomes_the_door_and_takes_no_key_log_along(door: str, tmp_path: Path) -> None:
+def test_the_entry_becomes_the_program_and_removes_the_key_log(door: str, tmp_path: Path) -> None:
     """Beside the interpreter that runs it lies the program; this one says with what it was started."""
     starter, program = tmp_path / "starter", tmp_path / "python"
     starter.symlink_to(sys.executable)
@@ -116,7 +116,7 @@ def test_it_becomes_the_door_and_takes_no_key_log_along(door: str, tmp_path: Pat
     assert started.returncode == 0
 
 
-def test_the_image_sets_only_options_of_ours_and_the_port() -> None:
+def test_the_image_sets_only_connector_options_and_the_port() -> None:
     known = {each[0] for each in options._OPTIONS} | {option_name(key) for key in KEYS} | {"listen_port"}
     assert DEFAULT_OPTIONS.keys() <= known
 

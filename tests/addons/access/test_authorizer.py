@@ -44,21 +44,21 @@ class SlowAccess:
 
     revocation_count = 0
 
-    def __init__(self, *answers: AccessResult | Exception) -> None:
-        self.answers = list(answers)
-        self.asked = 0
+    def __init__(self, *results_in_order: AccessResult | Exception) -> None:
+        self.results_in_order = list(results_in_order)
+        self.check_count = 0
         self.go_on = asyncio.Event()
 
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         return None
 
     async def check(self, token: str, key: ObjectKey) -> AccessResult:
-        self.asked += 1
+        self.check_count += 1
         await self.go_on.wait()
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        result = self.results_in_order.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
         raise NotImplementedError
@@ -71,8 +71,8 @@ RIGHT = IssuingCredential(BearerToken("held"), TokenRequest(service_account=Obje
 
 def give(proxy: Proxy, access: SlowAccess) -> None:
     connections = proxy.master.addons.get("connections")
-    checks = replace(proxy.shared.checks, access=access)
-    connections.take(replace(connections.parts(), service=replace(proxy.shared, checks=checks)))
+    checks = replace(proxy.context.checks, access=access)
+    connections.set_parts(replace(connections.parts(), context=replace(proxy.context, checks=checks)))
 
 
 def get(target: FakeTarget, token: str = "t") -> bytes:
@@ -83,7 +83,7 @@ def get(target: FakeTarget, token: str = "t") -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("answer", "status"),
+    ("result", "status"),
     [
         pytest.param(GRANTED, 200, id="granted"),
         pytest.param(Refused(check="token", reason=""), 401, id="a token that is none"),
@@ -92,14 +92,14 @@ def get(target: FakeTarget, token: str = "t") -> bytes:
         pytest.param(RuntimeError(), 503, id="a check that raises"),
     ],
 )
-async def test_with_password_x_each_request_brings_its_token(
-    proxy: Proxy, target: FakeTarget, answer: AccessResult | Exception, status: int
+async def test_with_password_x_each_request_is_authenticated_with_its_own_token(
+    proxy: Proxy, target: FakeTarget, result: AccessResult | Exception, status: int
 ) -> None:
-    access = SlowAccess(answer)
+    access = SlowAccess(result)
     give(proxy, access)
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:x")
     await client.send(get(target))
-    await until(lambda: access.asked == 1)
+    await until(lambda: access.check_count == 1)
     assert target.connections == []
     access.go_on.set()
     assert (await client.read_response()).status == status
@@ -109,8 +109,8 @@ async def test_with_password_x_each_request_brings_its_token(
 async def test_with_password_x_a_request_without_a_token_gets_401(proxy: Proxy, target: FakeTarget) -> None:
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:x")
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-    answer = await client.read_response()
-    assert (answer.status, answer.json()["reason"]) == (401, "Unauthorized")
+    response = await client.read_response()
+    assert (response.status, response.json()["reason"]) == (401, "Unauthorized")
     assert target.connections == []
 
 
@@ -121,7 +121,7 @@ async def test_while_a_check_runs_the_client_is_not_read(proxy: Proxy, target: F
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:t")
     access.go_on.clear()
     await client.send(b"PUT /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 100000000\r\n\r\n" % target.port)
-    await until(lambda: access.asked == 2)
+    await until(lambda: access.check_count == 2)
 
     async def flood() -> None:
         for _ in range(1000):
@@ -149,7 +149,7 @@ async def test_an_error_in_the_data_path_closes_the_connection(
             raise RuntimeError(f"about {token}")
 
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:x")
-    object.__setattr__(proxy.shared.checks, "access", Broken())
+    object.__setattr__(proxy.context.checks, "access", Broken())
     await client.send(get(target, "canary-token"))
     assert await client.read_to_eof() == b""
     await until(lambda: proxy.connection_count == 0)
@@ -158,17 +158,17 @@ async def test_an_error_in_the_data_path_closes_the_connection(
     assert "canary" not in caplog.text
 
 
-async def test_who_lost_the_right_while_a_person_thought_is_refused(
+async def test_a_caller_who_loses_the_right_while_a_flow_is_intercepted_is_refused(
     folder: Path, confdir: Path, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = Refused(check="token", reason="expired")
     async with running_proxy(folder, confdir, connector_flows="on") as watched:
 
-        def withdraw(_: HTTPFlow) -> None:
+        def revoke(_: HTTPFlow) -> None:
             monkeypatch.setattr(TokenAccess, "check_cached", lambda *_: refused)
             monkeypatch.setattr(TokenAccess, "revocation_count", 1)
 
-        add_watcher(watched, "request", withdraw)
+        add_watcher(watched, "request", revoke)
         client = await watched.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{watched.token(KEY)}")
         await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
         assert (await client.read_response()).status == 401
@@ -179,9 +179,9 @@ class FakeSockets:
     """Sockets, as far as an admission uses them: `waits` is what it waits for, `closes` what is done at the end."""
 
     def __init__(self) -> None:
-        self.waits: list[Callable[[AccessResult], None]] = []
-        self.closes: list[Callable[[], None]] = []
-        self.add_close_callback = self.closes.append
+        self.checks_running: list[Callable[[AccessResult], None]] = []
+        self.close_callbacks: list[Callable[[], None]] = []
+        self.add_close_callback = self.close_callbacks.append
         self.source_ip = "192.0.2.1"
         self.is_paused = False
         self.authenticated_count = 0
@@ -200,50 +200,50 @@ class FakeSockets:
         on_done: Callable[[AccessResult], None],
     ) -> None:
         work.close()
-        self.waits.append(on_done)
+        self.checks_running.append(on_done)
 
 
-class Known(SlowAccess):
+class CachedAccess(SlowAccess):
     """Knows by heart whom `identities` names by token; what it says holds until `holds_until`."""
 
     def __init__(self, identities: dict[str, str]) -> None:
         super().__init__()
         self.identities = identities
-        self.holds_until = 0.0
-        self.looks = 0
+        self.valid_until = 0.0
+        self.lookup_count = 0
         self.refuses = False
 
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
-        self.looks += 1
+        self.lookup_count += 1
         if self.refuses:
             return REFUSED
         if token not in self.identities:
             return None
-        return Granted(identity=Identity(user=self.identities[token]), valid_until=self.holds_until)
+        return Granted(identity=Identity(user=self.identities[token]), valid_until=self.valid_until)
 
 
 class World:
     """A Connector that leads to h:443, and connections of callers t and u."""
 
-    def __init__(self, *, missing: frozenset[str] = frozenset()) -> None:
-        self.lending = fixed_target_tokens(lambda _: usable("target-token"))
-        self.access = Known({"t": "t", "u": "u"})
+    def __init__(self, *, unsynced: frozenset[str] = frozenset()) -> None:
+        self.target_tokens = fixed_target_tokens(lambda _: usable("target-token"))
+        self.access = CachedAccess({"t": "t", "u": "u"})
         self.checks = Checks(
-            unsynced=missing,
+            unsynced=unsynced,
             access=self.access,
-            target_tokens=self.lending,
+            target_tokens=self.target_tokens,
             policy=AccessPolicy(max_connections=1),
         )
         self.sockets = FakeSockets()
-        self.later: list[AuthorizationResult] = []
+        self.results: list[AuthorizationResult] = []
 
-    def admission(self) -> Authorizer:
+    def authorizer(self) -> Authorizer:
         return Authorizer(self.checks, cast(Sockets, self.sockets))
 
     def connect(self, token: str | None = "t", authority: bytes = b"h:443") -> AuthorizationResult | None:
         fields = [] if token is None else [(b"Proxy-Authorization", b"Basic " + b64encode(f"a/b:{token}".encode()))]
         head = RequestHead(b"CONNECT", authority, 1, Headers(fields), 0)
-        return self.admission().authorize_connect(head, self.later.append)
+        return self.authorizer().authorize_connect(head, self.results.append)
 
 
 def status(decision: AuthorizationResult | None) -> int:
@@ -262,151 +262,153 @@ def status(decision: AuthorizationResult | None) -> int:
         pytest.param("x", b"any", 400, id="the token comes inside, and the authority is none"),
     ],
 )
-def test_what_is_known_is_decided_at_once(token: str | None, authority: bytes, expected: int) -> None:
+def test_a_cached_access_result_is_decided_on_at_once(token: str | None, authority: bytes, expected: int) -> None:
     world = World()
     assert status(world.connect(token, authority)) == expected
-    assert (world.sockets.waits, world.sockets.is_paused) == ([], False)
+    assert (world.sockets.checks_running, world.sockets.is_paused) == ([], False)
 
 
-def test_what_is_not_known_is_asked_while_the_client_is_not_read() -> None:
+def test_without_a_cached_result_the_caller_is_checked_while_the_client_is_paused() -> None:
     world = World()
     assert world.connect("stranger") is None
-    (then,) = world.sockets.waits
-    assert (world.later, world.sockets.is_paused) == ([], True)
-    then(Refused(check="use", reason=""))
-    (decision,) = world.later
+    (complete,) = world.sockets.checks_running
+    assert (world.results, world.sockets.is_paused) == ([], True)
+    complete(Refused(check="use", reason=""))
+    (decision,) = world.results
     assert (status(decision), decision.key, decision.identity) == (403, ObjectKey("a", "b"), None)
 
 
-def test_nobody_is_asked_about_what_is_refused_anyway() -> None:
-    world = World(missing=frozenset({"folder"}))
-    asked = ConnectorRequest(ObjectKey("a", "b"), "h:443", "stranger")
+def test_a_request_that_is_refused_anyway_needs_no_check() -> None:
+    world = World(unsynced=frozenset({"folder"}))
+    request = ConnectorRequest(ObjectKey("a", "b"), "h:443", "stranger")
     head = RequestHead(b"GET", b"/api", 1, Headers([(b"Host", b"h:443")]), 0)
-    assert status(world.admission().authorize_request(head, asked, world.later.append)) == 503
+    assert status(world.authorizer().authorize_request(head, request, world.results.append)) == 503
     assert status(world.connect("stranger")) == 503
-    assert world.sockets.waits == []
+    assert world.sockets.checks_running == []
 
 
-class Asking:
+class FakeClient:
     """One connection on which requests of the same caller come."""
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.admission = world.admission()
+        self.authorizer = world.authorizer()
 
-    def ask(self, token: str = "t", name: str = "b") -> int | None:
+    def send(self, token: str = "t", name: str = "b") -> int | None:
         """The status; None where an answer is waited for."""
         head = RequestHead(b"GET", b"/api", 1, Headers([(b"Host", b"h:443")]), 0)
-        asked = ConnectorRequest(ObjectKey("a", name), "h:443", token)
-        decision = self.admission.authorize_request(head, asked, self.world.later.append)
+        request = ConnectorRequest(ObjectKey("a", name), "h:443", token)
+        decision = self.authorizer.authorize_request(head, request, self.world.results.append)
         return None if decision is None else status(decision)
 
 
-def test_while_an_answer_holds_it_is_not_looked_for_again() -> None:
+def test_a_valid_grant_is_not_looked_up_again() -> None:
     world = World()
-    world.access.holds_until = math.inf
-    asking = Asking(world)
-    assert [asking.ask(), asking.ask(), world.access.looks] == [200, 200, 1]
+    world.access.valid_until = math.inf
+    client = FakeClient(world)
+    assert [client.send(), client.send(), world.access.lookup_count] == [200, 200, 1]
     assert world.checks.cache_stats.hit_count == 2
 
 
-def test_an_answer_that_holds_to_no_time_is_looked_for_each_time() -> None:
+def test_a_grant_without_validity_is_looked_up_each_time() -> None:
     world = World()
-    asking = Asking(world)
-    assert [asking.ask(), asking.ask(), world.access.looks] == [200, 200, 2]
+    client = FakeClient(world)
+    assert [client.send(), client.send(), world.access.lookup_count] == [200, 200, 2]
 
 
-def test_an_answer_holds_no_longer_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grant_is_not_reused_after_its_validity(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
-    world.access.holds_until = 100.0
-    asking = Asking(world)
+    world.access.valid_until = 100.0
+    client = FakeClient(world)
     monkeypatch.setattr(time, "monotonic", lambda: 99.0)
-    assert asking.ask() == 200
+    assert client.send() == 200
     world.access.identities.clear()
-    assert asking.ask() == 200
+    assert client.send() == 200
     monkeypatch.setattr(time, "monotonic", lambda: 100.0)
-    assert asking.ask() is None
-    assert len(world.sockets.waits) == 1
+    assert client.send() is None
+    assert len(world.sockets.checks_running) == 1
 
 
-def test_what_was_withdrawn_holds_no_more() -> None:
+def test_a_revoked_grant_is_not_reused() -> None:
     world = World()
-    world.access.holds_until = math.inf
-    asking = Asking(world)
-    assert asking.ask() == 200
+    world.access.valid_until = math.inf
+    client = FakeClient(world)
+    assert client.send() == 200
     world.access.revocation_count += 1
-    assert [asking.ask(), world.access.looks] == [200, 2]
+    assert [client.send(), world.access.lookup_count] == [200, 2]
 
 
 @pytest.mark.parametrize(
     "other", [pytest.param(("u", "b"), id="another caller"), pytest.param(("t", "c"), id="another Connector")]
 )
-def test_an_answer_holds_for_its_caller_and_its_connector(other: tuple[str, str]) -> None:
+def test_a_grant_is_reused_only_for_its_caller_and_connector(other: tuple[str, str]) -> None:
     world = World()
-    world.access.holds_until = math.inf
-    asking = Asking(world)
-    asking.ask()
-    asking.ask(*other)
-    asking.ask()
-    assert world.access.looks == 3
+    world.access.valid_until = math.inf
+    client = FakeClient(world)
+    client.send()
+    client.send(*other)
+    client.send()
+    assert world.access.lookup_count == 3
 
 
-def test_no_refusal_holds() -> None:
+def test_a_refusal_is_not_reused() -> None:
     world = World()
-    asking = Asking(world)
+    client = FakeClient(world)
     world.access.refuses = True
-    assert asking.ask() == 403
+    assert client.send() == 403
     world.access.refuses = False
-    assert asking.ask() == 200
+    assert client.send() == 200
 
 
-class Later(TargetTokens):
+class LateTokens(TargetTokens):
     """Lends once its first token was waited for; the store holds a right to mint."""
 
     def __init__(self) -> None:
         super().__init__(lambda _: replace(usable("held"), credential=RIGHT), cast(TokenManager, None))
-        self.found: Resolution = TokenPending(key=ObjectKey("a", "b"), reason=TOKEN_NOT_ISSUED, message="try again")
+        self.resolution: Resolution = TokenPending(
+            key=ObjectKey("a", "b"), reason=TOKEN_NOT_ISSUED, message="try again"
+        )
 
-    def find(self, key: ObjectKey) -> Resolution:
-        return self.found
+    def get(self, key: ObjectKey) -> Resolution:
+        return self.resolution
 
 
-def test_a_caller_who_is_known_waits_for_the_first_token_and_then_nobody_does() -> None:
+def test_a_verified_caller_waits_for_the_first_target_token_only() -> None:
     world = World()
-    later = Later()
-    world.checks = replace(world.checks, target_tokens=later)
+    results = LateTokens()
+    world.checks = replace(world.checks, target_tokens=results)
     assert world.connect() is None
-    (then,) = world.sockets.waits
-    later.found = usable("minted")
-    then(GRANTED)
-    (decision,) = world.later
+    (complete,) = world.sockets.checks_running
+    results.resolution = usable("minted")
+    complete(GRANTED)
+    (decision,) = world.results
     assert status(decision) == 200
     assert isinstance(decision.decision, Inject)
     assert decision.decision.target.credential == BearerToken("minted")
     assert status(world.connect()) == 200
 
 
-@pytest.mark.parametrize("answer", [REFUSED, None], ids=["who may not", "who is not known"])
-def test_for_whom_may_not_no_token_is_waited_for(answer: AccessResult | None) -> None:
+@pytest.mark.parametrize("result", [REFUSED, None], ids=["who may not", "who is not known"])
+def test_a_caller_without_access_does_not_wait_for_a_target_token(result: AccessResult | None) -> None:
     class Access(SlowAccess):
         def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
-            return answer
+            return result
 
     world = World()
-    world.checks = replace(world.checks, target_tokens=Later(), access=Access())
+    world.checks = replace(world.checks, target_tokens=LateTokens(), access=Access())
     decision = world.connect()
-    assert (decision is None) is (answer is None)
-    for then in world.sockets.waits:
-        then(REFUSED)
-    assert [status(each) for each in (*world.later, *([decision] if decision else []))] == [403]
+    assert (decision is None) is (result is None)
+    for complete in world.sockets.checks_running:
+        complete(REFUSED)
+    assert [status(each) for each in (*world.results, *([decision] if decision else []))] == [403]
 
 
-def test_a_connection_has_one_place_and_gives_it_back_at_its_end() -> None:
+def test_a_connection_is_counted_once_until_it_closes() -> None:
     world = World()
     assert status(world.connect()) == 200
     assert status(world.connect()) == 429
     assert status(world.connect("u")) == 200
-    for close in world.sockets.closes:
+    for close in world.sockets.close_callbacks:
         close()
     assert not world.checks.connection_counts
     assert status(world.connect()) == 200
@@ -419,26 +421,26 @@ def test_connections_are_counted_by_caller() -> None:
         assert status(world.connect(token)) == 200
     key = ObjectKey("a", "b")
     assert world.checks.connection_counts == {("t", key): 2, ("u", key): 1}
-    world.sockets.closes[0]()
+    world.sockets.close_callbacks[0]()
     assert world.checks.connection_counts == {("t", key): 1, ("u", key): 1}
 
 
-def test_a_connection_is_known_once() -> None:
+def test_a_connection_is_reported_as_authenticated_once() -> None:
     world = World()
-    admission = world.admission()
+    authorizer = world.authorizer()
     head = RequestHead(b"GET", b"/api", 1, Headers([(b"Host", b"h:443")]), 0)
     for token in ("stranger", "t", "t"):
-        admission.authorize_request(head, ConnectorRequest(ObjectKey("a", "b"), "h:443", token), world.later.append)
+        authorizer.authorize_request(head, ConnectorRequest(ObjectKey("a", "b"), "h:443", token), world.results.append)
     assert world.sockets.authenticated_count == 1
 
 
 def test_on_one_connection_each_request_is_counted_for_its_own_caller() -> None:
     world = World()
-    admission = world.admission()
+    authorizer = world.authorizer()
     head = RequestHead(b"GET", b"/api", 1, Headers([(b"Host", b"h:443")]), 0)
     for token in ("t", "t", "u"):
-        asked = ConnectorRequest(ObjectKey("a", "b"), "h:443", token)
-        assert status(admission.authorize_request(head, asked, world.later.append)) == 200
+        request = ConnectorRequest(ObjectKey("a", "b"), "h:443", token)
+        assert status(authorizer.authorize_request(head, request, world.results.append)) == 200
     assert world.checks.connection_counts == {("u", ObjectKey("a", "b")): 1}
 
 

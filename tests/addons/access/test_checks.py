@@ -35,49 +35,47 @@ class FakeAccess:
         raise NotImplementedError
 
 
-async def nothing(key: ObjectKey) -> None:
+async def do_nothing(key: ObjectKey) -> None:
     """Nothing else takes time."""
 
 
-async def test_the_answer_of_the_check_is_handed_on() -> None:
-    assert await check_access(FakeAccess(GRANTED), "t", KEY, on_granted=nothing) is GRANTED
+async def test_the_access_result_is_returned() -> None:
+    assert await check_access(FakeAccess(GRANTED), "t", KEY, on_granted=do_nothing) is GRANTED
 
 
 @pytest.mark.parametrize(
-    ("answer", "asked"),
+    ("result", "expected"),
     [(GRANTED, [KEY]), (Refused(check="use", reason=""), []), (Unavailable(reason=""), [])],
     ids=["who is let in", "who may not", "who cannot be checked"],
 )
-async def test_what_else_takes_time_is_waited_for_by_whom_it_has_let_in(
-    answer: AccessResult, asked: list[ObjectKey]
-) -> None:
-    found: list[ObjectKey] = []
+async def test_on_granted_is_awaited_only_for_granted_callers(result: AccessResult, expected: list[ObjectKey]) -> None:
+    granted_keys: list[ObjectKey] = []
 
-    async def then(key: ObjectKey) -> None:
-        found.append(key)
+    async def on_granted_key(key: ObjectKey) -> None:
+        granted_keys.append(key)
 
-    assert await check_access(FakeAccess(answer), "t", KEY, on_granted=then) is answer
-    assert found == asked
+    assert await check_access(FakeAccess(result), "t", KEY, on_granted=on_granted_key) is result
+    assert granted_keys == expected
 
 
-async def test_what_else_takes_time_has_its_end_too() -> None:
-    async def then(key: ObjectKey) -> None:
+async def test_on_granted_is_limited_by_the_timeout() -> None:
+    async def on_granted_key(key: ObjectKey) -> None:
         await asyncio.Event().wait()
 
-    answer = await check_access(FakeAccess(GRANTED), "t", KEY, on_granted=then, timeout=0.01)
-    assert answer == Unavailable(reason="the check took too long", retry_after=1)
+    result = await check_access(FakeAccess(GRANTED), "t", KEY, on_granted=on_granted_key, timeout=0.01)
+    assert result == Unavailable(reason="the check took too long", retry_after=1)
 
 
 async def test_a_check_that_raises_refuses_and_logs_no_secret(caplog: pytest.LogCaptureFixture) -> None:
-    answer = await check_access(FakeAccess(RuntimeError("about t-canary")), "t-canary", KEY, on_granted=nothing)
-    assert answer == Unavailable(reason="the check failed", retry_after=1)
+    result = await check_access(FakeAccess(RuntimeError("about t-canary")), "t-canary", KEY, on_granted=do_nothing)
+    assert result == Unavailable(reason="the check failed", retry_after=1)
     assert "RuntimeError" in caplog.text
     assert "canary" not in caplog.text
 
 
-async def test_a_check_that_hangs_has_its_end() -> None:
-    answer = await check_access(FakeAccess(None), "t", KEY, on_granted=nothing, timeout=0.01)
-    assert answer == Unavailable(reason="the check took too long", retry_after=1)
+async def test_a_check_that_hangs_times_out() -> None:
+    result = await check_access(FakeAccess(None), "t", KEY, on_granted=do_nothing, timeout=0.01)
+    assert result == Unavailable(reason="the check took too long", retry_after=1)
 
 
 def checks(access: FakeAccess) -> Checks:
@@ -87,7 +85,7 @@ def checks(access: FakeAccess) -> Checks:
 
 
 @pytest.mark.parametrize(
-    ("answer", "limited"),
+    ("result", "limited"),
     [
         pytest.param(Refused(check="token", reason="forged"), True, id="refused tokens"),
         pytest.param(Refused(check="use", reason="may not"), False, id="good tokens without the right"),
@@ -95,10 +93,10 @@ def checks(access: FakeAccess) -> Checks:
         pytest.param(Unavailable(reason="away"), False, id="an API server that is away"),
     ],
 )
-async def test_tokens_that_have_to_be_refused_are_bounded_for_each_address(answer: AccessResult, limited: bool) -> None:
-    asked = checks(FakeAccess(answer))
-    given = [await check_caller(asked, f"t{number}", KEY, "192.0.2.1") for number in range(3 * REFUSAL_BURST)]
+async def test_refused_tokens_are_rate_limited_by_address(result: AccessResult, limited: bool) -> None:
+    expected = checks(FakeAccess(result))
+    given = [await check_caller(expected, f"t{number}", KEY, "192.0.2.1") for number in range(3 * REFUSAL_BURST)]
     held_up = [each for each in given if isinstance(each, Unavailable) and "192.0.2.1" in each.reason]
     assert bool(held_up) is limited
     assert len(given) - len(held_up) >= REFUSAL_BURST
-    assert await check_caller(asked, "t", KEY, "192.0.2.2") == answer, "another address has its own"
+    assert await check_caller(expected, "t", KEY, "192.0.2.2") == result, "another address has its own"

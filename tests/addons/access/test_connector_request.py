@@ -13,7 +13,7 @@ def head(*fields: tuple[bytes, bytes]) -> RequestHead:
     return RequestHead(b"GET", b"/api", 1, Headers(fields), 0)
 
 
-def test_a_request_brings_a_token_or_none_that_can_be_read() -> None:
+def test_a_bearer_token_is_parsed_or_reported_as_unreadable() -> None:
     assert parse_bearer_token(head((b"Authorization", b"Bearer own"))) == "own"
     assert isinstance(parse_bearer_token(head()), ParseError)
 

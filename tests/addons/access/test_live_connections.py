@@ -23,7 +23,7 @@ TARGET = target("t")
 LIST_PODS = RequestAttributes(info=parse_request("GET", "/api/v1/pods", ""))
 
 
-def lends(resource: str) -> PermissionEvaluator:
+def allow(resource: str) -> PermissionEvaluator:
     rule = PolicyRule(verbs=("list",), api_groups=("",), resources=(resource,))
     return PermissionEvaluator((BoundRole(label="role", rules=(rule,)),), ())
 
@@ -33,14 +33,14 @@ class FakeConnection:
         self.key = KEY
         granted = Granted(identity=Identity(user="u"), token_expires_at=expires)
         self.live_access = None if idle else LiveAccess(TARGET, token, granted, lambda: LIST_PODS)
-        self.cuts: list[str] = []
-        self.looks = 0
+        self.reasons: list[str] = []
+        self.check_count = 0
 
     def close(self, reason: str) -> None:
-        self.cuts.append(reason)
+        self.reasons.append(reason)
 
     def close_if_client_gone(self) -> None:
-        self.looks += 1
+        self.check_count += 1
 
 
 class FakeParts:
@@ -49,12 +49,12 @@ class FakeParts:
     revocation_count = 0
 
     def __init__(self) -> None:
-        self.found: Resolution = TARGET
-        self.answer: AccessResult = Granted(identity=Identity(user="u"))
-        self.asked: list[str] = []
+        self.resolution: Resolution = TARGET
+        self.result: AccessResult = Granted(identity=Identity(user="u"))
+        self.rechecks: list[str] = []
 
     def get(self, key: ObjectKey) -> Resolution:
-        return self.found
+        return self.resolution
 
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         raise NotImplementedError
@@ -63,15 +63,15 @@ class FakeParts:
         raise NotImplementedError
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        self.asked.append(token)
-        return self.answer
+        self.rechecks.append(token)
+        return self.result
 
 
 class EndError(Exception):
     """Ends what runs for ever."""
 
 
-async def test_asks_twice_in_the_time_that_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_callers_are_rechecked_twice_in_the_recheck_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -84,25 +84,25 @@ async def test_asks_twice_in_the_time_that_is_promised(monkeypatch: pytest.Monke
     monkeypatch.setattr(asyncio, "sleep", sleep)
     parts = FakeParts()
     with pytest.raises(EndError):
-        await streams(parts, FakeConnection()).run()
+        await live_connections(parts, FakeConnection()).run()
     assert slept == [15, 15, 15]
-    assert parts.asked == ["t"] * 3
+    assert parts.rechecks == ["t"] * 3
 
 
-async def test_others_have_their_turns_while_many_are_rechecked_and_looked_at() -> None:
+async def test_rechecks_of_many_connections_let_other_tasks_run() -> None:
     turn = 0
-    looks: Counter[int] = Counter()
-    asks: Counter[int] = Counter()
+    check_count: Counter[int] = Counter()
+    recheck_counts: Counter[int] = Counter()
     """How many in each turn of others."""
 
-    class Tunnel(FakeConnection):
-        def look(self) -> None:
+    class CountingConnection(FakeConnection):
+        def close_if_client_gone(self) -> None:
             super().close_if_client_gone()
-            looks[turn] += 1
+            check_count[turn] += 1
 
-    class Parts(FakeParts):
+    class CountingParts(FakeParts):
         async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-            asks[turn] += 1
+            recheck_counts[turn] += 1
             return await super().recheck(token, identity, key)
 
     async def others() -> None:
@@ -111,30 +111,30 @@ async def test_others_have_their_turns_while_many_are_rechecked_and_looked_at() 
             turn += 1
             await asyncio.sleep(0)
 
-    parts = Parts()
-    many = [Tunnel(str(number)) for number in range(20 * BATCH_SIZE)]
-    running = streams(parts, *many)
+    parts = CountingParts()
+    many = [CountingConnection(str(number)) for number in range(20 * BATCH_SIZE)]
+    running = live_connections(parts, *many)
     running._recheck = 0
-    beside = asyncio.ensure_future(others())
+    other_task = asyncio.ensure_future(others())
     work = asyncio.ensure_future(running.run())
-    await until(lambda: len(set(parts.asked)) == len(many))
+    await until(lambda: len(set(parts.rechecks)) == len(many))
     work.cancel()
-    beside.cancel()
-    await asyncio.gather(work, beside, return_exceptions=True)
-    assert max(looks.values()) <= BATCH_SIZE
-    assert max(asks.values()) <= 2 * MAX_CONCURRENT_REVIEWS
-    assert set(parts.asked) == {each.live_access.token for each in many if each.live_access is not None}
+    other_task.cancel()
+    await asyncio.gather(work, other_task, return_exceptions=True)
+    assert max(check_count.values()) <= BATCH_SIZE
+    assert max(recheck_counts.values()) <= 2 * MAX_CONCURRENT_REVIEWS
+    assert set(parts.rechecks) == {each.live_access.token for each in many if each.live_access is not None}
 
 
-def streams(parts: FakeParts, *tunnels: FakeConnection, cut_expired: bool = False) -> LiveConnections:
-    found = LiveConnections(parts, parts, recheck=30, cut_expired=cut_expired)
-    for each in tunnels:
-        found.add(each)
-    return found
+def live_connections(parts: FakeParts, *connections: FakeConnection, cut_expired: bool = False) -> LiveConnections:
+    resolution = LiveConnections(parts, parts, recheck=30, cut_expired=cut_expired)
+    for each in connections:
+        resolution.add(each)
+    return resolution
 
 
 @pytest.mark.parametrize(
-    ("found", "cut"),
+    ("resolution", "closed"),
     [
         pytest.param(None, True, id="deleted"),
         pytest.param(Unusable(key=KEY, reason="SecretNotFound", message=""), True, id="without its Secret"),
@@ -142,21 +142,21 @@ def streams(parts: FakeParts, *tunnels: FakeConnection, cut_expired: bool = Fals
         pytest.param(replace(TARGET, uid="other"), True, id="another object of that name"),
         pytest.param(replace(TARGET, credential=None), False, id="with another token"),
         pytest.param(TARGET, False, id="unchanged"),
-        pytest.param(replace(TARGET, permissions=lends("pods")), False, id="limited to what runs"),
-        pytest.param(replace(TARGET, permissions=lends("secrets")), True, id="limited to something else"),
+        pytest.param(replace(TARGET, permissions=allow("pods")), False, id="limited to what runs"),
+        pytest.param(replace(TARGET, permissions=allow("secrets")), True, id="limited to something else"),
         pytest.param(replace(TARGET, impersonation=Impersonation()), True, id="of another account"),
     ],
 )
-def test_what_runs_is_cut_when_its_connector_is(found: Resolution, cut: bool) -> None:
+def test_live_connections_are_closed_when_their_connector_changes(resolution: Resolution, closed: bool) -> None:
     parts, live, idle = FakeParts(), FakeConnection(), FakeConnection(idle=True)
-    running = streams(parts, live, idle)
-    parts.found = found
+    running = live_connections(parts, live, idle)
+    parts.resolution = resolution
     running.on_connectors_changed(frozenset({KEY, ObjectKey("n", "other")}))
-    assert (bool(live.cuts), bool(idle.cuts)) == (cut, False)
+    assert (bool(live.reasons), bool(idle.reasons)) == (closed, False)
 
 
 @pytest.mark.parametrize(
-    ("answer", "cut"),
+    ("result", "closed"),
     [
         pytest.param(Refused(check="use", reason=""), True, id="refused"),
         pytest.param(Refused(check="token", reason=""), True, id="a token that is revoked"),
@@ -164,14 +164,14 @@ def test_what_runs_is_cut_when_its_connector_is(found: Resolution, cut: bool) ->
         pytest.param(Granted(identity=Identity(user="u")), False, id="granted"),
     ],
 )
-async def test_a_caller_who_lost_the_right_loses_his_streams(answer: AccessResult, cut: bool) -> None:
+async def test_connections_of_a_caller_without_the_right_are_closed(result: AccessResult, closed: bool) -> None:
     parts, live = FakeParts(), FakeConnection()
-    parts.answer = answer
-    await streams(parts, live).recheck_all()
-    assert bool(live.cuts) is cut
+    parts.result = result
+    await live_connections(parts, live).recheck_all()
+    assert bool(live.reasons) is closed
 
 
-async def test_who_sends_another_token_meanwhile_keeps_his_tunnel() -> None:
+async def test_a_connection_with_a_new_token_stays_open() -> None:
     parts, live = FakeParts(), FakeConnection()
 
     async def refuse(token: str, identity: Identity, key: ObjectKey) -> AccessResult:
@@ -180,66 +180,66 @@ async def test_who_sends_another_token_meanwhile_keeps_his_tunnel() -> None:
         return Refused(check="token", reason="")
 
     parts.recheck = refuse  # type: ignore[method-assign]  # of a fake, for this test
-    await streams(parts, live).recheck_all()
-    assert live.cuts == []
+    await live_connections(parts, live).recheck_all()
+    assert live.reasons == []
 
 
-async def test_clients_are_looked_at_as_often_as_callers() -> None:
-    tunnel = FakeConnection()
+async def test_closed_clients_are_detected_as_often_as_callers_are_rechecked() -> None:
+    connection = FakeConnection()
     running = LiveConnections(FakeParts(), FakeParts(), recheck=0.01, cut_expired=False)
-    running.add(tunnel)
+    running.add(connection)
     task = asyncio.ensure_future(running.run())
-    await until(lambda: tunnel.looks > 1)
+    await until(lambda: connection.check_count > 1)
     task.cancel()
 
 
-async def test_many_streams_of_one_caller_are_one_question() -> None:
+async def test_many_connections_of_one_caller_are_rechecked_once() -> None:
     parts = FakeParts()
-    await streams(
+    await live_connections(
         parts, FakeConnection("a"), FakeConnection("a"), FakeConnection("b"), FakeConnection("c", idle=True)
     ).recheck_all()
-    assert sorted(parts.asked) == ["a", "b"]
+    assert sorted(parts.rechecks) == ["a", "b"]
 
 
-@pytest.mark.parametrize("cut", [False, True])
-async def test_expiry_cuts_only_where_it_is_asked_for(cut: bool) -> None:
+@pytest.mark.parametrize("closed", [False, True])
+async def test_expired_tokens_close_connections_only_with_cut_expired(closed: bool) -> None:
     expired, running, unknown = FakeConnection(expires=1.0), FakeConnection(expires=1e12), FakeConnection()
-    await streams(FakeParts(), expired, running, unknown, cut_expired=cut).recheck_all()
-    assert (bool(expired.cuts), running.cuts, unknown.cuts) == (cut, [], [])
+    await live_connections(FakeParts(), expired, running, unknown, cut_expired=closed).recheck_all()
+    assert (bool(expired.reasons), running.reasons, unknown.reasons) == (closed, [], [])
 
 
-def test_a_closed_tunnel_is_forgotten() -> None:
+def test_a_closed_connection_is_removed() -> None:
     parts, live = FakeParts(), FakeConnection()
-    running = streams(parts, live)
+    running = live_connections(parts, live)
     running.remove(live)
     running.remove(live)
-    parts.found = None
+    parts.resolution = None
     running.on_connectors_changed(frozenset({KEY}))
-    assert live.cuts == []
+    assert live.reasons == []
 
 
-def test_what_a_stream_was_admitted_with_shows_no_token() -> None:
+def test_the_text_form_of_live_access_shows_no_token() -> None:
     assert "canary" not in repr(FakeConnection("canary").live_access)
 
 
-def test_the_end_of_the_proxy_cuts_idle_and_live_tunnels() -> None:
+def test_close_all_closes_idle_and_active_connections() -> None:
     live, idle = FakeConnection(), FakeConnection(idle=True)
-    streams(FakeParts(), live, idle).close_all("the proxy ends")
-    assert (live.cuts, idle.cuts) == (["the proxy ends"], ["the proxy ends"])
+    live_connections(FakeParts(), live, idle).close_all("the proxy ends")
+    assert (live.reasons, idle.reasons) == (["the proxy ends"], ["the proxy ends"])
 
 
-def test_what_runs_by_a_role_that_still_lends_it_goes_on() -> None:
+def test_a_connection_that_the_permissions_still_allow_stays_open() -> None:
     parts, live = FakeParts(), FakeConnection()
-    limited = replace(TARGET, permissions=lends("pods"))
+    limited = replace(TARGET, permissions=allow("pods"))
     assert live.live_access is not None
     live.live_access = replace(live.live_access, target=limited)
-    running = streams(parts, live)
-    parts.found = limited
+    running = live_connections(parts, live)
+    parts.resolution = limited
     running.on_connectors_changed(frozenset({KEY}))
-    assert live.cuts == []
-    parts.found = TARGET
+    assert live.reasons == []
+    parts.resolution = TARGET
     running.on_connectors_changed(frozenset({KEY}))
-    assert live.cuts == []
-    parts.found = replace(TARGET, permissions=lends("configmaps"))
+    assert live.reasons == []
+    parts.resolution = replace(TARGET, permissions=allow("configmaps"))
     running.on_connectors_changed(frozenset({KEY}))
-    assert live.cuts == ["its Connector does not lend it any more"]
+    assert live.reasons == ["its Connector does not lend it any more"]

@@ -26,7 +26,7 @@ def load(confdir: Path) -> CertStore:
 
 
 def handshake(
-    found: Certificates,
+    sessions: Certificates,
     host: str,
     *,
     name: str = "",
@@ -47,7 +47,7 @@ def handshake(
     if name:
         client.set_tlsext_host_name(name.encode())
     client.set_connect_state()
-    server = found.create_port_session(host) if at_port else found.create_tunnel_session(host)
+    server = sessions.create_port_session(host) if at_port else sessions.create_tunnel_session(host)
     for _ in range(4):
         for one, other in ((client, server), (server, client)):
             with contextlib.suppress(SSL.WantReadError):
@@ -75,12 +75,14 @@ def test_the_certificate_is_for_the_host_and_signed_by_the_ca(tmp_path: Path, ho
     assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
 
 
-def test_somebodys_own_certificate_is_shown_as_it_is(confdir: Path, tmp_path: Path) -> None:
+def test_a_certificate_from_the_option_certs_is_sent_unchanged(confdir: Path, tmp_path: Path) -> None:
     store, own = load(confdir), make_leaf(None, ["own.example"])
     (tmp_path / "own.pem").write_bytes(own.key_pem + own.pem)
     store.add_cert_file("own.example", tmp_path / "own.pem")
-    shown = handshake(Certificates(lambda: store, OWN), "own.example").get_peer_certificate(as_cryptography=True)
-    assert shown == own.certificate
+    certificate_names = handshake(Certificates(lambda: store, OWN), "own.example").get_peer_certificate(
+        as_cryptography=True
+    )
+    assert certificate_names == own.certificate
 
 
 def test_a_client_with_another_server_name_gets_one_for_both(confdir: Path) -> None:
@@ -133,26 +135,26 @@ def test_the_cipher(confdir: Path, offered: bytes, chosen: str) -> None:
     assert client.get_cipher_name() == chosen
 
 
-def test_contexts_are_kept_and_bounded(confdir: Path) -> None:
+def test_contexts_are_cached_and_bounded(confdir: Path) -> None:
     store = load(confdir)
-    found = Certificates(lambda: store, OWN, max_contexts=2)
-    first = found.create_tunnel_session("a.example").get_context()
-    found.create_tunnel_session("b.example")
-    assert found.create_tunnel_session("a.example").get_context() is first
-    found.create_tunnel_session("c.example")
-    assert found.create_tunnel_session("a.example").get_context() is first
-    assert len(found._contexts) == 2
+    sessions = Certificates(lambda: store, OWN, max_contexts=2)
+    first = sessions.create_tunnel_session("a.example").get_context()
+    sessions.create_tunnel_session("b.example")
+    assert sessions.create_tunnel_session("a.example").get_context() is first
+    sessions.create_tunnel_session("c.example")
+    assert sessions.create_tunnel_session("a.example").get_context() is first
+    assert len(sessions._contexts) == 2
 
 
-def test_a_changed_ca_signs_from_then_on(confdir: Path, tmp_path: Path) -> None:
+def test_a_new_ca_signs_all_later_certificates(confdir: Path, tmp_path: Path) -> None:
     signers = [load(confdir)]
-    found = Certificates(lambda: signers[-1], OWN)
-    before = found.create_tunnel_session("a.example").get_context()
+    sessions = Certificates(lambda: signers[-1], OWN)
+    before = sessions.create_tunnel_session("a.example").get_context()
     other = tmp_path / "other"
     CertStore.create_store(other, "mitmproxy", 2048)
     signers.append(load(other))
-    assert found.create_tunnel_session("a.example").get_context() is not before
-    assert found.ca_expires_at is not None
+    assert sessions.create_tunnel_session("a.example").get_context() is not before
+    assert sessions.ca_expires_at is not None
 
 
 def sent_by(ca: KeyPair, *others: KeyPair) -> list[str]:
@@ -164,7 +166,7 @@ def sent_by(ca: KeyPair, *others: KeyPair) -> list[str]:
     return [each.issuer.rfc4514_string() for each in chain[1:]]
 
 
-def test_what_leads_to_a_former_ca_is_sent_and_no_root() -> None:
+def test_the_chain_contains_cross_signed_certificates_and_no_root() -> None:
     old = make_ca("old")
     crossed = make_ca("new", issuer=old)
     assert sent_by(old) == []
@@ -173,43 +175,45 @@ def test_what_leads_to_a_former_ca_is_sent_and_no_root() -> None:
 
 
 def test_without_a_ca_nothing_is_served() -> None:
-    found = Certificates(lambda: None, OWN)
-    assert (found.is_ready, found.ca_expires_at) == (False, None)
+    sessions = Certificates(lambda: None, OWN)
+    assert (sessions.is_ready, sessions.ca_expires_at) == (False, None)
     with pytest.raises(RuntimeError, match="no CA"):
-        found.create_tunnel_session("a.example")
+        sessions.create_tunnel_session("a.example")
 
 
-def test_names_that_no_connector_has_come_at_a_bounded_rate_and_take_no_place_of_others(confdir: Path) -> None:
+def test_certificates_for_unknown_hosts_are_rate_limited_and_do_not_evict_others(confdir: Path) -> None:
     store, clock = load(confdir), [0.0]
-    found = Certificates(lambda: store, OWN, is_connector_host=lambda host: host == "k8s.example", now=lambda: clock[0])
-    ours = found.create_tunnel_session("k8s.example").get_context()
+    sessions = Certificates(
+        lambda: store, OWN, is_connector_host=lambda host: host == "k8s.example", now=lambda: clock[0]
+    )
+    ours = sessions.create_tunnel_session("k8s.example").get_context()
     for number in range(int(certificates.UNKNOWN_BURST)):
-        found.create_tunnel_session(f"{number}.example")
+        sessions.create_tunnel_session(f"{number}.example")
     with pytest.raises(TooManyNamesError):
-        found.create_tunnel_session("another.example")
-    assert found.create_tunnel_session("49.example").get_context() is not ours
-    assert found.create_tunnel_session("k8s.example").get_context() is ours
+        sessions.create_tunnel_session("another.example")
+    assert sessions.create_tunnel_session("49.example").get_context() is not ours
+    assert sessions.create_tunnel_session("k8s.example").get_context() is ours
     clock[0] = 1 / certificates.UNKNOWN_RATE
-    found.create_tunnel_session("another.example")
+    sessions.create_tunnel_session("another.example")
     with pytest.raises(TooManyNamesError):
-        found.create_tunnel_session("one-more.example")
+        sessions.create_tunnel_session("one-more.example")
 
 
-def test_invented_server_names_count_too_and_fail_in_the_handshake(confdir: Path) -> None:
+def test_unknown_server_names_count_too_and_fail_in_the_handshake(confdir: Path) -> None:
     store = load(confdir)
-    found = Certificates(lambda: store, OWN, now=lambda: 0.0)
+    sessions = Certificates(lambda: store, OWN, now=lambda: 0.0)
     for number in range(int(certificates.UNKNOWN_BURST)):
-        assert f"{number}.example" in names(handshake(found, "k8s.example", name=f"{number}.example"))
-    assert names(handshake(found, "k8s.example", name="another.example")) == {"k8s.example"}
+        assert f"{number}.example" in names(handshake(sessions, "k8s.example", name=f"{number}.example"))
+    assert names(handshake(sessions, "k8s.example", name="another.example")) == {"k8s.example"}
 
 
-def test_invented_names_are_bounded(confdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contexts_for_unknown_hosts_are_bounded(confdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificates, "MAX_UNKNOWN_CONTEXTS", 2)
     store = load(confdir)
-    found = Certificates(lambda: store, OWN, is_connector_host=lambda host: False)
+    sessions = Certificates(lambda: store, OWN, is_connector_host=lambda host: False)
     for number in range(5):
-        found.create_tunnel_session(f"{number}.example")
-    assert len(found._unknown_contexts) == 2
+        sessions.create_tunnel_session(f"{number}.example")
+    assert len(sessions._unknown_contexts) == 2
 
 
 @pytest.mark.parametrize(
@@ -228,15 +232,15 @@ def test_at_the_port_there_are_certificates_for_own_names_only(confdir: Path, na
     assert names(handshake(Certificates(lambda: store, OWN), "10.0.0.1", name=name, at_port=True)) == expected
 
 
-def test_whoever_asks_for_names_without_end_gets_the_default_certificate(confdir: Path) -> None:
+def test_beyond_the_alias_rate_a_client_gets_the_default_certificate(confdir: Path) -> None:
     store, clock = load(confdir), [100.0]
-    found = Certificates(lambda: store, OWN, now=lambda: clock[0])
+    sessions = Certificates(lambda: store, OWN, now=lambda: clock[0])
 
-    def shown(alias: str) -> bool:
-        return names(handshake(found, "10.0.0.1", name=alias, at_port=True)) == {alias}
+    def certificate_names(alias: str) -> bool:
+        return names(handshake(sessions, "10.0.0.1", name=alias, at_port=True)) == {alias}
 
     aliases = [f"c-{number}.n" for number in range(int(certificates.ALIAS_BURST) + 1)]
-    assert [shown(each) for each in aliases] == [True] * (len(aliases) - 1) + [False]
-    assert shown(aliases[0])
+    assert [certificate_names(each) for each in aliases] == [True] * (len(aliases) - 1) + [False]
+    assert certificate_names(aliases[0])
     clock[0] += 2 / certificates.ALIAS_RATE
-    assert shown(aliases[-1])
+    assert certificate_names(aliases[-1])

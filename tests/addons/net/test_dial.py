@@ -58,9 +58,9 @@ def point(folder: Path, address: str, ca: KeyPair) -> None:
 
 
 def closed_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
+    with socket.socket() as attempt:
+        attempt.bind(("127.0.0.1", 0))
+        port: int = attempt.getsockname()[1]
         return port
 
 
@@ -157,7 +157,7 @@ async def test_a_name_with_only_denied_addresses_is_a_503_that_names_them(
     assert target.connections == []
 
 
-async def test_a_name_that_is_not_there_is_a_502(tmp_path: Path, confdir: Path, target_ca: KeyPair) -> None:
+async def test_a_name_that_does_not_resolve_is_a_502(tmp_path: Path, confdir: Path, target_ca: KeyPair) -> None:
     address = "absent.invalid:6443"
     point(tmp_path / "connectors", address, target_ca)
     async with running_proxy(tmp_path / "connectors", confdir) as proxy:
@@ -170,17 +170,17 @@ class FakeSockets:
     """The sockets of a client, whose network is the test."""
 
     def __init__(self) -> None:
-        self.armed: list[float] = []
-        self.dialled: list[tuple[TargetServer, Callable[[str], None]]] = []
+        self.timers: list[float] = []
+        self.dials: list[tuple[TargetServer, Callable[[str], None]]] = []
         self.closed: list[Connection] = []
         self.sent: list[bytes] = []
         self.resolved: Callable[[ResolvedAddresses], None] = lambda _: None
 
-    def arm(self, seconds: float, wait: TimerKind) -> int:
-        self.armed.append(seconds)
-        return len(self.armed)
+    def start_timer(self, seconds: float, kind: TimerKind) -> int:
+        self.timers.append(seconds)
+        return len(self.timers)
 
-    def disarm(self) -> None:
+    def stop_timer(self) -> None:
         pass
 
     def run_task(
@@ -194,7 +194,7 @@ class FakeSockets:
         self.resolved = on_done
 
     def dial(self, server: TargetServer, on_done: Callable[[str], None]) -> None:
-        self.dialled.append((server, on_done))
+        self.dials.append((server, on_done))
 
     def close(self, connection: Connection) -> None:
         self.closed.append(connection)
@@ -206,64 +206,68 @@ class FakeSockets:
         pass
 
 
-def dial(line: FakeSockets, then: Callable[[TlsStream | Deny], None], host: str = "h.example", ca: bytes = b"") -> Dial:
+def dial(
+    sockets: FakeSockets, on_done: Callable[[TlsStream | Deny], None], host: str = "h.example", ca: bytes = b""
+) -> Dial:
     """In ten seconds."""
     address = Address(host=host, port=6443)
     target = Usable(key=ObjectKey("a", "k"), uid="", address=address, credential=None, secret_name=None, ca=ca)
-    found = Dial(target, line, Resolver(), AddressPolicy(), TrustStore(), 10.0, then)  # type: ignore[arg-type]  # what a dial needs of `Sockets`
-    found.start()
-    return found
+    attempt = Dial(target, sockets, Resolver(), AddressPolicy(), TrustStore(), 10.0, on_done)  # type: ignore[arg-type]  # what a dial needs of `Sockets`
+    attempt.start()
+    return attempt
 
 
-def test_each_address_has_its_share_of_the_time_and_the_connection_of_one_that_failed_is_closed() -> None:
-    line, outcomes = FakeSockets(), list[TlsStream | Deny]()
-    dialling = dial(line, outcomes.append)
-    line.resolved(ResolvedAddresses(("10.0.0.1", "10.0.0.2")))
-    assert line.armed[-1] <= 5
-    dialling.handle_event(TimerExpired(TimerKind.TARGET, len(line.armed)))
-    (first, _), (second, failed) = line.dialled
+def test_each_address_gets_a_share_of_the_timeout_and_failed_connections_are_closed() -> None:
+    sockets, outcomes = FakeSockets(), list[TlsStream | Deny]()
+    attempt = dial(sockets, outcomes.append)
+    sockets.resolved(ResolvedAddresses(("10.0.0.1", "10.0.0.2")))
+    assert sockets.timers[-1] <= 5
+    attempt.handle_event(TimerExpired(TimerKind.TARGET, len(sockets.timers)))
+    (first, _), (second, failed) = sockets.dials
     assert [first.address, second.address] == [("10.0.0.1", 6443), ("10.0.0.2", 6443)]
-    assert line.closed == [first]
+    assert sockets.closed == [first]
     failed("connection refused")
-    assert line.closed == [first, second]
+    assert sockets.closed == [first, second]
     (outcome,) = outcomes
     assert isinstance(outcome, Deny)
     assert "connection refused" in outcome.message
 
 
-def test_what_is_resolved_after_nobody_waits_any_more_is_not_dialled() -> None:
-    line, outcomes = FakeSockets(), list[TlsStream | Deny]()
-    dial(line, outcomes.append).cancel()
-    line.resolved(ResolvedAddresses(("10.0.0.1",)))
-    assert (line.dialled, outcomes) == ([], [])
+def test_a_cancelled_dial_does_not_connect_after_the_resolution() -> None:
+    sockets, outcomes = FakeSockets(), list[TlsStream | Deny]()
+    dial(sockets, outcomes.append).cancel()
+    sockets.resolved(ResolvedAddresses(("10.0.0.1",)))
+    assert (sockets.dials, outcomes) == ([], [])
 
 
-def test_a_target_that_speaks_before_it_is_asked_is_none(target_ca: KeyPair, target_certificate: KeyPair) -> None:
+def test_a_target_that_sends_data_before_the_request_is_refused(
+    target_ca: KeyPair, target_certificate: KeyPair
+) -> None:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     # There the last word of the handshake is the server's, and more may come with it.
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
     context.use_privatekey(target_certificate.key)
     context.use_certificate(target_certificate.certificate)
-    line, outcomes = FakeSockets(), list[TlsStream | Deny]()
-    dialling = dial(line, outcomes.append, "127.0.0.1", target_ca.pem)
-    ((reached, opened),) = line.dialled
+    sockets, outcomes = FakeSockets(), list[TlsStream | Deny]()
+    attempt = dial(sockets, outcomes.append, "127.0.0.1", target_ca.pem)
+    ((reached, opened),) = sockets.dials
     opened("")
     server = SSL.Connection(context)
     server.set_accept_state()
     for last in (False, True):
-        server.bio_write(b"".join(line.sent))
-        line.sent.clear()
+        server.bio_write(b"".join(sockets.sent))
+        sockets.sent.clear()
         if last:
             server.do_handshake()
             server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         else:
             with pytest.raises(SSL.WantReadError):
                 server.do_handshake()
-        dialling.receive(reached, memoryview(server.bio_read(65536)))
+        attempt.receive(reached, memoryview(server.bio_read(65536)))
     (outcome,) = outcomes
     assert isinstance(outcome, Deny)
     assert "it answered before it was asked" in outcome.message
-    assert line.closed == [reached]
+    assert sockets.closed == [reached]
 
 
 def _answering(real: object, addresses: list[str]) -> object:

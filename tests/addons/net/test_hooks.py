@@ -13,7 +13,7 @@ from addons.net.hooks import run_hook, schedule_hook
 from tests.fakes.waiting import until
 
 
-class Told:
+class InterceptingAddon:
     """An addon that holds each flow."""
 
     def __init__(self) -> None:
@@ -26,19 +26,19 @@ class Told:
         flow.intercept()
 
 
-async def test_who_is_told_of_a_flow_may_hold_it() -> None:
-    with taddons.context(Told()):
+async def test_an_addon_can_intercept_a_flow() -> None:
+    with taddons.context(InterceptingAddon()):
         flow = tflow()
-        telling = asyncio.ensure_future(run_hook(HttpRequestHook(flow)))
+        running = asyncio.ensure_future(run_hook(HttpRequestHook(flow)))
         await until(lambda: flow.intercepted)
-        assert not telling.done()
+        assert not running.done()
         flow.resume()
-        await telling
+        await running
 
 
-async def test_nobody_waits_for_what_is_told_later() -> None:
-    told = Told()
-    with taddons.context(told):
+async def test_a_scheduled_hook_does_not_block_the_caller() -> None:
+    addon = InterceptingAddon()
+    with taddons.context(addon):
         client = tclient_conn()
         schedule_hook(ClientConnectedHook(client))
-        await until(lambda: told.clients == [client])
+        await until(lambda: addon.clients == [client])

@@ -27,11 +27,11 @@ TABLE = {
 
 
 @asynccontextmanager
-async def asking(server: NameServer) -> AsyncIterator[Resolver]:
+async def serving(server: NameServer) -> AsyncIterator[Resolver]:
     async with server:
-        found = Resolver(servers=[server.address])
-        yield found
-        found.close()
+        dns = Resolver(servers=[server.address])
+        yield dns
+        dns.close()
 
 
 def open_files() -> int:
@@ -46,15 +46,15 @@ def open_files() -> int:
         pytest.param("both.example", {"192.0.2.2", "2001:db8::2"}, id="both families"),
     ],
 )
-async def test_a_name_has_addresses(name: str, addresses: set[str]) -> None:
-    async with asking(NameServer(TABLE)) as found:
-        answer = await found.resolve(name, 6443)
-    assert (set(answer.addresses), answer.problem) == (addresses, "")
+async def test_a_name_resolves_to_its_addresses(name: str, addresses: set[str]) -> None:
+    async with serving(NameServer(TABLE)) as dns:
+        result = await dns.resolve(name, 6443)
+    assert (set(result.addresses), result.problem) == (addresses, "")
 
 
 async def test_addresses_are_bounded() -> None:
-    async with asking(NameServer(TABLE)) as found:
-        assert len((await found.resolve("many.example", 6443)).addresses) == MAX_ADDRESSES
+    async with serving(NameServer(TABLE)) as dns:
+        assert len((await dns.resolve("many.example", 6443)).addresses) == MAX_ADDRESSES
 
 
 @pytest.mark.parametrize(
@@ -65,119 +65,119 @@ async def test_addresses_are_bounded() -> None:
                      id="a name without an address"),
     ],
 )  # fmt: skip
-async def test_what_is_not_there_is_said_in_words(name: str, problem: str) -> None:
-    async with asking(NameServer(TABLE)) as found:
-        assert await found.resolve(name, 6443) == ResolvedAddresses((), problem)
+async def test_a_failed_resolution_is_described_in_words(name: str, problem: str) -> None:
+    async with serving(NameServer(TABLE)) as dns:
+        assert await dns.resolve(name, 6443) == ResolvedAddresses((), problem)
 
 
-async def test_an_answer_is_kept_as_long_as_its_ttl_says() -> None:
+async def test_a_result_is_cached_for_its_ttl() -> None:
     server = NameServer(TABLE, ttl=3600)
-    async with asking(server) as found:
-        first = await found.resolve("a.example", 6443)
-        asked = len(server.queries)
-        assert await found.resolve("a.example", 6443) == first
-        assert len(server.queries) == asked
+    async with serving(server) as dns:
+        first = await dns.resolve("a.example", 6443)
+        query_count = len(server.queries)
+        assert await dns.resolve("a.example", 6443) == first
+        assert len(server.queries) == query_count
 
 
-async def test_an_answer_that_is_good_for_now_only_is_not_kept() -> None:
+async def test_a_result_with_ttl_0_is_not_cached() -> None:
     server = NameServer(TABLE, ttl=0)
-    async with asking(server) as found:
-        await found.resolve("a.example", 6443)
+    async with serving(server) as dns:
+        await dns.resolve("a.example", 6443)
         server.table["a.example"] = ["192.0.2.9"]
-        assert (await found.resolve("a.example", 6443)).addresses == ("192.0.2.9",)
+        assert (await dns.resolve("a.example", 6443)).addresses == ("192.0.2.9",)
 
 
-async def test_an_answer_goes_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cached_result_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     """c-ares, which has a clock of its own, is kept from remembering."""
     monkeypatch.setattr(resolver, "MAX_CHANNEL_RECORDS", 1)
     times = iter([0.0, 0.0, 59.0, 60.0, 60.0])
     async with NameServer(TABLE, ttl=60) as server:
-        found = Resolver(servers=[server.address], now=lambda: next(times))
+        dns = Resolver(servers=[server.address], now=lambda: next(times))
         for questions in (2, 2, 4):
-            await found.resolve("a.example", 6443)
+            await dns.resolve("a.example", 6443)
             assert len(server.queries) == questions
-        found.close()
+        dns.close()
 
 
-async def test_no_answer_is_kept_longer_than_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_result_is_cached_for_more_than_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolver, "MAX_CHANNEL_RECORDS", 1)
     now = 0.0
     async with NameServer(TABLE, ttl=1_000_000) as server:
-        found = Resolver(servers=[server.address], now=lambda: now)
-        await found.resolve("a.example", 6443)
+        dns = Resolver(servers=[server.address], now=lambda: now)
+        await dns.resolve("a.example", 6443)
         now = float(MAX_TTL)
-        await found.resolve("a.example", 6443)
+        await dns.resolve("a.example", 6443)
         assert len(server.queries) == 4
-        found.close()
+        dns.close()
 
 
-async def test_what_is_kept_is_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_cached_results_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolver, "MAX_CHANNEL_RECORDS", 1)
     monkeypatch.setattr(resolver, "MAX_CACHED", 1)
     server = NameServer(TABLE, ttl=3600)
-    async with asking(server) as found:
+    async with serving(server) as dns:
         for name in ("a.example", "both.example", "both.example", "a.example"):
-            assert (await found.resolve(name, 6443)).addresses
+            assert (await dns.resolve(name, 6443)).addresses
     assert server.queries[::2] == ["a.example", "both.example", "a.example"]
 
 
-async def test_channels_that_were_left_are_gone_and_what_they_were_asked_is_answered(
+async def test_replaced_channels_are_closed_and_their_queries_are_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each has a thread and file descriptors."""
     monkeypatch.setattr(resolver, "MAX_CHANNEL_RECORDS", 1)
     table = {f"{number}.example": ["192.0.2.1"] for number in range(30)}
-    async with asking(NameServer(table, ttl=0)) as found:
-        before = open_files()
-        answers = await asyncio.gather(*(found.resolve(name, 6443) for name in table))
-        assert {each.addresses for each in answers} == {("192.0.2.1",)}
-        await until(lambda: open_files() < before + 6)
+    async with serving(NameServer(table, ttl=0)) as dns:
+        open_before = open_files()
+        results = await asyncio.gather(*(dns.resolve(name, 6443) for name in table))
+        assert {each.addresses for each in results} == {("192.0.2.1",)}
+        await until(lambda: open_files() < open_before + 6)
 
 
-async def test_many_records_count_as_many_answers() -> None:
+async def test_each_record_counts_towards_the_limit_of_a_channel() -> None:
     server = NameServer({**TABLE, "last.example": ["192.0.2.1"]}, ttl=3600)
-    async with asking(server) as found:
-        await found.resolve("many.example", 6443)
-        channel = found._channel
+    async with serving(server) as dns:
+        await dns.resolve("many.example", 6443)
+        channel = dns._channel
         assert channel is not None
         assert channel._record_count == 30
 
 
-async def test_names_whose_servers_are_silent_keep_no_other_waiting() -> None:
+async def test_names_with_silent_servers_do_not_delay_other_names() -> None:
     server = NameServer(TABLE)
-    async with asking(server) as found:
-        silent = [asyncio.ensure_future(found.resolve(f"{number}.silent", 6443)) for number in range(100)]
+    async with serving(server) as dns:
+        silent = [asyncio.ensure_future(dns.resolve(f"{number}.silent", 6443)) for number in range(100)]
         await until(lambda: len({each for each in server.queries if each.endswith(".silent")}) == 100)
-        assert (await found.resolve("a.example", 6443)).addresses == ("192.0.2.1",)
+        assert (await dns.resolve("a.example", 6443)).addresses == ("192.0.2.1",)
         assert not any(each.done() for each in silent)
-        found.close()
+        dns.close()
         await asyncio.wait(silent)
     assert all(each.cancelled() for each in silent)
 
 
-async def test_many_who_ask_for_one_name_are_one_question() -> None:
+async def test_concurrent_lookups_of_one_name_share_a_query() -> None:
     server = NameServer(TABLE)
-    async with asking(server) as found:
-        answers = await asyncio.gather(*(found.resolve("a.example", 6443) for _ in range(50)))
-    assert set(answers) == {ResolvedAddresses(("192.0.2.1",))}
+    async with serving(server) as dns:
+        results = await asyncio.gather(*(dns.resolve("a.example", 6443) for _ in range(50)))
+    assert set(results) == {ResolvedAddresses(("192.0.2.1",))}
     assert len(server.queries) == 2
 
 
-async def test_who_gives_up_does_not_take_the_answer_from_the_others() -> None:
-    async with asking(NameServer(TABLE)) as found:
-        first = asyncio.ensure_future(found.resolve("a.example", 6443))
-        second = asyncio.ensure_future(found.resolve("a.example", 6443))
+async def test_a_cancelled_lookup_does_not_cancel_the_shared_query() -> None:
+    async with serving(NameServer(TABLE)) as dns:
+        first = asyncio.ensure_future(dns.resolve("a.example", 6443))
+        second = asyncio.ensure_future(dns.resolve("a.example", 6443))
         await asyncio.sleep(0)
         first.cancel()
         assert (await second).addresses == ("192.0.2.1",)
 
 
-async def test_questions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_concurrent_queries_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolver, "MAX_QUERIES", 1)
-    async with asking(NameServer(TABLE)) as found:
-        first = asyncio.ensure_future(found.resolve("a.silent", 6443))
+    async with serving(NameServer(TABLE)) as dns:
+        first = asyncio.ensure_future(dns.resolve("a.silent", 6443))
         await asyncio.sleep(0)
-        assert "too many names" in (await found.resolve("b.silent", 6443)).problem
+        assert "too many names" in (await dns.resolve("b.silent", 6443)).problem
         first.cancel()
 
 
@@ -203,21 +203,21 @@ async def main():
 
 asyncio.run(main())
 """
-OF_A_POD = {
+POD_TABLE = {
     "a.other.svc.cluster.local": ["10.1.1.1"],
     "kubernetes.default.svc.cluster.local": ["10.96.0.1"],
     "api.example.com": ["192.0.2.5", "2001:db8::5"],
     "six.example.com": ["2001:db8::6"],
     "one.two.three.four.five.six": ["192.0.2.8"],
 }
-ASKED = ["hosted", "HOSTED", "alias", "a.other", "kubernetes.default", "kubernetes.default.svc", "api.example.com",
+POD_NAMES = ["hosted", "HOSTED", "alias", "a.other", "kubernetes.default", "kubernetes.default.svc", "api.example.com",
          "api.example.com.", "six.example.com", "one.two.three.four.five.six", "absent.example.com",
          "absent"]  # fmt: skip
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and util-linux")
-def test_in_a_pod_names_lead_where_the_systems_resolver_leads(tmp_path: Path) -> None:
+def test_in_a_pod_names_resolve_as_with_the_systems_resolver(tmp_path: Path) -> None:
     """With a pod's resolv.conf and hosts, in namespaces of its own."""
     (tmp_path / "resolv.conf").write_text(
         "nameserver 127.0.0.1\nsearch ns.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
@@ -230,10 +230,12 @@ def test_in_a_pod_names_lead_where_the_systems_resolver_leads(tmp_path: Path) ->
     )
     done = subprocess.run(
         ["unshare", "--net", "--mount", "sh", "-euc", script, "sh", sys.executable, "compare.py",
-         json.dumps(OF_A_POD), *ASKED],
+         json.dumps(POD_TABLE), *POD_NAMES],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    shown = json.loads(done.stdout)
-    assert {name: ours for name, (_, ours) in shown.items()} == {name: theirs for name, (theirs, _) in shown.items()}
-    assert [name for name, (theirs, _) in shown.items() if not theirs] == ["absent.example.com", "absent"]
+    results = json.loads(done.stdout)
+    assert {name: actual for name, (_, actual) in results.items()} == {
+        name: expected for name, (expected, _) in results.items()
+    }
+    assert [name for name, (expected, _) in results.items() if not expected] == ["absent.example.com", "absent"]

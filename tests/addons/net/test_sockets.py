@@ -25,7 +25,7 @@ from tests.fakes.waiting import until
 KEY = "team-a/k8s"
 
 
-async def test_both_sockets_are_kept_alive(proxy: Proxy, target: FakeTarget) -> None:
+async def test_both_sockets_use_tcp_keepalive(proxy: Proxy, target: FakeTarget) -> None:
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await client.read_response()
@@ -38,7 +38,7 @@ async def test_both_sockets_are_kept_alive(proxy: Proxy, target: FakeTarget) -> 
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
-def test_a_peer_that_vanished_is_given_up_within_66_seconds_and_no_sooner_than_after_five_probes() -> None:
+def test_a_vanished_peer_is_detected_within_66_seconds_after_at_least_five_probes() -> None:
     idle, between, lost = KEEPALIVE.values()
     assert (max(idle) + max(between) * max(lost), min(lost)) == (66, 5)
 
@@ -53,10 +53,10 @@ def test_the_probes_of_many_idle_connections_do_not_fire_together() -> None:
 
 
 @pytest.mark.parametrize("takes", [True, False], ids=["who takes the refusal", "who does not take it either"])
-async def test_who_is_refused_and_does_not_close_is_closed(
+async def test_a_refused_client_that_does_not_close_is_closed(
     proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, takes: bool
 ) -> None:
-    proxy.set_farewell(CloseTimeouts(linger=0.05, poll=0.05))
+    proxy.set_close_timeouts(CloseTimeouts(linger=0.05, poll=0.05))
     if not takes:
         monkeypatch.setattr(TcpConnection, "unsent_bytes", property(lambda _: 1))
     stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", None)
@@ -75,7 +75,7 @@ async def pour(conversation: TargetConnection) -> None:
         await conversation.send(b"x" * 64_000)
 
 
-async def test_who_reads_late_gets_every_byte_and_meanwhile_the_target_is_not_read(
+async def test_a_slow_client_gets_every_byte_and_meanwhile_the_target_is_not_read(
     proxy: Proxy, target: FakeTarget
 ) -> None:
     target.handler = pour
@@ -90,7 +90,7 @@ async def test_who_reads_late_gets_every_byte_and_meanwhile_the_target_is_not_re
     client.close()
 
 
-async def test_a_target_that_reads_late_gets_every_byte_and_meanwhile_the_client_is_not_read(
+async def test_a_slow_target_gets_every_byte_and_meanwhile_the_client_is_not_read(
     proxy: Proxy, target: FakeTarget
 ) -> None:
     async def take(conversation: TargetConnection) -> None:
@@ -127,7 +127,7 @@ async def test_a_dial_that_is_reset_is_a_refusal_at_once(
 
 
 @pytest.mark.parametrize("close", [True, False], ids=["an answer that is the last", "a target that closes"])
-async def test_as_long_as_a_client_has_not_taken_a_whole_answer_it_is_not_closed(
+async def test_a_client_is_not_closed_before_it_has_read_the_whole_response(
     proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, close: bool
 ) -> None:
     async def handler(conversation: TargetConnection) -> None:
@@ -136,7 +136,7 @@ async def test_as_long_as_a_client_has_not_taken_a_whole_answer_it_is_not_closed
         await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%b\r\nok" % how)
 
     unsent = [1]
-    proxy.set_farewell(CloseTimeouts(linger=0, flush=0, poll=0))
+    proxy.set_close_timeouts(CloseTimeouts(linger=0, flush=0, poll=0))
     monkeypatch.setattr(TcpConnection, "unsent_bytes", property(lambda _: unsent[0]))
     target.handler = handler
     stream, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
@@ -155,8 +155,8 @@ async def test_as_long_as_a_client_has_not_taken_a_whole_answer_it_is_not_closed
 
 
 @pytest.mark.usefixtures("gone_at_once")
-async def test_a_cut_ends_a_client_that_reads_nothing(proxy: Proxy, target: FakeTarget) -> None:
-    proxy.set_farewell(CloseTimeouts(flush=0.05))
+async def test_close_all_closes_a_client_that_reads_nothing(proxy: Proxy, target: FakeTarget) -> None:
+    proxy.set_close_timeouts(CloseTimeouts(flush=0.05))
 
     async def endless(conversation: TargetConnection) -> None:
         await conversation.read_head()
@@ -178,10 +178,8 @@ async def test_a_cut_ends_a_client_that_reads_nothing(proxy: Proxy, target: Fake
     client.close()
 
 
-async def test_a_connection_that_has_ended_leaves_nothing_to_the_garbage_collector(
-    proxy: Proxy, target: FakeTarget
-) -> None:
-    proxy.set_farewell(CloseTimeouts(flush=0.05))
+async def test_a_closed_connection_leaves_nothing_to_the_garbage_collector(proxy: Proxy, target: FakeTarget) -> None:
+    proxy.set_close_timeouts(CloseTimeouts(flush=0.05))
     gc.collect()
     gc.disable()
     try:
@@ -215,12 +213,12 @@ async def test_a_dial_ends_with_its_client(
         await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
         await until(begun.is_set)
         if cut:
-            proxy.stage.cut("its Connector is gone")
+            proxy.stage.close("its Connector is gone")
         client.close()
         await until(given_up.is_set)
 
 
-async def test_what_fails_while_a_target_is_dialled_ends_the_connection_and_leaves_none_open(
+async def test_an_error_during_a_dial_aborts_the_client_and_leaves_no_connection_open(
     proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -268,7 +266,7 @@ async def waiting(proxy: Proxy) -> AsyncIterator[tuple[Sockets, RecordingStage]]
 LONG = 3600.0
 
 
-async def test_a_wait_is_told_once_and_not_before_its_time(waiting: tuple[Sockets, RecordingStage]) -> None:
+async def test_a_timer_expires_once_and_not_early(waiting: tuple[Sockets, RecordingStage]) -> None:
     found, heard = waiting
     loop = asyncio.get_running_loop()
     due = loop.time() + 0.02
@@ -278,7 +276,7 @@ async def test_a_wait_is_told_once_and_not_before_its_time(waiting: tuple[Socket
     assert heard.times == [(TimerKind.TARGET, number)]
 
 
-async def test_of_waits_that_follow_each_other_the_last_is_told(waiting: tuple[Sockets, RecordingStage]) -> None:
+async def test_a_new_timer_replaces_the_previous_one(waiting: tuple[Sockets, RecordingStage]) -> None:
     found, heard = waiting
     loop = asyncio.get_running_loop()
     found.start_timer(0.01, TimerKind.CLIENT)
@@ -290,7 +288,7 @@ async def test_of_waits_that_follow_each_other_the_last_is_told(waiting: tuple[S
     assert heard.times == [(TimerKind.TARGET, number)]
 
 
-async def test_a_wait_that_is_shorter_than_the_one_before_is_told_in_its_time(
+async def test_a_shorter_timer_expires_on_time(
     waiting: tuple[Sockets, RecordingStage],
 ) -> None:
     found, heard = waiting
@@ -300,7 +298,7 @@ async def test_a_wait_that_is_shorter_than_the_one_before_is_told_in_its_time(
     assert heard.times == [(TimerKind.TARGET, number)]
 
 
-async def test_waits_one_after_the_other_share_a_timer_that_ends_with_the_connection(
+async def test_consecutive_timers_share_a_handle_that_is_cancelled_with_the_connection(
     waiting: tuple[Sockets, RecordingStage],
 ) -> None:
     found, _ = waiting
@@ -315,7 +313,7 @@ async def test_waits_one_after_the_other_share_a_timer_that_ends_with_the_connec
 
 
 @pytest.mark.parametrize("unsent", [0, 1], ids=["that have ended", "that still have to take what was sent"])
-async def test_a_client_may_have_any_number_of_targets_one_after_the_other(
+async def test_a_client_can_use_any_number_of_targets_one_after_the_other(
     waiting: tuple[Sockets, RecordingStage], target: FakeTarget, monkeypatch: pytest.MonkeyPatch, unsent: int
 ) -> None:
     monkeypatch.setattr(TcpConnection, "unsent_bytes", property(lambda _: unsent))

@@ -18,20 +18,20 @@ PIECE = b"x" * 65536
 class Side:
     """A wire, and the socket of its peer."""
 
-    def __init__(self, wire: TcpConnection, peer: socket.socket) -> None:
-        self.wire = wire
+    def __init__(self, tcp: TcpConnection, peer: socket.socket) -> None:
+        self.tcp = tcp
         self.peer = peer
         self.received = bytearray()
-        self.ends: list[bool] = []
+        self.eofs: list[bool] = []
         """False: FIN; True: lost."""
-        wire.on_data = self._take
-        wire.on_eof = self.ends.append
+        tcp.on_data = self._on_data
+        tcp.on_eof = self.eofs.append
 
-    def _take(self, data: memoryview) -> None:
+    def _on_data(self, data: memoryview) -> None:
         self.received += data
 
-    async def pass_on_to(self, other: "Side") -> None:
-        self.wire.on_data = lambda data: other.wire.send(bytes(data))
+    async def forward_to(self, other: "Side") -> None:
+        self.tcp.on_data = lambda data: other.tcp.send(bytes(data))
 
     async def flood(self, maximum: int) -> int:
         """Send until nothing more is taken, or `maximum` bytes; returns how many were."""
@@ -43,60 +43,60 @@ class Side:
         return sent
 
 
-async def wire_on(near: socket.socket, max_unsent: int = MAX_UNSENT) -> TcpConnection:
+async def open_connection(near: socket.socket, max_unsent: int = MAX_UNSENT) -> TcpConnection:
     """As from a listener or a dial, not yet started."""
     near.setblocking(False)
     loop = asyncio.get_running_loop()
-    _, wire = await loop.create_connection(lambda: TcpConnection(max_unsent=max_unsent), sock=near)
-    wire.transport.pause_reading()
-    return wire
+    _, tcp = await loop.create_connection(lambda: TcpConnection(max_unsent=max_unsent), sock=near)
+    tcp.transport.pause_reading()
+    return tcp
 
 
 @asynccontextmanager
-async def side(*, started: bool = True, max_unsent: int = MAX_UNSENT) -> AsyncIterator[Side]:
+async def open_side(*, started: bool = True, max_unsent: int = MAX_UNSENT) -> AsyncIterator[Side]:
     near, peer = socket.socketpair()
     with peer:
         peer.setblocking(False)
-        found = Side(await wire_on(near, max_unsent), peer)
+        one = Side(await open_connection(near, max_unsent), peer)
         if started:
-            found.wire.start()
+            one.tcp.start()
         try:
-            yield found
+            yield one
         finally:
-            found.wire.abort()
+            one.tcp.abort()
 
 
-async def test_nothing_is_given_before_it_is_started_and_what_was_read_before_comes_first() -> None:
-    async with side(started=False) as found:
+async def test_no_data_is_delivered_before_start_and_early_data_comes_first() -> None:
+    async with open_side(started=False) as one:
         # As a loop does that reads a connection whatever it was told when that was made.
-        found.wire.get_buffer(-1)[:6] = b"early "
-        found.wire.buffer_updated(6)
-        found.peer.send(b"late")
+        one.tcp.get_buffer(-1)[:6] = b"early "
+        one.tcp.buffer_updated(6)
+        one.peer.send(b"late")
         for _ in range(10):
             await asyncio.sleep(0)
-        assert found.received == b""
-        found.wire.start()
-        found.wire.start()
-        await until(lambda: found.received == b"early late")
+        assert one.received == b""
+        one.tcp.start()
+        one.tcp.start()
+        await until(lambda: one.received == b"early late")
 
 
-async def test_whoever_waits_for_it_may_start_it_at_once() -> None:
+async def test_the_connected_callback_may_start_the_connection() -> None:
     near, peer = socket.socketpair()
     near.setblocking(False)
     received = bytearray()
 
-    def made(wire: TcpConnection) -> None:
-        wire.on_data = received.extend
-        wire.start()
+    def start(tcp: TcpConnection) -> None:
+        tcp.on_data = received.extend
+        tcp.start()
 
     with peer:
         peer.send(b"first")
-        _, wire = await asyncio.get_running_loop().create_connection(lambda: TcpConnection(made), sock=near)
+        _, tcp = await asyncio.get_running_loop().create_connection(lambda: TcpConnection(start), sock=near)
         await until(lambda: received == b"first")
-        wire.abort()
+        tcp.abort()
 
 
-async def test_who_cannot_take_it_has_no_connection(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_connected_callback_that_raises_aborts_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     def fail(_: TcpConnection) -> None:
         raise RuntimeError("a secret")
 
@@ -111,186 +111,186 @@ async def test_who_cannot_take_it_has_no_connection(caplog: pytest.LogCaptureFix
     assert "secret" not in caplog.text
 
 
-async def test_a_held_wire_gives_nothing_until_it_is_released() -> None:
-    async with side() as found:
-        found.peer.send(b"a")
-        await until(lambda: found.received == b"a")
-        found.wire.pause_reading()
-        found.peer.send(b"b")
+async def test_a_paused_connection_delivers_nothing_until_it_is_resumed() -> None:
+    async with open_side() as one:
+        one.peer.send(b"a")
+        await until(lambda: one.received == b"a")
+        one.tcp.pause_reading()
+        one.peer.send(b"b")
         for _ in range(10):
             await asyncio.sleep(0)
-        assert found.received == b"a"
-        found.wire.resume_reading()
-        await until(lambda: found.received == b"ab")
+        assert one.received == b"a"
+        one.tcp.resume_reading()
+        await until(lambda: one.received == b"ab")
 
 
-async def test_who_holds_while_he_gets_something_is_given_no_more() -> None:
-    async with side() as found:
+async def test_pausing_during_a_delivery_stops_further_deliveries() -> None:
+    async with open_side() as one:
 
-        def take(data: memoryview) -> None:
-            found.received += data
-            found.wire.pause_reading()
+        def on_data(data: memoryview) -> None:
+            one.received += data
+            one.tcp.pause_reading()
 
-        found.wire.on_data = take
-        found.peer.send(b"a")
-        await until(lambda: found.received == b"a")
-        found.peer.send(b"b")
+        one.tcp.on_data = on_data
+        one.peer.send(b"a")
+        await until(lambda: one.received == b"a")
+        one.peer.send(b"b")
         for _ in range(10):
             await asyncio.sleep(0)
-        assert found.received == b"a"
+        assert one.received == b"a"
 
 
-async def test_who_is_coupled_and_released_while_it_gives_something_is_read_on() -> None:
-    async with side() as found, side() as full, side() as other:
-        full.wire.send(bytes(MAX_UNSENT // 2))
-        await until(lambda: full.wire.unsent_bytes)
+async def test_coupling_and_resuming_during_a_delivery_continues_reading() -> None:
+    async with open_side() as one, open_side() as full, open_side() as other:
+        full.tcp.send(bytes(MAX_UNSENT // 2))
+        await until(lambda: full.tcp.unsent_bytes)
 
-        def take(data: memoryview) -> None:
-            found.received += data
-            found.wire.pause_reading()
-            found.wire.couple(full.wire)
-            found.wire.couple(other.wire)
-            found.wire.resume_reading()
+        def on_data(data: memoryview) -> None:
+            one.received += data
+            one.tcp.pause_reading()
+            one.tcp.couple(full.tcp)
+            one.tcp.couple(other.tcp)
+            one.tcp.resume_reading()
 
-        found.wire.on_data = take
-        found.peer.send(b"a")
-        await until(lambda: found.received == b"a")
-        found.peer.send(b"b")
-        await until(lambda: found.received == b"ab")
+        one.tcp.on_data = on_data
+        one.peer.send(b"a")
+        await until(lambda: one.received == b"a")
+        one.peer.send(b"b")
+        await until(lambda: one.received == b"ab")
 
 
-async def test_what_waits_or_has_ended_is_not_quiet() -> None:
+async def test_a_connection_with_unread_input_or_eof_is_not_quiet() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
         near, _ = server.accept()
-        wire = await wire_on(near)
-        assert wire.is_quiet
+        tcp = await open_connection(near)
+        assert tcp.is_quiet
         peer.send(b"unread")
-        await until(lambda: not wire.is_quiet)
-        assert not wire.is_peer_closed
-        wire.abort()
-        await until(lambda: wire.is_dead)
-        assert not wire.is_quiet
+        await until(lambda: not tcp.is_quiet)
+        assert not tcp.is_peer_closed
+        tcp.abort()
+        await until(lambda: tcp.is_dead)
+        assert not tcp.is_quiet
 
 
-async def test_where_there_is_no_socket_to_ask_nothing_is_quiet_and_nobody_gone() -> None:
-    async with side() as found:
-        found.wire._descriptor = -1
-        assert (found.wire.is_quiet, found.wire.is_peer_closed) == (False, False)
+async def test_without_a_socket_a_connection_is_neither_quiet_nor_closed() -> None:
+    async with open_side() as one:
+        one.tcp._descriptor = -1
+        assert (one.tcp.is_quiet, one.tcp.is_peer_closed) == (False, False)
 
 
-async def test_whoever_has_it_is_told_once_it_is_lost() -> None:
-    async with side() as found:
+async def test_the_lost_callback_is_called_when_the_connection_is_lost() -> None:
+    async with open_side() as one:
         lost: list[bool] = []
-        found.wire.on_lost = lambda: lost.append(True)
-        found.wire.clear_callbacks()
-        found.wire.abort()
+        one.tcp.on_lost = lambda: lost.append(True)
+        one.tcp.clear_callbacks()
+        one.tcp.abort()
         await until(lambda: bool(lost))
-        assert (found.ends, lost) == ([], [True])
+        assert (one.eofs, lost) == ([], [True])
 
 
-async def test_a_side_is_not_read_while_the_other_has_no_room() -> None:
-    async with side() as near, side() as far:
-        near.wire.couple(far.wire)
-        await near.pass_on_to(far)
+async def test_a_side_is_not_read_while_the_other_side_is_backlogged() -> None:
+    async with open_side() as near, open_side() as far:
+        near.tcp.couple(far.tcp)
+        await near.forward_to(far)
         sent = await near.flood(64 << 20)
         assert sent < 64 << 20
-        taken, loop = 0, asyncio.get_running_loop()
-        while taken < sent:
-            taken += len(await loop.sock_recv(far.peer, 1 << 20))
+        received_count, loop = 0, asyncio.get_running_loop()
+        while received_count < sent:
+            received_count += len(await loop.sock_recv(far.peer, 1 << 20))
 
 
-async def test_a_new_couple_is_not_kept_waiting_by_the_old_one() -> None:
-    async with side() as near, side() as old, side() as new:
-        near.wire.couple(old.wire)
-        await near.pass_on_to(old)
+async def test_a_new_coupling_is_not_blocked_by_the_old_one() -> None:
+    async with open_side() as near, open_side() as old, open_side() as new:
+        near.tcp.couple(old.tcp)
+        await near.forward_to(old)
         assert await near.flood(64 << 20) < 64 << 20
-        near.wire.couple(new.wire)
-        await near.pass_on_to(new)
+        near.tcp.couple(new.tcp)
+        await near.forward_to(new)
         near.peer.send(b"last")
         loop = asyncio.get_running_loop()
         assert await loop.sock_recv(new.peer, 1 << 20)
 
 
-async def test_the_end_of_one_side_lets_the_other_be_read() -> None:
-    async with side() as near, side() as far:
-        near.wire.couple(far.wire)
-        await near.pass_on_to(far)
+async def test_the_loss_of_one_side_unblocks_the_other() -> None:
+    async with open_side() as near, open_side() as far:
+        near.tcp.couple(far.tcp)
+        await near.forward_to(far)
         await near.flood(64 << 20)
         far.peer.close()
-        found = bytearray()
-        near.wire.on_data = found.extend
-        await until(lambda: bool(found))
+        one = bytearray()
+        near.tcp.on_data = one.extend
+        await until(lambda: bool(one))
 
 
-async def test_the_end_is_told_and_the_other_direction_goes_on() -> None:
-    async with side() as found:
-        found.peer.shutdown(socket.SHUT_WR)
-        await until(lambda: found.ends == [False])
-        assert found.wire.is_peer_closed
-        assert not found.wire.transport.is_closing()
-        found.wire.send(b"answer")
-        assert await asyncio.get_running_loop().sock_recv(found.peer, 10) == b"answer"
+async def test_an_eof_is_reported_and_the_other_direction_continues() -> None:
+    async with open_side() as one:
+        one.peer.shutdown(socket.SHUT_WR)
+        await until(lambda: one.eofs == [False])
+        assert one.tcp.is_peer_closed
+        assert not one.tcp.transport.is_closing()
+        one.tcp.send(b"answer")
+        assert await asyncio.get_running_loop().sock_recv(one.peer, 10) == b"answer"
 
 
-async def test_a_peer_that_had_closed_before_is_told_too() -> None:
-    async with side(started=False) as found:
-        found.wire.eof_received()
-        assert found.ends == []
-        found.wire.start()
-        assert found.ends == [False]
+async def test_an_eof_before_start_is_reported_too() -> None:
+    async with open_side(started=False) as one:
+        one.tcp.eof_received()
+        assert one.eofs == []
+        one.tcp.start()
+        assert one.eofs == [False]
 
 
-async def test_a_broken_connection_is_told_and_takes_nothing_more() -> None:
-    async with side() as found:
-        found.wire.transport.abort()
-        await until(lambda: found.ends == [True])
-        found.wire.send(b"lost")
-        assert not found.wire.send_eof()
-        assert found.wire.is_dead
+async def test_a_lost_connection_is_reported_and_sends_nothing_more() -> None:
+    async with open_side() as one:
+        one.tcp.transport.abort()
+        await until(lambda: one.eofs == [True])
+        one.tcp.send(b"lost")
+        assert not one.tcp.send_eof()
+        assert one.tcp.is_dead
 
 
-async def test_much_for_a_peer_that_is_gone_is_told_and_raises_nothing() -> None:
-    async with side() as found:
-        found.peer.close()
-        found.wire.send(PIECE)
-        await until(lambda: found.ends[-1:] == [True])
-        assert found.wire.is_dead
+async def test_a_large_write_to_a_closed_peer_is_reported_and_does_not_raise() -> None:
+    async with open_side() as one:
+        one.peer.close()
+        one.tcp.send(PIECE)
+        await until(lambda: one.eofs[-1:] == [True])
+        assert one.tcp.is_dead
 
 
-async def test_what_the_kernel_does_not_take_of_a_view_is_kept_as_it_was() -> None:
-    async with side() as found:
+async def test_the_unsent_part_of_a_view_is_copied() -> None:
+    async with open_side() as one:
         buffer, sent, received = bytearray(100_000), b"", b""
-        while not found.wire.unsent_bytes:
+        while not one.tcp.unsent_bytes:
             buffer[:] = bytes((len(sent) // len(buffer),)) * len(buffer)
-            found.wire.send(memoryview(buffer))
+            one.tcp.send(memoryview(buffer))
             sent += buffer
         buffer[:] = b"x" * len(buffer)
         while len(received) < len(sent):
-            received += await asyncio.get_running_loop().sock_recv(found.peer, len(sent))
+            received += await asyncio.get_running_loop().sock_recv(one.peer, len(sent))
         assert received == sent
 
 
-async def test_what_is_written_at_once_does_not_overtake_what_waits() -> None:
-    async with side() as found:
+async def test_a_large_write_does_not_overtake_unsent_data() -> None:
+    async with open_side() as one:
         sent = 0
-        while not found.wire.unsent_bytes:
-            found.wire.send(PIECE)
+        while not one.tcp.unsent_bytes:
+            one.tcp.send(PIECE)
             sent += len(PIECE)
-        received = found.peer.recv(sent)
+        received = one.peer.recv(sent)
         last = b"y" * len(PIECE)
-        found.wire.send(last)
+        one.tcp.send(last)
         while len(received) < sent + len(last):
-            received += await asyncio.get_running_loop().sock_recv(found.peer, sent)
+            received += await asyncio.get_running_loop().sock_recv(one.peer, sent)
         assert received == b"x" * sent + last
 
 
-async def test_nobody_hears_of_what_comes_behind_the_end() -> None:
-    async with side() as found:
-        found.wire.close()
-        found.peer.close()
+async def test_after_close_no_data_is_delivered() -> None:
+    async with open_side() as one:
+        one.tcp.close()
+        one.peer.close()
         for _ in range(10):
             await asyncio.sleep(0)
-        assert found.ends == []
+        assert one.eofs == []
 
 
 class Unfinished:
@@ -306,71 +306,71 @@ class Unfinished:
         raise OSError
 
 
-async def test_what_cannot_be_finished_says_so() -> None:
-    async with side() as found:
-        found.wire.transport = cast("asyncio.Transport", Unfinished(found.wire.transport))
-        assert not found.wire.send_eof()
-        await until(lambda: found.ends == [True])
+async def test_send_eof_returns_false_on_a_reset_connection() -> None:
+    async with open_side() as one:
+        one.tcp.transport = cast("asyncio.Transport", Unfinished(one.tcp.transport))
+        assert not one.tcp.send_eof()
+        await until(lambda: one.eofs == [True])
 
 
-async def test_after_the_end_nothing_more_is_sent() -> None:
-    async with side() as found:
-        assert found.wire.send_eof()
-        found.wire.send(b"late")
-        assert await asyncio.get_running_loop().sock_recv(found.peer, 10) == b""
+async def test_after_eof_nothing_more_is_sent() -> None:
+    async with open_side() as one:
+        assert one.tcp.send_eof()
+        one.tcp.send(b"late")
+        assert await asyncio.get_running_loop().sock_recv(one.peer, 10) == b""
 
 
-async def test_who_is_full_when_coupled_keeps_the_new_opposite_waiting() -> None:
-    async with side() as near, side() as old, side() as new:
-        old.wire.couple(near.wire)
-        await old.pass_on_to(near)
+async def test_a_backlogged_side_blocks_its_new_opposite() -> None:
+    async with open_side() as near, open_side() as old, open_side() as new:
+        old.tcp.couple(near.tcp)
+        await old.forward_to(near)
         assert await old.flood(64 << 20) < 64 << 20
-        new.wire.couple(near.wire)
-        await new.pass_on_to(near)
+        new.tcp.couple(near.tcp)
+        await new.forward_to(near)
         assert await new.flood(64 << 20) < 64 << 20
-        assert near.wire.unsent_bytes < 1 << 20
+        assert near.tcp.unsent_bytes < 1 << 20
 
 
-async def test_what_nobody_takes_ends_the_connection() -> None:
-    async with side(max_unsent=1 << 20) as found:
-        await until(lambda: found.wire.is_reading)
-        while not found.wire.transport.is_closing():
-            found.wire.send(PIECE)
-        await until(lambda: found.ends == [True])
+async def test_too_much_unsent_data_aborts_the_connection() -> None:
+    async with open_side(max_unsent=1 << 20) as one:
+        await until(lambda: one.tcp.is_reading)
+        while not one.tcp.transport.is_closing():
+            one.tcp.send(PIECE)
+        await until(lambda: one.eofs == [True])
 
 
-async def test_what_is_discarded_is_read_to_its_end() -> None:
-    async with side() as found:
-        found.wire.pause_reading()
-        found.wire.discard()
-        assert await found.flood(4 << 20) == 4 << 20
-        found.peer.close()
-        await until(lambda: bool(found.ends))
-        assert found.received == b""
+async def test_discarded_input_is_read_to_eof() -> None:
+    async with open_side() as one:
+        one.tcp.pause_reading()
+        one.tcp.discard()
+        assert await one.flood(4 << 20) == 4 << 20
+        one.peer.close()
+        await until(lambda: bool(one.eofs))
+        assert one.received == b""
 
 
-async def test_a_peer_that_has_gone_is_seen_behind_what_it_has_sent() -> None:
+async def test_an_eof_behind_unread_data_is_detected() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
         near, _ = server.accept()
-        wire = await wire_on(near)
-        wire.start()
-        wire.pause_reading()
-        assert not wire.is_peer_closed
+        tcp = await open_connection(near)
+        tcp.start()
+        tcp.pause_reading()
+        assert not tcp.is_peer_closed
         peer.send(b"unread")
         peer.shutdown(socket.SHUT_WR)
-        await until(lambda: wire.is_peer_closed)
-        wire.abort()
+        await until(lambda: tcp.is_peer_closed)
+        tcp.abort()
 
 
 @pytest.mark.parametrize("unread", [b"", b"unread"], ids=["read to the end", "with unread bytes"])
-async def test_a_reset_is_death_and_what_was_sent_before_is_not(unread: bytes) -> None:
+async def test_a_reset_connection_is_dead_and_a_half_closed_one_is_not(unread: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
         near, _ = server.accept()
-        wire = await wire_on(near)
-        assert not wire.is_dead
+        tcp = await open_connection(near)
+        assert not tcp.is_dead
         peer.send(unread)
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()
-        await until(lambda: wire.is_dead)
-        assert (wire.is_peer_closed, wire.is_quiet) == (True, False)
-        wire.abort()
+        await until(lambda: tcp.is_dead)
+        assert (tcp.is_peer_closed, tcp.is_quiet) == (True, False)
+        tcp.abort()

@@ -14,7 +14,7 @@ from connector_store.trust import TrustStore
 from lab.certificates import KeyPair, make_leaf
 
 
-class Sent:
+class FakeSink:
     """What a peer sends; `ended` once it has sent FIN."""
 
     def __init__(self) -> None:
@@ -33,61 +33,61 @@ class Sent:
         return taken
 
 
-class End:
+class Endpoint:
     """A peer, and what it has sent."""
 
     def __init__(self, tls: SSL.Connection, outer: TlsStream | None = None) -> None:
-        self.sent = Sent()
-        self.peer = TlsStream(Server(address=None), tls, self.sent, outer=outer)
+        self.sink = FakeSink()
+        self.stream = TlsStream(Server(address=None), tls, self.sink, outer=outer)
 
 
-def server(certificate: KeyPair, outer: TlsStream | None = None) -> End:
+def server(certificate: KeyPair, outer: TlsStream | None = None) -> Endpoint:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.use_privatekey(certificate.key)
     context.use_certificate(certificate.certificate)
     connection = SSL.Connection(context)
     connection.set_accept_state()
-    return End(connection, outer)
+    return Endpoint(connection, outer)
 
 
-def client(ca: KeyPair, host: str = "127.0.0.1", outer: TlsStream | None = None) -> End:
-    return End(TrustStore().openssl_connection(ca.pem, host), outer)
+def client(ca: KeyPair, host: str = "127.0.0.1", outer: TlsStream | None = None) -> Endpoint:
+    return Endpoint(TrustStore().openssl_connection(ca.pem, host), outer)
 
 
-def shake(one: End, other: End) -> None:
+def shake(one: Endpoint, other: Endpoint) -> None:
     """Until both have nothing more to say."""
-    one.peer.receive(b"")
-    while data := one.sent.take():
-        other.peer.receive(data)
+    one.stream.receive(b"")
+    while data := one.sink.take():
+        other.stream.receive(data)
         one, other = other, one
 
 
 def test_two_peers_agree_and_pass_plain_text(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
-    assert near.peer.is_established
-    assert far.peer.is_established
+    assert near.stream.is_established
+    assert far.stream.is_established
     big = b"x" * 300_000
-    near.peer.send(big)
-    assert far.peer.receive(near.sent.take()) == big
-    far.peer.send(b"answer")
-    assert near.peer.receive(memoryview(far.sent.take())) == b"answer"
+    near.stream.send(big)
+    assert far.stream.receive(near.sink.take()) == big
+    far.stream.send(b"answer")
+    assert near.stream.receive(memoryview(far.sink.take())) == b"answer"
 
 
-def test_many_small_records_that_come_at_once_are_all_read(target_ca: KeyPair, target_certificate: KeyPair) -> None:
+def test_many_small_records_in_one_read_are_all_decrypted(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
     for _ in range(500):
-        near.peer.send(b"x" * 1000)
-    assert far.peer.receive(near.sent.take()) == b"x" * 500_000
+        near.stream.send(b"x" * 1000)
+    assert far.stream.receive(near.sink.take()) == b"x" * 500_000
 
 
-def test_a_record_that_has_come_in_part_waits_for_its_rest(target_ca: KeyPair, target_certificate: KeyPair) -> None:
+def test_a_partial_record_waits_for_its_remaining_bytes(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
-    near.peer.send(b"x" * 20_000)
-    data = near.sent.take()
-    assert far.peer.receive(data[:17_000]) + far.peer.receive(data[17_000:]) == b"x" * 20_000
+    near.stream.send(b"x" * 20_000)
+    data = near.sink.take()
+    assert far.stream.receive(data[:17_000]) + far.stream.receive(data[17_000:]) == b"x" * 20_000
 
 
 class Malloc(ctypes.Structure):
@@ -99,7 +99,7 @@ class Malloc(ctypes.Structure):
     )
 
 
-def held() -> int:
+def heap_bytes() -> int:
     """Bytes that the C heap holds, those of OpenSSL among them."""
     ask = ctypes.CDLL(None).mallinfo2
     ask.restype = Malloc
@@ -107,130 +107,128 @@ def held() -> int:
     return int(found.used + found.hblkhd)
 
 
-def test_after_much_the_buffers_are_given_back_with_the_next_piece(
-    target_ca: KeyPair, target_certificate: KeyPair
-) -> None:
+def test_large_buffers_are_released_with_the_next_small_record(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
 
     def pass_both_ways(data: bytes) -> None:
         for one, other in ((near, far), (far, near)):
-            one.peer.send(data)
-            assert other.peer.receive(one.sent.take()) == data
+            one.stream.send(data)
+            assert other.stream.receive(one.sink.take()) == data
 
     for _ in range(2):
         pass_both_ways(b"little")
-    before = held()
+    before = heap_bytes()
     pass_both_ways(b"x" * 100_000)
     for _ in range(2):
         pass_both_ways(b"little")
-    assert held() - before < 10_000
+    assert heap_bytes() - before < 10_000
 
 
-def test_much_behind_the_end_of_a_session_is_left_out(target_ca: KeyPair, target_certificate: KeyPair) -> None:
+def test_data_after_close_notify_is_ignored(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
-    near.peer.send(b"last")
-    near.peer.send_eof()
-    assert far.peer.receive(near.sent.take() + b"x" * 100_000) == b"last"
-    assert far.peer.receive(b"x" * 100_000) == b""
-    far.peer.send(b"answer")
-    far.peer.send_eof()
-    assert near.peer.receive(far.sent.take()) == b"answer"
+    near.stream.send(b"last")
+    near.stream.send_eof()
+    assert far.stream.receive(near.sink.take() + b"x" * 100_000) == b"last"
+    assert far.stream.receive(b"x" * 100_000) == b""
+    far.stream.send(b"answer")
+    far.stream.send_eof()
+    assert near.stream.receive(far.sink.take()) == b"answer"
 
 
 @given(st.lists(st.integers(1, 40_000), min_size=1, max_size=6), st.lists(st.integers(1, 100_000), max_size=8))
-def test_for_every_cut_all_plain_text_comes_and_what_came_is_the_callers_again(
+def test_for_every_split_all_plain_text_arrives_and_the_input_buffer_can_be_reused(
     target_ca: KeyPair, target_certificate: KeyPair, sizes: list[int], cuts: list[int]
 ) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
     plain = [number.to_bytes() * size for number, size in enumerate(sizes)]
     for each in plain:
-        near.peer.send(each)
-    stream, found = near.sent.take(), b""
+        near.stream.send(each)
+    stream, found = near.sink.take(), b""
     for cut in (*cuts, len(stream)):
         wire = bytearray(stream[:cut])
         stream = stream[cut:]
-        found += far.peer.receive(memoryview(wire))
+        found += far.stream.receive(memoryview(wire))
         wire[:] = bytes(len(wire))
     assert found == b"".join(plain)
 
 
-def test_nothing_that_waits_in_the_buffers_is_given_away(target_ca: KeyPair, target_certificate: KeyPair) -> None:
+def test_buffers_that_hold_data_are_not_released(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
-    near.peer.send(b"x" * 40_000)
-    data = near.sent.take()
+    near.stream.send(b"x" * 40_000)
+    data = near.sink.take()
     pieces = (data[:20_000], data[20_000:20_010], data[20_010:39_000], data[39_000:39_001], data[39_001:])
-    assert b"".join(far.peer.receive(each) for each in pieces) == b"x" * 40_000
+    assert b"".join(far.stream.receive(each) for each in pieces) == b"x" * 40_000
 
 
-def begin(near: End, far: End) -> None:
+def begin(near: Endpoint, far: Endpoint) -> None:
     """Until all that is missing is the end of the handshake, which the client has sent."""
-    near.peer.receive(b"")
-    far.peer.receive(near.sent.take())
-    near.peer.receive(far.sent.take())
-    assert (near.peer.is_established, far.peer.is_established) == (True, False)
+    near.stream.receive(b"")
+    far.stream.receive(near.sink.take())
+    near.stream.receive(far.sink.take())
+    assert (near.stream.is_established, far.stream.is_established) == (True, False)
 
 
-def test_who_asks_with_the_end_of_the_handshake_gets_tickets_and_answer_in_one_piece(
+def test_session_tickets_are_sent_with_the_response_to_early_plain_text(
     target_ca: KeyPair, target_certificate: KeyPair
 ) -> None:
     near, far = client(target_ca), server(target_certificate)
     begin(near, far)
-    near.peer.send(b"request")
-    assert far.peer.receive(near.sent.take()) == b"request"
-    assert far.sent.pieces == []
-    far.peer.send(b"answer")
-    assert len(far.sent.pieces) == 1
-    assert not far.peer._has_large_buffers
-    assert near.peer.receive(far.sent.take()) == b"answer"
+    near.stream.send(b"request")
+    assert far.stream.receive(near.sink.take()) == b"request"
+    assert far.sink.pieces == []
+    far.stream.send(b"answer")
+    assert len(far.sink.pieces) == 1
+    assert not far.stream._has_large_buffers
+    assert near.stream.receive(far.sink.take()) == b"answer"
 
 
-def test_who_asks_nothing_with_the_end_of_the_handshake_gets_tickets_at_once(
+def test_session_tickets_are_sent_at_once_without_early_plain_text(
     target_ca: KeyPair, target_certificate: KeyPair
 ) -> None:
     near, far = client(target_ca), server(target_certificate)
     begin(near, far)
-    assert far.peer.receive(near.sent.take()) == b""
-    assert len(far.sent.pieces) == 1
-    assert near.peer.receive(far.sent.take()) == b""
-    assert near.peer.tls.get_session() is not None
+    assert far.stream.receive(near.sink.take()) == b""
+    assert len(far.sink.pieces) == 1
+    assert near.stream.receive(far.sink.take()) == b""
+    assert near.stream.tls.get_session() is not None
 
 
-def test_tickets_that_wait_go_out_with_what_comes_next_or_with_the_end(
+def test_deferred_session_tickets_are_sent_with_the_next_data_or_with_close_notify(
     target_ca: KeyPair, target_certificate: KeyPair
 ) -> None:
     near, far = client(target_ca), server(target_certificate)
     begin(near, far)
-    near.peer.send(b"request")
-    far.peer.receive(near.sent.take())
-    near.peer.send(b", its rest")
-    assert far.peer.receive(near.sent.take()) == b", its rest"
-    assert len(far.sent.pieces) == 1
-    far.sent.take()
-    far.peer.send_eof()
-    assert len(far.sent.pieces) == 1
+    near.stream.send(b"request")
+    far.stream.receive(near.sink.take())
+    near.stream.send(b", its rest")
+    assert far.stream.receive(near.sink.take()) == b", its rest"
+    assert len(far.sink.pieces) == 1
+    far.sink.take()
+    far.stream.send_eof()
+    assert len(far.sink.pieces) == 1
 
 
-def test_the_end_of_a_session_is_said_and_heard(target_ca: KeyPair, target_certificate: KeyPair) -> None:
+def test_close_notify_is_sent_and_received(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
-    near.peer.send(b"last")
-    near.peer.send_eof()
-    assert near.sent.at_eof
-    assert far.peer.receive(near.sent.take()) == b"last"
-    assert far.peer.at_eof
+    near.stream.send(b"last")
+    near.stream.send_eof()
+    assert near.sink.at_eof
+    assert far.stream.receive(near.sink.take()) == b"last"
+    assert far.stream.at_eof
     with pytest.raises(ConnectionError, match="TLS failed"):
-        near.peer.send(b"more")
+        near.stream.send(b"more")
 
 
-def test_what_was_cut_off_has_no_end_of_a_session(target_ca: KeyPair, target_certificate: KeyPair) -> None:
+def test_a_truncated_session_has_no_close_notify(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
-    near.peer.send_eof(clean=False)
-    assert (near.sent.take(), near.sent.at_eof) == (b"", True)
+    near.stream.send_eof(clean=False)
+    assert (near.sink.take(), near.sink.at_eof) == (b"", True)
 
 
 @pytest.mark.parametrize(
@@ -254,45 +252,43 @@ def test_a_certificate_of_another_ca_is_named(target_ca: KeyPair) -> None:
         shake(near, far)
 
 
-def test_what_is_not_tls_is_said(target_ca: KeyPair, target_certificate: KeyPair) -> None:
+def test_input_that_is_not_tls_is_reported(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     with pytest.raises(ConnectionError, match="does not speak TLS"):
-        client(target_ca).peer.receive(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        client(target_ca).stream.receive(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     with pytest.raises(ConnectionError, match="does not speak TLS"):
-        server(target_certificate).peer.receive(b"GET / HTTP/1.1\r\n\r\n")
+        server(target_certificate).stream.receive(b"GET / HTTP/1.1\r\n\r\n")
 
 
-def test_a_session_within_another_one_is_read_wherever_it_is_cut(
-    target_ca: KeyPair, target_certificate: KeyPair
-) -> None:
+def test_a_session_within_another_one_is_read_for_every_split(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
-    inner_near, inner_far = client(target_ca, outer=near.peer), server(target_certificate, outer=far.peer)
-    inner_near.peer.receive(b"")
+    inner_near, inner_far = client(target_ca, outer=near.stream), server(target_certificate, outer=far.stream)
+    inner_near.stream.receive(b"")
     for _ in range(2):
-        inner_far.peer.receive(near.sent.take())
-        inner_near.peer.receive(far.sent.take())
+        inner_far.stream.receive(near.sink.take())
+        inner_near.stream.receive(far.sink.take())
     plain = b"".join(bytes((number,)) * 1000 for number in range(200))
-    inner_near.peer.send(plain)
-    stream, found = near.sent.take(), b""
+    inner_near.stream.send(plain)
+    stream, found = near.sink.take(), b""
     for at in range(0, len(stream), 30_000):
-        found += inner_far.peer.receive(stream[at : at + 30_000])
+        found += inner_far.stream.receive(stream[at : at + 30_000])
     assert found == plain
 
 
 def test_a_damaged_record_ends_the_session(target_ca: KeyPair, target_certificate: KeyPair) -> None:
     near, far = client(target_ca), server(target_certificate)
     shake(near, far)
-    near.peer.send(b"hello")
-    data = bytearray(near.sent.take())
+    near.stream.send(b"hello")
+    data = bytearray(near.sink.take())
     data[-1] ^= 1
     with pytest.raises(ConnectionError, match="TLS failed"):
-        far.peer.receive(bytes(data))
+        far.stream.receive(bytes(data))
 
 
-def test_before_the_handshake_an_end_is_only_a_fin(target_ca: KeyPair) -> None:
+def test_before_the_handshake_send_eof_sends_only_a_fin(target_ca: KeyPair) -> None:
     found = client(target_ca)
-    found.peer.send_eof()
-    assert (found.sent.take(), found.sent.at_eof) == (b"", True)
+    found.stream.send_eof()
+    assert (found.sink.take(), found.sink.at_eof) == (b"", True)
 
 
 RECORDS = st.lists(
@@ -301,7 +297,7 @@ RECORDS = st.lists(
 
 
 @given(RECORDS, st.data())
-def test_for_every_cut_it_is_between_exactly_where_a_record_ends(records: list[bytes], data: st.DataObject) -> None:
+def test_for_every_split_record_ends_are_tracked_exactly(records: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(records)
     ends = {sum(map(len, records[:count])) for count in range(len(records) + 1)}
     found, at = RecordTracker(), 0
@@ -312,7 +308,7 @@ def test_for_every_cut_it_is_between_exactly_where_a_record_ends(records: list[b
         assert found.is_between_records == (at in ends)
 
 
-def test_before_anything_came_and_after_nothing_it_is_between() -> None:
+def test_without_input_the_tracker_is_between_records() -> None:
     found = RecordTracker()
     found.receive(b"")
     assert found.is_between_records

@@ -104,7 +104,7 @@ def test_a_refused_connect_has_the_same_fields_without_values() -> None:
     assert (refused["status"], refused["reason"]) == (407, "credentials")
 
 
-def test_commands_are_left_out_when_told_so() -> None:
+def test_commands_are_omitted_if_disabled() -> None:
     output = Output(commands=False)
     output.log.record(EXCHANGE)
     output.log.flush()
@@ -121,7 +121,7 @@ def test_nothing_that_is_sent_can_forge_a_line(text: str) -> None:
     assert output.text.isascii()
 
 
-def test_wakes_once_for_a_batch_and_writes_it_in_one_piece() -> None:
+def test_a_batch_is_scheduled_once_and_written_in_one_piece() -> None:
     output = Output()
     output.log.flush()
     for _ in range(3):
@@ -132,7 +132,7 @@ def test_wakes_once_for_a_batch_and_writes_it_in_one_piece() -> None:
     assert (output.woken, len(output.lines())) == (2, 3)
 
 
-def test_tells_how_many_lines_nobody_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropped_lines_are_counted_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "MAX_PENDING_LINES", 2)
     output = Output()
     for _ in range(5):
@@ -146,7 +146,7 @@ def test_tells_how_many_lines_nobody_read(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(output.lines()) == 4
 
 
-def test_long_lines_wait_within_a_bound_of_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pending_lines_are_bounded_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
     output = Output()
     output.log.record(EXCHANGE)
     output.log.flush()
@@ -156,7 +156,7 @@ def test_long_lines_wait_within_a_bound_of_their_size(monkeypatch: pytest.Monkey
     assert output.log.dropped_count == 1
 
 
-def test_is_full_before_lines_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_is_full_before_lines_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "MAX_PENDING_LINES", 4)
     output = Output()
     output.log.record(EXCHANGE)
@@ -168,7 +168,7 @@ def test_is_full_before_lines_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_refusals_of_strangers_are_written_at_a_bounded_rate_and_the_others_are_counted(form: LineFormat) -> None:
+def test_refusals_of_unauthenticated_clients_are_rate_limited_and_counted(form: LineFormat) -> None:
     output = Output(form=form)
     stranger = EXCHANGE._replace(identity=None, event="connect", status=407)
     for _ in range(int(audit.UNAUTHENTICATED_BURST) + 7):
@@ -182,7 +182,7 @@ def test_refusals_of_strangers_are_written_at_a_bounded_rate_and_the_others_are_
     assert output.log.dropped_count == 0
 
 
-def test_what_is_omitted_is_told_though_nothing_else_comes() -> None:
+def test_omitted_lines_are_reported_without_further_records() -> None:
     output = Output()
     for _ in range(int(audit.UNAUTHENTICATED_BURST)):
         output.log.record(EXCHANGE._replace(identity=None))
@@ -200,7 +200,7 @@ def test_a_token_in_a_user_agent_is_not_written() -> None:
     assert output.lines()[0]["user_agent"] == "curl ..."
 
 
-def test_a_long_target_is_told_and_not_kept() -> None:
+def test_a_long_target_is_written_and_not_cached() -> None:
     output = Output()
     target = TARGET + "&command=" + "a" * 5000
     output.log.record(EXCHANGE._replace(target=target))

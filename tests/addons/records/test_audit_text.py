@@ -45,6 +45,6 @@ def test_a_line(exchange: Record, text: str) -> None:
     assert rest == text
 
 
-def test_commands_are_left_out_when_told_so() -> None:
+def test_commands_are_omitted_if_disabled() -> None:
     shown = format_text(record("POST", "/api/v1/namespaces/web/pods/a/exec?command=ls"), now=0, commands=False)
     assert "ls" not in shown

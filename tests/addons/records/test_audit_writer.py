@@ -19,7 +19,7 @@ class SlowStream(io.StringIO):
         return super().write(text)
 
 
-async def test_lines_wait_while_one_write_runs_and_come_in_order() -> None:
+async def test_lines_stay_in_order_while_a_write_runs() -> None:
     stream = SlowStream()
     waiting: list[str] = []
     output = AuditWriter(lambda: stream)
@@ -42,7 +42,7 @@ async def test_lines_wait_while_one_write_runs_and_come_in_order() -> None:
     output.close()
 
 
-async def test_what_waits_at_the_end_is_still_written_behind_what_is_being_written() -> None:
+async def test_pending_lines_are_written_at_close_after_the_running_write() -> None:
     stream = SlowStream()
     waiting = ["2\n"]
     output = AuditWriter(lambda: stream)
@@ -67,7 +67,7 @@ class BrokenStream(io.StringIO):
         return super().write(text)
 
 
-async def test_lines_that_cannot_be_written_are_counted_and_later_ones_still_come(
+async def test_failed_writes_are_counted_and_later_lines_are_written(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     stream = BrokenStream()

@@ -56,7 +56,7 @@ def test_a_refusal_counts_by_reason_and_names_no_connector() -> None:
     assert b"guessed" not in metrics.render()
 
 
-def test_what_a_caller_may_choose_freely_makes_no_new_series() -> None:
+def test_free_text_from_callers_creates_no_new_series() -> None:
     metrics = Metrics()
     for method in ("BREW", "MAKE"):
         metrics.record(REQUEST._replace(info=parse_request(method, "/x", ""), identity=None, bytes_in=0, bytes_out=0))
@@ -65,7 +65,7 @@ def test_what_a_caller_may_choose_freely_makes_no_new_series() -> None:
     assert scrape(metrics)["connector_requests_total", labels] == 3
 
 
-def test_a_stream_is_active_until_it_ends_and_is_no_second_request() -> None:
+def test_a_live_connection_is_active_until_it_ends_and_is_not_a_second_request() -> None:
     metrics = Metrics()
     for kind in ("watch", "anything"):
         metrics.record(REQUEST._replace(stream_kind=kind))
@@ -79,13 +79,13 @@ def test_a_stream_is_active_until_it_ends_and_is_no_second_request() -> None:
     assert not any(value for (name, _), value in found.items() if name == "connector_denials_total")
 
 
-def test_what_ends_in_words_of_its_own_is_no_denial() -> None:
+def test_a_cause_in_free_text_is_not_counted_as_a_denial() -> None:
     metrics = Metrics()
     metrics.record(REQUEST._replace(cause="the client closed the connection"))
     assert not metrics.denials
 
 
-def test_a_connector_that_has_gone_leaves_no_series_but_of_what_still_runs() -> None:
+def test_a_deleted_connector_keeps_only_the_series_of_live_connections() -> None:
     metrics = Metrics()
     metrics.set_objects(dict, lambda key: key.name == "other")
     for key in (ObjectKey("a", "k8s"), ObjectKey("a", "other")):
@@ -101,7 +101,7 @@ def test_a_connector_that_has_gone_leaves_no_series_but_of_what_still_runs() -> 
 
 def test_gauges_are_read_when_scraped_and_may_be_absent() -> None:
     lost: list[str] = []
-    metrics = Metrics(audit_lost=lambda: len(lost))
+    metrics = Metrics(lost_line_count=lambda: len(lost))
     metrics.add_gauge("connector_store_synced", "All lists are in", lambda: 1)
     metrics.add_gauge("connector_ca_expiry_timestamp_seconds", "Until the CA expires", lambda: None)
     metrics.set_objects(lambda: {"Connector": 7}, lambda _: True)

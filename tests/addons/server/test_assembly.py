@@ -10,8 +10,8 @@ from tests.fakes.waiting import until
 
 
 async def test_a_store_that_lists_makes_the_proxy_ready(proxy: Proxy) -> None:
-    assert not proxy.shared.checks.unsynced
-    assert proxy.shared.store.synced
+    assert not proxy.context.checks.unsynced
+    assert proxy.context.store.synced
 
 
 async def test_health_readiness_and_metrics_are_served(folder: Path, confdir: Path, unused_tcp_port: int) -> None:
@@ -38,4 +38,4 @@ async def test_the_cas_of_a_file_serve_connectors_without_one(
 ) -> None:
     file = confdir_template / "mitmproxy-ca-cert.pem"
     async with running_proxy(folder, confdir, connector_ca_file=str(file)) as proxy:
-        await until(lambda: proxy.shared.store.shared_ca == file.read_bytes())
+        await until(lambda: proxy.context.store.shared_ca == file.read_bytes())

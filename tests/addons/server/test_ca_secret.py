@@ -25,14 +25,14 @@ def common_name(certificate: x509.Certificate) -> str:
     return str(certificate.subject.rfc4514_string())
 
 
-def test_what_signs_and_what_is_trusted() -> None:
+def test_the_secret_has_a_signing_key_and_trusted_certificates() -> None:
     found = parse_authority(secret(signing=NEW.combined_pem))
     assert found.published == NEW.pem
     leaf = found.signer.get_cert("h", [x509.DNSName("h")]).cert.to_cryptography()
     leaf.verify_directly_issued_by(NEW.certificate)
 
 
-def test_during_a_rotation_both_cas_are_trusted_and_the_crossed_one_is_sent() -> None:
+def test_during_a_rotation_both_cas_are_trusted_and_the_cross_signed_certificate_is_sent() -> None:
     found = parse_authority(secret(signing=CROSSED.combined_pem, published=NEW.pem + OLD.pem))
     assert found.published == NEW.pem + OLD.pem
     entry = found.signer.get_cert("h", [x509.DNSName("h")])
@@ -62,23 +62,23 @@ def locked_key(ca: KeyPair) -> bytes:
         pytest.param(secret(signing=NEW.pem), "no private key", id="no key"),
         pytest.param(secret(signing=NEW.key_pem), "not a PEM bundle", id="no certificate"),
         pytest.param(secret(signing=locked_key(NEW) + NEW.pem), "no private key", id="a key with a password"),
-        pytest.param(secret(signing=foreign_key() + NEW.pem), "another kind than EC or RSA", id="an Ed25519 key"),
+        pytest.param(secret(signing=foreign_key() + NEW.pem), "neither EC nor RSA", id="an Ed25519 key"),
         pytest.param(secret(signing=OLD.key_pem + NEW.pem), "another certificate", id="a key of another CA"),
         pytest.param(secret(signing=NEW.combined_pem, published=b"x"), "not a PEM bundle", id="no PEM to publish"),
     ],
 )
-def test_what_cannot_sign_says_why_without_showing_it(raw: dict[str, object], says: str) -> None:
+def test_a_secret_that_cannot_sign_is_reported_without_its_contents(raw: dict[str, object], says: str) -> None:
     with pytest.raises(ParseError, match=says) as caught:
         parse_authority(raw)
     assert "s3cret" not in str(caught.value)
     assert "PRIVATE" not in str(caught.value)
 
 
-def test_the_last_good_ca_stays(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_last_valid_ca_stays_in_use(caplog: pytest.LogCaptureFixture) -> None:
     followed = CaSecret(ObjectKey("sys", "ca"))
     assert (followed.signer, followed.published) == (None, None)
     followed.on_change(None)
-    assert "not ready until it is there" in caplog.text
+    assert "not ready until it is valid" in caplog.text
     followed.on_change(secret(signing=OLD.combined_pem))
     first = followed.signer
     assert first is not None
@@ -86,7 +86,7 @@ def test_the_last_good_ca_stays(caplog: pytest.LogCaptureFixture) -> None:
     for broken in (None, secret(signing=b"x")):
         followed.on_change(broken)
         assert followed.signer is first
-    assert caplog.text.count("the CA stays the last one") == 2
+    assert caplog.text.count("the last CA stays in use") == 2
     followed.on_change(secret(signing=NEW.combined_pem))
     assert followed.published == NEW.pem
     assert isinstance(followed.signer.default_privatekey, ec.EllipticCurvePrivateKey) if followed.signer else False

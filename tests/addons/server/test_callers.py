@@ -62,24 +62,32 @@ async def serving(folder: Path, confdir: Path, issuer: TestIssuer, **settings: s
 
 
 async def status(proxy: Proxy, target: FakeTarget, token: str) -> tuple[int, str]:
-    stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{token}")
+    stream, response = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{token}")
     stream.close()
-    return answer.status, answer.phrase
+    return response.status, response.phrase
 
 
 @pytest.mark.parametrize(
-    ("subject", "mint"),
+    ("subject", "issue"),
     [
-        pytest.param({"kind": "User", "name": REPOSITORY}, lambda each: each.github("org/app"), id="GitHub Actions"),
-        pytest.param({"kind": "Group", "name": "gitlab:group"}, lambda each: each.gitlab("group/app"), id="GitLab"),
+        pytest.param(
+            {"kind": "User", "name": REPOSITORY},
+            lambda issuer: issuer.issue_github_token("org/app"),
+            id="GitHub Actions",
+        ),
+        pytest.param(
+            {"kind": "Group", "name": "gitlab:group"},
+            lambda issuer: issuer.issue_gitlab_token("group/app"),
+            id="GitLab",
+        ),
     ],
 )
 async def test_a_pipeline_of(
-    folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer, subject: dict[str, Any], mint: Any
+    folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer, subject: dict[str, Any], issue: Any
 ) -> None:
     bind(folder, subject)
     async with serving(folder, confdir, issuer) as proxy:
-        assert (await status(proxy, target, mint(issuer)))[0] == 200
+        assert (await status(proxy, target, issue(issuer)))[0] == 200
         stranger = issuer.issue_github_token("somebody/else")
         assert (await status(proxy, target, stranger))[0] == 403
         assert (await status(proxy, target, issuer.issue_token(sub="repo:org/app", aud="x")))[0] == 407
@@ -87,9 +95,7 @@ async def test_a_pipeline_of(
 
 
 @pytest.mark.slow  # a refusal is remembered for 3 s
-async def test_a_right_that_goes_is_missed_and_one_that_comes_is_there(
-    folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer
-) -> None:
+async def test_changed_rights_take_effect(folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer) -> None:
     async with serving(folder, confdir, issuer, connector_recheck="0.2") as proxy:
         token = issuer.issue_github_token("org/app")
         assert (await status(proxy, target, token))[0] == 403
@@ -106,7 +112,7 @@ async def until_status(proxy: Proxy, target: FakeTarget, token: str, wanted: int
 
 
 @pytest.mark.slow  # an unknown key waits for the issuer's next asking
-async def test_a_rotation_under_load_refuses_nobody(
+async def test_a_key_rotation_under_load_refuses_no_caller(
     folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer
 ) -> None:
     bind(folder, {"kind": "User", "name": REPOSITORY})
@@ -118,7 +124,7 @@ async def test_a_rotation_under_load_refuses_nobody(
     assert issuer.requested_paths.count("/keys") == 2
 
 
-async def test_an_issuer_that_is_away_is_named_and_nobody_of_it_let_in(
+async def test_an_unreachable_issuer_is_named_and_its_callers_are_refused(
     folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer
 ) -> None:
     bind(folder, {"kind": "User", "name": REPOSITORY})
@@ -135,7 +141,7 @@ async def test_an_issuer_that_is_away_is_named_and_nobody_of_it_let_in(
         assert (await status(proxy, target, proxy.token(KEY)))[0] == 200
 
 
-async def test_issuers_that_are_taken_out_of_the_file_are_forgotten(
+async def test_issuers_that_are_removed_from_the_file_are_no_longer_accepted(
     folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer
 ) -> None:
     bind(folder, {"kind": "User", "name": REPOSITORY})
@@ -146,7 +152,7 @@ async def test_issuers_that_are_taken_out_of_the_file_are_forgotten(
         await until_status(proxy, target, token, 403)
 
 
-async def test_a_key_of_somebody_else_is_none(
+async def test_a_token_signed_with_another_key_is_refused(
     folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bind(folder, {"kind": "User", "name": REPOSITORY})

@@ -86,19 +86,19 @@ async def test_a_service_account_with_the_right_reaches_the_target_and_others_do
             _, answer = await proxy.connect(authority, f"{key}:{token}")
             assert answer.status == status
         plane.kubectl("delete", "connector", "k8s", namespace=namespace)
-        await until(lambda: proxy.shared.store.get(ObjectKey(namespace, "k8s")) is None)
+        await until(lambda: proxy.context.store.get(ObjectKey(namespace, "k8s")) is None)
         await client.send(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % authority.encode())
         assert (await client.read_response()).status == 403
 
 
-async def test_before_the_api_server_is_known_nobody_is_let_in() -> None:
+async def test_before_the_connection_to_the_api_server_every_caller_is_refused() -> None:
     access, key = UnavailableAccess(), ObjectKey("n", "a")
     assert isinstance(access.check_cached("t", key), Unavailable)
     assert isinstance(await access.check("t", key), Unavailable)
     assert isinstance(await access.recheck("t", Identity(user="u"), key), Unavailable)
 
 
-async def test_its_own_addresses_are_asked_for_until_somebody_can_say(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_own_addresses_are_resolved_again_until_a_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[int | str] = [socket.EAI_AGAIN, "10.96.0.9", socket.EAI_NONAME]
 
     async def resolve(*_: object, **__: object) -> list[tuple[object, ...]]:

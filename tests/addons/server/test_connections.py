@@ -84,7 +84,7 @@ class Against:
 
 
 @pytest.mark.parametrize("flows", ["on", "off"])
-async def test_addons_are_asked_and_told_of_clients(folder: Path, confdir: Path, flows: str) -> None:
+async def test_addons_get_the_hooks_of_client_connections(folder: Path, confdir: Path, flows: str) -> None:
     async with running_proxy(folder, confdir, connector_flows=flows) as proxy:
         against = Against()
         proxy.master.addons.add(against)
@@ -99,7 +99,7 @@ async def test_addons_are_asked_and_told_of_clients(folder: Path, confdir: Path,
         assert len({each.id for each in against.ended}) == 2
 
 
-def test_who_has_gone_before_it_was_served_is_nobody() -> None:
+def test_a_client_that_closed_before_it_is_served_is_dropped() -> None:
     class Gone(asyncio.Transport):
         closed = False
 
@@ -116,7 +116,7 @@ def test_who_has_gone_before_it_was_served_is_nobody() -> None:
     assert (gone.closed, found.open_count) == (True, 0)
 
 
-async def test_the_end_of_one_whose_gate_never_stood_is_told_once(
+async def test_the_end_of_a_client_without_a_gate_is_reported_once(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fallen(_: SharedContext, sockets: Sockets) -> None:

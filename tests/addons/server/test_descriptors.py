@@ -13,16 +13,16 @@ from tests.fakes.waiting import until
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(1024, 128), (1_048_576, 256), (7, 0)])
-def test_kept_connections_take_none_from_clients(limit: int, kept: int) -> None:
+def test_idle_upstream_connections_leave_descriptors_for_clients(limit: int, kept: int) -> None:
     assert descriptors.max_idle_upstreams(limit) == kept
 
 
 @pytest.mark.parametrize(("limit", "most"), [(1024, 416), (1_048_576, 524_128), (10, 1)])
-def test_each_connection_has_two(limit: int, most: int) -> None:
+def test_each_connection_needs_two_descriptors(limit: int, most: int) -> None:
     assert descriptors.max_connections(limit) == most
 
 
-def test_all_that_the_process_may_have_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_soft_limit_is_raised_to_the_hard_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     set_to: list[tuple[int, int]] = []
     limits = [(256, 4096)]
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits[0])
@@ -33,7 +33,9 @@ def test_all_that_the_process_may_have_are_taken(monkeypatch: pytest.MonkeyPatch
     assert set_to == [(4096, 4096)]
 
 
-async def test_asyncios_lines_are_left_out_and_other_errors_come_as_before(caplog: pytest.LogCaptureFixture) -> None:
+async def test_asyncios_accept_errors_are_suppressed_and_other_errors_are_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     loop, others = asyncio.get_running_loop(), list[dict[str, Any]]()
     loop.set_exception_handler(lambda _, context: others.append(context))
     descriptors.silence_accept_errors(loop)
@@ -43,7 +45,7 @@ async def test_asyncios_lines_are_left_out_and_other_errors_come_as_before(caplo
     assert others == [{"message": "another"}]
 
 
-async def test_without_a_handler_before_the_loops_own_is_used(caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_a_previous_handler_the_default_handler_is_used(caplog: pytest.LogCaptureFixture) -> None:
     loop = asyncio.get_running_loop()
     descriptors.silence_accept_errors(loop)
     loop.call_exception_handler({"message": "another"})
@@ -59,7 +61,7 @@ async def test_without_a_handler_before_the_loops_own_is_used(caplog: pytest.Log
         pytest.param(None, 0, id="there are some"),
     ],
 )
-async def test_running_out_is_one_line_a_minute(
+async def test_exhaustion_is_logged_once_a_minute(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int | None, told: int
 ) -> None:
     clock, looked = [0.0], [0]

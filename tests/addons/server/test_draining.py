@@ -29,7 +29,7 @@ async def begin(proxy: Proxy, *, drain: float = 60.0, in_cluster: bool = False) 
     return asyncio.ensure_future(found.run(Settings(drain=drain, in_cluster=in_cluster)))
 
 
-async def test_an_idle_tunnel_ends_at_once_and_nobody_new_comes_in(proxy: Proxy, target: FakeTarget) -> None:
+async def test_an_idle_tunnel_is_closed_at_once_and_new_clients_are_refused(proxy: Proxy, target: FakeTarget) -> None:
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await client.read_response()
@@ -42,7 +42,7 @@ async def test_an_idle_tunnel_ends_at_once_and_nobody_new_comes_in(proxy: Proxy,
         await proxy.open()
 
 
-async def test_a_stream_has_its_time_to_end(proxy: Proxy, target: FakeTarget) -> None:
+async def test_a_live_connection_has_the_drain_time_to_end(proxy: Proxy, target: FakeTarget) -> None:
     finish = asyncio.Event()
 
     async def handler(conversation: TargetConnection) -> None:
@@ -121,7 +121,7 @@ async def test_at_the_end_of_the_drain(
         pytest.param(b"/api", b"HTTP/1.1 200 OK\r\n\r\nhalf", b"half", False, id="what ends with its connection"),
     ],
 )
-async def test_what_is_not_whole_has_no_end_of_its_tls_session(
+async def test_a_truncated_response_has_no_close_notify(
     proxy: Proxy, target: FakeTarget, request_: bytes, answer: bytes, rest: bytes, whole: bool
 ) -> None:
     async def handler(conversation: TargetConnection) -> None:
@@ -144,7 +144,7 @@ async def test_what_is_not_whole_has_no_end_of_its_tls_session(
     await asyncio.wait_for(task, PATIENCE)
 
 
-async def test_who_does_not_leave_is_not_waited_for(proxy: Proxy, target: FakeTarget) -> None:
+async def test_a_client_that_does_not_close_is_closed_after_the_drain(proxy: Proxy, target: FakeTarget) -> None:
     target.handler = watch
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     await client.send(b"GET /api?watch=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
@@ -153,7 +153,7 @@ async def test_who_does_not_leave_is_not_waited_for(proxy: Proxy, target: FakeTa
     assert proxy.master.should_exit.is_set()
 
 
-async def test_who_has_not_yet_asked_is_not_waited_for(proxy: Proxy) -> None:
+async def test_a_client_without_a_request_is_not_waited_for(proxy: Proxy) -> None:
     stream = await proxy.open()
     await stream.send(b"CONNECT ")
     await asyncio.wait_for(await begin(proxy, drain=0.2), PATIENCE)

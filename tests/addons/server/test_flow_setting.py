@@ -9,12 +9,12 @@ from addons.server.flow_setting import shows_flows
 
 
 @pytest.mark.parametrize(("wanted", "expected"), [("on", True), ("off", False), ("auto", False)])
-def test_what_is_wanted_is_done_and_nobody_watches_by_default(wanted: str, expected: bool) -> None:
+def test_on_and_off_are_followed_and_auto_shows_no_flows_by_default(wanted: str, expected: bool) -> None:
     with taddons.context(Save(), ScriptLoader()):
         assert shows_flows(wanted) is expected
 
 
-def test_who_saves_flows_watches(caplog: pytest.LogCaptureFixture) -> None:
+def test_saving_flows_shows_flows(caplog: pytest.LogCaptureFixture) -> None:
     with taddons.context(Save(), ScriptLoader()) as context, caplog.at_level("INFO"):
         context.options.save_stream_file = "/dev/null"
         found = shows_flows("auto")

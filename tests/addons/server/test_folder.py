@@ -50,13 +50,15 @@ def records() -> assembly.Records:
         pytest.param({"access": "no"}, ".", "connector_access", id="a setting that is wrong"),
     ],
 )
-def test_what_is_missing_at_the_start_is_named(tmp_path: Path, explicit: dict[str, str], path: str, words: str) -> None:
+def test_a_missing_folder_is_named_at_the_start(
+    tmp_path: Path, explicit: dict[str, str], path: str, words: str
+) -> None:
     with pytest.raises(ParseError, match=words):
         folder.create_parts(config(tmp_path, **explicit), tmp_path / path, records())
 
 
 def test_a_folder_is_followed_and_callers_tokens_are_checked(tmp_path: Path) -> None:
     parts = folder.create_parts(config(tmp_path), tmp_path, records())
-    assert [name for name, _ in parts.work] == ["folder", "recheck of streams"]
+    assert [name for name, _ in parts.work] == ["folder", "recheck of live connections"]
     assert parts.not_ready_reason() == "not all Connectors are read yet"
     assert not parts.settings.in_cluster

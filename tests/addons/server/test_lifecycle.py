@@ -17,7 +17,7 @@ from tests.fakes.waiting import until
 from tests.fakes.writes import RecordingStream
 
 
-async def test_options_of_ours_do_not_change_while_the_proxy_runs(proxy: Proxy) -> None:
+async def test_connector_options_cannot_change_while_the_proxy_runs(proxy: Proxy) -> None:
     with pytest.raises(exceptions.OptionsError, match="restart the proxy"):
         proxy.master.options.update(connector_recheck="5")
     with pytest.raises(exceptions.OptionsError, match="proxy_debug"):
@@ -25,7 +25,7 @@ async def test_options_of_ours_do_not_change_while_the_proxy_runs(proxy: Proxy) 
     assert proxy.master.options.proxy_debug is False
 
 
-async def test_a_part_that_ends_with_an_error_stops_the_proxy(
+async def test_a_task_that_fails_stops_the_proxy(
     proxy: Proxy, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codes: list[int] = []
@@ -34,30 +34,30 @@ async def test_a_part_that_ends_with_an_error_stops_the_proxy(
     async def fail() -> None:
         raise OSError("address in use")
 
-    proxy.master.addons.get("lifecycle")._start("admin", fail())
+    proxy.master.addons.get("lifecycle")._start_task("admin", fail())
     await until(lambda: codes == [1])
     assert "admin ended: OSError: address in use" in caplog.text
 
 
-async def test_it_is_not_ready_as_soon_as_it_is_told_to_end(proxy: Proxy, target: FakeTarget) -> None:
+async def test_the_proxy_is_not_ready_as_soon_as_it_drains(proxy: Proxy, target: FakeTarget) -> None:
     async def silent(conversation: TargetConnection) -> None:
         await conversation.read_head()
         await conversation.read_some()
 
     target.handler = silent
     lifecycle = proxy.master.addons.get("lifecycle")
-    await until(lambda: lifecycle.why_not_ready() is None)
+    await until(lambda: lifecycle.not_ready_reason() is None)
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"team-a/k8s:{proxy.token('team-a/k8s')}")
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await until(lambda: bool(target.received))
-    lifecycle._end()
+    lifecycle._on_sigterm()
     await until(lambda: not proxy.master.addons.get("proxyserver").listen_addrs())
-    assert lifecycle.why_not_ready() == "the proxy is about to end"
+    assert lifecycle.not_ready_reason() == "the proxy is about to end"
     client.close()
     await until(proxy.master.should_exit.is_set)
 
 
-def test_before_it_is_configured_it_is_not_ready() -> None:
+def test_before_it_is_configured_the_proxy_is_not_ready() -> None:
     found = Lifecycle(Connections())
     assert found.not_ready_reason() == "the proxy is not configured"
     found.done()
@@ -75,7 +75,7 @@ async def test_no_key_log_is_written(proxy: Proxy, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("forms", [["json"], ["text"], ["json", "text"]], ids=" then ".join)
-def test_no_audit_line_comes_into_a_line_of_the_log(forms: list[LogFormat]) -> None:
+def test_audit_lines_and_log_lines_are_not_interleaved(forms: list[LogFormat]) -> None:
     """Both go to stdout, by two threads."""
     out = RecordingStream()
     handler = TermLogHandler(out)

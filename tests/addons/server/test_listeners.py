@@ -27,7 +27,7 @@ async def answer_at(host: str, port: int) -> bytes:
     return line
 
 
-async def test_clients_reach_the_port_that_mitmproxy_names_and_none_is_its_own(proxy: Proxy) -> None:
+async def test_clients_of_mitmproxys_port_are_not_served_by_mitmproxy(proxy: Proxy) -> None:
     stream = await proxy.open()
     await until(lambda: proxy.connection_count == 1)
     assert proxy.master.addons.get("proxyserver").connections == {}
@@ -50,13 +50,13 @@ async def test_where_mitmproxy_listens_elsewhere_clients_are_served_there(proxy:
     assert (await answer_at(*place()[0])).startswith(b"HTTP/1.1 407 ")
 
 
-async def test_once_taken_they_stay(proxy: Proxy) -> None:
+async def test_sockets_are_taken_over_once(proxy: Proxy) -> None:
     before = servers(proxy)
     await proxy.master.addons.get("proxyserver").servers.changed.send()
     assert servers(proxy) == before
 
 
-async def test_a_socket_that_the_loop_has_closed_is_listened_on_anew(
+async def test_a_socket_that_the_event_loop_closed_is_replaced(
     folder: Path, confdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(listeners, "POLL_INTERVAL", 0.01)
@@ -64,5 +64,5 @@ async def test_a_socket_that_the_loop_has_closed_is_listened_on_anew(
         place = proxy.master.addons.get("proxyserver").listen_addrs
         for server in servers(proxy):
             server.close()
-        await until(lambda: "listens anew" in caplog.text and place())
+        await until(lambda: "listening again" in caplog.text and place())
         assert (await answer_at(*place()[0])).startswith(b"HTTP/1.1 407 ")

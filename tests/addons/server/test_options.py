@@ -42,7 +42,7 @@ async def test_the_defaults_are_those_of_the_reference(context) -> None:
     assert config.explicit == {}
 
 
-async def test_what_the_data_path_rests_on_is_set_and_stays(context) -> None:
+async def test_options_that_the_data_path_needs_are_set_and_cannot_change(context) -> None:
     assert context.options.http2 is False
     options.check_mitmproxy_options()
     context.options.http2 = True
@@ -51,7 +51,7 @@ async def test_what_the_data_path_rests_on_is_set_and_stays(context) -> None:
 
 
 @pytest.mark.parametrize("name", ["ssl_insecure", "proxy_debug"])
-async def test_what_would_show_or_send_the_credential_is_refused(context, name: str) -> None:
+async def test_options_that_would_reveal_the_credential_are_refused(context, name: str) -> None:
     setattr(context.options, name, True)
     with pytest.raises(ParseError, match=name):
         options.check_mitmproxy_options()
@@ -84,7 +84,7 @@ async def test_a_wrong_value_is_named(context, name: str, value: str) -> None:
         read()
 
 
-async def test_connections_to_targets_need_not_be_kept(context) -> None:
+async def test_keep_target_can_be_0(context) -> None:
     context.options.connector_keep_target = "0"
     assert read().keep_target == 0
 
@@ -93,12 +93,12 @@ async def test_in_a_pod_the_cluster_is_the_source(context) -> None:
     assert options.read_config(in_pod=True).source == ClusterSource()
 
 
-async def test_settings_of_all_doors_that_are_set_are_handed_on(context) -> None:
+async def test_shared_settings_that_are_options_are_passed_on(context) -> None:
     context.options.update(connector_audience="other")
     assert read().explicit == {"audience": "other"}
 
 
-async def test_no_admin(context) -> None:
+async def test_an_empty_admin_address_disables_the_admin_server(context) -> None:
     context.options.update(connector_admin="")
     assert read().admin is None
 
@@ -111,7 +111,7 @@ async def test_no_admin(context) -> None:
         pytest.param("kubernetes", False, False, id="a cluster"),
     ],
 )
-async def test_where_it_listens_by_itself(context, source: str, in_pod: bool, local: bool) -> None:
+async def test_the_default_listen_address(context, source: str, in_pod: bool, local: bool) -> None:
     context.options.update(connector_source=source)
     assert options.listens_on_loopback(options.read_config(in_pod=in_pod), in_pod=in_pod) is local
     context.options.update(listen_host="0.0.0.0")  # noqa: S104 - nothing is bound

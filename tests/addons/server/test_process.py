@@ -52,7 +52,7 @@ def stranger() -> Client:
     return Client(peername=("192.0.2.1", 1), sockname=("192.0.2.2", 2))
 
 
-async def test_unwatched_only_who_has_a_hook_is_looked_at(
+async def test_with_the_index_only_addons_with_the_hook_are_called(
     folder: Path, confdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -70,7 +70,7 @@ async def test_unwatched_only_who_has_a_hook_is_looked_at(
         assert asked == ["Told"]
 
 
-async def test_whoever_comes_later_is_told_in_their_turn_until_they_go(folder: Path, confdir: Path) -> None:
+async def test_an_addon_that_is_added_later_is_called_until_it_is_removed(folder: Path, confdir: Path) -> None:
     async with running_proxy(folder, confdir, connector_flows="off") as proxy:
         addons, client = proxy.master.addons, stranger()
         await addons.trigger_event(ClientConnectedHook(client))
@@ -84,7 +84,7 @@ async def test_whoever_comes_later_is_told_in_their_turn_until_they_go(folder: P
         assert (len(inner.heard), len(last.heard)) == (2, 1)
 
 
-async def test_who_halts_keeps_it_from_those_behind_and_what_one_raises_does_not(
+async def test_a_halt_stops_later_addons_and_an_error_does_not(
     folder: Path, confdir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
@@ -99,14 +99,14 @@ async def test_who_halts_keeps_it_from_those_behind_and_what_one_raises_does_not
     assert "Addon error: no" in caplog.text
 
 
-async def test_watched_all_are_asked(folder: Path, confdir: Path) -> None:
+async def test_without_the_index_all_addons_are_called(folder: Path, confdir: Path) -> None:
     async with running_proxy(folder, confdir, connector_flows="on") as proxy:
         assert "trigger_event" not in vars(proxy.master.addons)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
-def test_leaves_no_core_and_no_keys() -> None:
+def test_harden_disables_core_dumps_and_key_logs() -> None:
     environment = {"SSLKEYLOGFILE": "/dev/null", "PYTHONPATH": os.environ["PYTHONPATH"]}
     said = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
     assert said.stdout == "None (0, 0) 0\n"
@@ -121,7 +121,7 @@ def unfrozen() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("unfrozen")
-def test_what_was_made_at_the_start_is_not_collected_while_it_runs() -> None:
+def test_objects_from_the_start_are_frozen_while_the_proxy_runs() -> None:
     before, heap = gc.get_threshold(), FrozenHeap()
     heap.running()
     assert (gc.get_freeze_count() > 10_000, gc.get_threshold()[0]) == (True, YOUNG_THRESHOLD)

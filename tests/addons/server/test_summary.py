@@ -31,7 +31,7 @@ def store(*names: str) -> Store:
         ),
     ],
 )
-def test_of_a_folder(names: list[str], says: str) -> None:
+def test_the_summary_of_a_folder(names: list[str], says: str) -> None:
     assert format_summary(FolderSource("my"), store(*names), LOCAL) == (
         says + "listening at http://127.0.0.1:8080; for a kubeconfig: connectorctl kubeconfig NAMESPACE/NAME "
         "--source my; targets may be anywhere that targets-deny does not name"
@@ -42,7 +42,7 @@ def test_of_a_folder(names: list[str], says: str) -> None:
     ("source", "place"),
     [(ClusterSource(), "the cluster; "), (ClusterSource("prod"), "the cluster of context prod; ")],
 )
-def test_of_a_cluster(source: ClusterSource, place: str) -> None:
+def test_the_summary_of_a_cluster(source: ClusterSource, place: str) -> None:
     said = format_summary(source, store("bad"), [("::", 8080), ("0.0.0.0", 8080)])  # noqa: S104 - nothing is bound
     assert said == (
         f"serving 0 Connectors of {place}1 to mend (kubectl get connectors --all-namespaces); "
