@@ -76,7 +76,14 @@ def test_these_are_seen(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["There is no key.", "It is no longer there.", "It is amended, as recommended.", "a Lease of our own"]
+    "text",
+    [
+        "There is no key.",
+        "It is no longer there.",
+        "It is None.",
+        "It is amended, as recommended.",
+        "a Lease of our own",
+    ],
 )
 def test_these_are_plain_english(text: str) -> None:
     assert list(vocabulary._words("page", text)) == []

@@ -24,14 +24,13 @@ PACKAGES = (*PRODUCT, "lab", "bench", "scripts", "image")
 GENERATED = "_pb2"
 
 WORDS = re.compile(
-    r"\b(?:whoever|whomever|nobody|somebody|anybody|everybody|anew|mend(?:s|ed|ing)?|shall|likewise)\b"
-    r"|(?<!there )\b(?:is|are|was|were) no (?!longer\b|more\b|less\b)"
-    r"|(?<!there )\b(?:is|are|was|were) none\b"
-    r"|\bof (?:ours|theirs|yours|mine|hers)\b"
-    r"|\bbe had\b",
-    re.IGNORECASE,
+    r"(?i:\b(?:whoever|whomever|nobody|somebody|anybody|everybody|anew|mend(?:s|ed|ing)?|shall|likewise)\b)"
+    r"|(?i:(?<!there )\b(?:is|are|was|were) no (?!longer\b|more\b|less\b))"
+    r"|(?i:(?<!there )\b(?:is|are|was|were)) none\b"
+    r"|(?i:\bof (?:ours|theirs|yours|mine|hers)\b)"
+    r"|(?i:\bbe had\b)"
 )
-"""Words that do not come back. "There is no X" is plain English, "X is no Y" is not."""
+"""Words that do not come back. "There is no X" and "it is None" are fine, "X is no Y" and "it is none" are not."""
 DOCSTRING_BEGINNING = re.compile(r"\s*(?:Of|Whether|What)\b")
 HELP_BEGINNING = re.compile(
     r"\s*(?:Of|By|Be|As|At|For|From|In|On|To|With|Where|Whether|What|When|Who|Whom|Whose|Whatever)\b"
