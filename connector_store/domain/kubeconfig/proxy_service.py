@@ -1,7 +1,7 @@
 """The Service of a Connector, which is an alias of the proxy: its name, its label and its URL.
 
-Callers send their tokens to the alias. The programs therefore publish it only after they have verified that it is an
-ExternalName of the proxy, has our label, and is owned by its Connector.
+Callers send their tokens to the alias, so the programs verify a Service before they publish its name. It must be an
+ExternalName of the proxy, have our label, and be owned by its Connector.
 
 >>> alias_service_name("k8s"), alias_service_name("a.b")
 ('c-k8s', None)

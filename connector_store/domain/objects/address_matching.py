@@ -87,8 +87,8 @@ def host_matches(host: bytes, address: Address) -> bool:
 def is_path_within(raw_target: bytes, address: Address) -> bool:
     """Return True if every server reads a request target in origin form as below the address's prefix.
 
-    Servers differ in what they decode, collapse and strip. A target is therefore within the prefix only if both hold:
-    it begins with the exact bytes of the prefix, and no round of decoding gives a segment like `.` or `..`.
+    Servers differ in what they decode, collapse and strip. A target within the prefix must therefore begin with the
+    exact bytes of the prefix. In addition, no round of decoding may give a segment like `.` or `..`.
     """
     if not raw_target.startswith(b"/") or raw_target.translate(None, _TARGET_BYTES):
         return False
