@@ -1,4 +1,4 @@
-"""A CA of mitmproxy's made once, a target's certificate, a folder of manifests, and the proxy on it."""
+"""Fixtures: a CA of mitmproxy that is created once, a target, a folder of manifests, and the proxy on it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -21,20 +21,20 @@ from tests.fakes.target import FakeTarget
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """mitmdump's loop, or that of `python -m addons`."""
+    """Use the event loop of mitmdump, or that of `python -m addons`."""
     if config.option.loop == "uvloop":
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With the other loop nothing is run whose proxy has a loop of its own, whatever the test's is."""
+    """With uvloop, skip tests whose proxy is a process, because it does not use the event loop of the test."""
     if config.option.loop == "uvloop":
-        items[:] = [item for item in items if not is_of_a_program(item)]
+        items[:] = [item for item in items if not runs_a_process(item)]
 
 
-def is_of_a_program(item: pytest.Item) -> bool:
-    """Whether its proxy is a process: its module knows how to start one, and it has no `confdir` for one in its own."""
+def runs_a_process(item: pytest.Item) -> bool:
+    """Return True if the test runs the proxy as a process: its module imports `RunningProxy`, and it uses no `confdir`."""
     if not isinstance(item, pytest.Function):
         return False
     return hasattr(item.module, RunningProxy.__name__) and "confdir" not in item.fixturenames
@@ -42,8 +42,10 @@ def is_of_a_program(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def confdir_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With an EC key: the RSA key that mitmproxy would make takes 40 ms to check at each start. And with what would be
-    written to the disk at each: the key of callers' tokens, and parameters of mitmproxy's."""
+    """Create a confdir with everything that a proxy would otherwise create at each start.
+
+    The CA has an EC key, because checking an RSA key takes 40 ms at each start.
+    """
     path = tmp_path_factory.mktemp("mitmproxy")
     ca = make_ca("mitmproxy")
     (path / "mitmproxy-ca.pem").write_bytes(ca.combined_pem)
@@ -85,12 +87,12 @@ def folder(tmp_path: Path, target: FakeTarget, target_ca: KeyPair) -> Path:
 
 @pytest.fixture
 def gone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has no file any more is gone at the next look."""
+    """Remove objects without a file at the next scan, without a grace period."""
     monkeypatch.setattr(folder_watch, "REMOVAL_GRACE", 0.0)
 
 
 @pytest.fixture
-async def watched(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
+async def flow_proxy(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
     async with running_proxy(folder, confdir, connector_flows="on") as running:
         yield running
 
@@ -103,12 +105,12 @@ async def proxy(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 def records(monkeypatch: pytest.MonkeyPatch) -> list[Record]:
-    """Of requests and streams."""
-    found: list[Record] = []
-    tell = Exchange._write_record
+    """Records of requests and of long-running responses."""
+    written: list[Record] = []
+    write_record = Exchange._write_record
 
-    def keep(self: Exchange, recorders: Recorders, event: Literal["request", "stream"]) -> None:
-        tell(self, (*recorders, found.append), event)
+    def record(self: Exchange, recorders: Recorders, event: Literal["request", "stream"]) -> None:
+        write_record(self, (*recorders, written.append), event)
 
-    monkeypatch.setattr(Exchange, "_write_record", keep)
-    return found
+    monkeypatch.setattr(Exchange, "_write_record", record)
+    return written

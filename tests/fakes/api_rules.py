@@ -1,4 +1,4 @@
-"""Rules of an API server without state: merge patches, and which objects a request for a collection means."""
+"""Stateless rules of an API server: merge patches, and the objects that a request for a collection selects."""
 
 import copy
 from typing import Any
@@ -9,7 +9,7 @@ Json = dict[str, Any]
 
 
 def merge_patch(old: Json, patch: Json) -> Json:
-    """RFC 7396."""
+    """Apply a merge patch (RFC 7396)."""
     new = copy.deepcopy(old)
     for key, value in patch.items():
         if value is None:
@@ -22,7 +22,7 @@ def merge_patch(old: Json, patch: Json) -> Json:
 
 
 def as_requested(request: web.Request, obj: Json) -> Json:
-    """The object, or its metadata alone where that is asked for."""
+    """Return the object, or only its metadata if the request asks for that."""
     if "as=PartialObjectMetadata" not in request.headers.get("Accept", ""):
         return obj
     return {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": obj["metadata"]}

@@ -1,4 +1,4 @@
-"""A small API server in this process, at the HTTP level: collections, pages, watches, reviews, and faults on demand.
+"""Small API server in this process, at the HTTP level: collections, pages, watches, reviews, and injected faults.
 
 For fast tests of what a real one does only by chance; `tests/cluster` has the real one.
 """
@@ -32,22 +32,22 @@ class _Change:
 
 @dataclass
 class FakeApiServer:
-    """Objects by path; `url` is set while it serves."""
+    """API server with objects by path. `url` is set while it serves."""
 
     watch_list: bool = True
-    """False: sendInitialEvents is refused, as by a server without the feature."""
+    """If False, sendInitialEvents is refused, as by a server without the feature."""
     users: dict[str, Json] = field(default_factory=dict)
-    """Token -> `status` of its TokenReview."""
+    """`status` of the TokenReview by token."""
     allowed: set[tuple[str, str]] = field(default_factory=set)
-    """(user, "namespace/name") that a SubjectAccessReview allows."""
+    """Pairs (user, "namespace/name") that a SubjectAccessReview allows."""
     faults: list[Fault] = field(default_factory=list)
-    """Asked first, in order; the first answer that is not None is given."""
+    """Functions that are called first, in order. The first result that is not None is the response."""
     drops_response: Callable[[web.Request], bool] = lambda _: False
-    """Of what is done, whose answer does not arrive."""
+    """Returns True for requests that are performed although their response is a timeout."""
     unserved: set[str] = field(default_factory=set)
     """Collections (last segment of the path) that are not served."""
     requests: list[tuple[str, str, Json]] = field(default_factory=list)
-    """(method, path, query and body) of every request."""
+    """Method, path, and query with body of every request."""
 
     def __post_init__(self) -> None:
         self.url = ""
@@ -99,17 +99,17 @@ class FakeApiServer:
         await self._delete(resource.path(namespace, name))
 
     async def bookmark(self, resource: Resource) -> None:
-        """Advance every watch of the resource past changes of others."""
+        """Advance every watch of the resource past changes of other resources."""
         self._version += 1
         metadata = {"resourceVersion": str(self._version)}
         await self._record("BOOKMARK", resource.path() + "/", {"kind": resource.kind, "metadata": metadata})
 
     def compact(self) -> None:
-        """Versions up to now are known no more; open watches go on."""
+        """Expire all versions up to now. Open watches continue."""
         self._oldest_version = self._version
 
     def drop_streams(self) -> None:
-        """Break every open watch without a farewell."""
+        """Abort the connection of every open watch."""
         for stream in tuple(self._streams):
             if stream._req is not None and stream._req.transport is not None:
                 stream._req.transport.abort()
@@ -252,14 +252,14 @@ def refusal(status: int, reason: str, message: str, headers: dict[str, str] | No
 
 
 class NoResponse(web.Response):
-    """No answer, for as long as the client waits."""
+    """Response that is never sent."""
 
     async def prepare(self, request: web.BaseRequest) -> None:
         await asyncio.Event().wait()
 
 
 def user(name: str, audiences: tuple[str, ...] = ("connectors-proxy",), **more: Any) -> Json:
-    """`status` of a TokenReview that accepts."""
+    """Return the `status` of a TokenReview that accepts the token."""
     return {"authenticated": True, "audiences": list(audiences), "user": {"username": name, **more}}
 
 

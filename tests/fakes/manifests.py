@@ -1,4 +1,4 @@
-"""The Connector and the Secret of most tests, written to a folder as a user would."""
+"""Connector and Secret of most tests, written to a folder as a user would do it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Mounts without a kernel: folders that count as mounted, and errors on demand."""
+"""Mounts without a kernel: folders that count as mounted, and injected errors."""
 
 import errno
 import os
@@ -9,14 +9,14 @@ from connector_csi.mounts import MOUNT_SOURCE
 
 
 class FakeMounts:
-    """`connector_csi.mounts.Mounts`."""
+    """Fake of `connector_csi.mounts.Mounts`."""
 
     def __init__(self) -> None:
         self.table: dict[str, list[str]] = {}
         self.options: dict[str, tuple[int, int]] = {}
-        """Path -> (mode, gid) of the last mount."""
+        """Mode and gid of the last mount, by path."""
         self.refuse_mount: int | None = None
-        """An errno."""
+        """Errno with which a mount fails."""
         self.refuse_unmount: int | None = None
 
     def sources(self, path: str) -> Sequence[str]:

@@ -117,7 +117,9 @@ class Proxy:
     def set_close_timeouts(self, close_timeouts: CloseTimeouts) -> None:
         """Set the close timeouts of connections that are accepted later."""
         connections = self.master.addons.get("connections")
-        connections.set_parts(replace(connections.parts(), context=replace(self.context, close_timeouts=close_timeouts)))
+        connections.set_parts(
+            replace(connections.parts(), context=replace(self.context, close_timeouts=close_timeouts))
+        )
 
     @property
     def sockets(self) -> Sockets:

@@ -16,7 +16,7 @@ KEY = "team-a/k8s"
 
 
 @pytest.fixture
-async def watched(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
+async def flow_proxy(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
     async with running_proxy(folder, confdir, connector_flows="on", connector_keep_body="4") as running:
         yield running
 
@@ -35,31 +35,31 @@ def post(target: FakeTarget, body: bytes = b"") -> bytes:
 
 @pytest.mark.parametrize("at", ["requestheaders", "request"])
 async def test_if_killed_before_the_head_is_sent_the_target_gets_nothing(
-    watched: Proxy, target: FakeTarget, at: str
+    flow_proxy: Proxy, target: FakeTarget, at: str
 ) -> None:
-    watcher = add_watcher(watched, at, lambda flow: flow.kill())
-    client = await tunnel(watched, target)
+    watcher = add_watcher(flow_proxy, at, lambda flow: flow.kill())
+    client = await tunnel(flow_proxy, target)
     await client.send(post(target))
     assert await client.read_to_eof() == b""
     assert target.connections == []
     await until(lambda: watcher.hook_names[-1] == "error")
 
 
-async def test_if_killed_at_the_response_head_the_client_gets_nothing(watched: Proxy, target: FakeTarget) -> None:
-    watcher = add_watcher(watched, "responseheaders", lambda flow: flow.kill())
-    client = await tunnel(watched, target)
+async def test_if_killed_at_the_response_head_the_client_gets_nothing(flow_proxy: Proxy, target: FakeTarget) -> None:
+    watcher = add_watcher(flow_proxy, "responseheaders", lambda flow: flow.kill())
+    client = await tunnel(flow_proxy, target)
     await client.send(post(target))
     assert await client.read_to_eof() == b""
     assert len(target.connections) == 1
     await until(lambda: watcher.hook_names[-1] == "error")
 
 
-async def test_a_response_of_an_addon_replaces_that_of_the_target(watched: Proxy, target: FakeTarget) -> None:
+async def test_a_response_of_an_addon_replaces_that_of_the_target(flow_proxy: Proxy, target: FakeTarget) -> None:
     def respond(flow: http.HTTPFlow) -> None:
         flow.response = http.Response.make(418, b"tea", {"X-Why": "an addon"})
 
-    watcher = add_watcher(watched, "request", respond)
-    client = await tunnel(watched, target)
+    watcher = add_watcher(flow_proxy, "request", respond)
+    client = await tunnel(flow_proxy, target)
     await client.send(post(target))
     response = await client.read_response()
     assert (response.status, response.body, response.headers["x-why"]) == (418, b"tea", "an addon")
@@ -93,18 +93,18 @@ def trace(flow: http.HTTPFlow) -> None:
 
 @pytest.mark.parametrize("act", [to_host, to_port, to_http, as_admin, smuggle, trace])
 async def test_an_edited_head_gets_a_new_decision(
-    watched: Proxy, target: FakeTarget, act: Callable[[http.HTTPFlow], None]
+    flow_proxy: Proxy, target: FakeTarget, act: Callable[[http.HTTPFlow], None]
 ) -> None:
-    add_watcher(watched, "request", act)
-    client = await tunnel(watched, target)
+    add_watcher(flow_proxy, "request", act)
+    client = await tunnel(flow_proxy, target)
     await client.send(post(target))
     assert (await client.read_response()).status in (400, 403)
     assert target.received == b""
 
 
-async def test_an_intercepted_request_can_be_resumed(watched: Proxy, target: FakeTarget) -> None:
-    watcher = add_watcher(watched, "request", lambda flow: flow.intercept())
-    client = await tunnel(watched, target)
+async def test_an_intercepted_request_can_be_resumed(flow_proxy: Proxy, target: FakeTarget) -> None:
+    watcher = add_watcher(flow_proxy, "request", lambda flow: flow.intercept())
+    client = await tunnel(flow_proxy, target)
     await client.send(post(target))
     await until(lambda: "request" in watcher.hook_names)
     assert target.connections == []
@@ -112,27 +112,27 @@ async def test_an_intercepted_request_can_be_resumed(watched: Proxy, target: Fak
     assert (await client.read_response()).status == 200
 
 
-async def test_a_request_resumed_after_the_client_left_is_not_sent(watched: Proxy, target: FakeTarget) -> None:
-    watcher = add_watcher(watched, "request", lambda flow: flow.intercept())
-    client = await tunnel(watched, target)
+async def test_a_request_resumed_after_the_client_left_is_not_sent(flow_proxy: Proxy, target: FakeTarget) -> None:
+    watcher = add_watcher(flow_proxy, "request", lambda flow: flow.intercept())
+    client = await tunnel(flow_proxy, target)
     await client.send(post(target))
     await until(lambda: "request" in watcher.hook_names)
     client.close()
-    await until(lambda: watched.sockets.is_client_closed)
+    await until(lambda: flow_proxy.sockets.is_client_closed)
     watcher.flows[0].resume()
-    await until(lambda: watched.connection_count == 0)
+    await until(lambda: flow_proxy.connection_count == 0)
     assert target.received == b""
 
 
-async def test_the_flow_of_an_upgrade_ends_with_the_head(watched: Proxy, target: FakeTarget) -> None:
+async def test_the_flow_of_an_upgrade_ends_with_the_head(flow_proxy: Proxy, target: FakeTarget) -> None:
     async def handler(connection: TargetConnection) -> None:
         await connection.read_head()
         await connection.send(b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nsecret frame")
         await asyncio.Event().wait()
 
     target.handler = handler
-    watcher = add_watcher(watched)
-    client = await tunnel(watched, target)
+    watcher = add_watcher(flow_proxy)
+    client = await tunnel(flow_proxy, target)
     await client.send(
         b"GET /exec HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" % target.port
     )
@@ -142,13 +142,13 @@ async def test_the_flow_of_an_upgrade_ends_with_the_head(watched: Proxy, target:
     await until(lambda: not watcher.flows[0].live)
 
 
-async def test_a_failure_of_the_target_is_an_error_of_the_flow(watched: Proxy, target: FakeTarget) -> None:
+async def test_a_failure_of_the_target_is_an_error_of_the_flow(flow_proxy: Proxy, target: FakeTarget) -> None:
     async def handler(connection: TargetConnection) -> None:
         await connection.read_head()
 
     target.handler = handler
-    watcher = add_watcher(watched)
-    client = await tunnel(watched, target)
+    watcher = add_watcher(flow_proxy)
+    client = await tunnel(flow_proxy, target)
     await client.send(post(target))
     assert (await client.read_response()).status == 502
     await until(lambda: watcher.hook_names[-1] == "error")
@@ -157,7 +157,7 @@ async def test_a_failure_of_the_target_is_an_error_of_the_flow(watched: Proxy, t
     assert "without an answer" in flow.error.msg
 
 
-async def test_the_target_is_not_read_while_hooks_have_the_head(watched: Proxy, target: FakeTarget) -> None:
+async def test_the_target_is_not_read_while_hooks_have_the_head(flow_proxy: Proxy, target: FakeTarget) -> None:
     size, sent = 32_000_000, [0]
 
     async def pour(connection: TargetConnection) -> None:
@@ -169,11 +169,11 @@ async def test_the_target_is_not_read_while_hooks_have_the_head(watched: Proxy, 
             sent[0] += 64_000
 
     target.handler = pour
-    watcher = add_watcher(watched, "responseheaders", lambda flow: flow.intercept())
-    client = await tunnel(watched, target)
+    watcher = add_watcher(flow_proxy, "responseheaders", lambda flow: flow.intercept())
+    client = await tunnel(flow_proxy, target)
     await client.send(post(target))
     await until(lambda: "responseheaders" in watcher.hook_names)
-    connections = dict(watched.sockets._connections)
+    connections = dict(flow_proxy.sockets._connections)
     await until(lambda: sent[0] == size or not all(tcp.is_reading for _, tcp in connections.values()))
     assert sent[0] < size
     watcher.flows[0].resume()
@@ -182,20 +182,20 @@ async def test_the_target_is_not_read_while_hooks_have_the_head(watched: Proxy, 
 
 
 async def test_eof_of_the_target_while_hooks_have_the_head_ends_the_response(
-    watched: Proxy, target: FakeTarget
+    flow_proxy: Proxy, target: FakeTarget
 ) -> None:
     async def handler(connection: TargetConnection) -> None:
         await connection.read_head()
         await connection.send(b"HTTP/1.1 200 OK\r\n\r\nall of it")
 
     target.handler = handler
-    watcher = add_watcher(watched, "responseheaders", lambda flow: flow.intercept())
-    client = await tunnel(watched, target)
+    watcher = add_watcher(flow_proxy, "responseheaders", lambda flow: flow.intercept())
+    client = await tunnel(flow_proxy, target)
     await client.send(post(target))
     await until(lambda: "responseheaders" in watcher.hook_names)
     # The EOF arrives with the head or while the hooks run. In the second case, it is handled after them.
     watcher.flows[0].resume()
-    await until(lambda: watched.connection_count == 0)
+    await until(lambda: flow_proxy.connection_count == 0)
     assert (await client.read_to_eof()).endswith(b"\r\n\r\nall of it")
 
 

@@ -16,7 +16,7 @@ KEY = "team-a/k8s"
 
 
 @pytest.fixture
-async def watched(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
+async def flow_proxy(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
     async with running_proxy(folder, confdir, connector_flows="on", connector_keep_body="4") as running:
         yield running
 
@@ -33,15 +33,17 @@ def post(target: FakeTarget, body: bytes = b"") -> bytes:
     )
 
 
-async def test_a_flow_has_a_placeholder_and_the_first_bytes_of_the_bodies(watched: Proxy, target: FakeTarget) -> None:
+async def test_a_flow_has_a_placeholder_and_the_first_bytes_of_the_bodies(
+    flow_proxy: Proxy, target: FakeTarget
+) -> None:
     async def handler(connection: TargetConnection) -> None:
         await connection.read_head()
         await connection.read_exactly(8)
         await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswer")
 
     target.handler = handler
-    watcher = add_watcher(watched)
-    client = await tunnel(watched, target)
+    watcher = add_watcher(flow_proxy)
+    client = await tunnel(flow_proxy, target)
     await client.send(post(target, b"question"))
     assert (await client.read_response()).body == b"answer"
     await until(lambda: "response" in watcher.hook_names)
@@ -55,15 +57,15 @@ async def test_a_flow_has_a_placeholder_and_the_first_bytes_of_the_bodies(watche
     assert TARGET_TOKEN.encode() in target.received
 
 
-async def test_the_target_gets_an_edited_head_but_not_an_edited_body(watched: Proxy, target: FakeTarget) -> None:
+async def test_the_target_gets_an_edited_head_but_not_an_edited_body(flow_proxy: Proxy, target: FakeTarget) -> None:
     def edit(flow: http.HTTPFlow) -> None:
         flow.request.headers["X-Edited"] = "yes"
         flow.request.headers["Authorization"] = "Bearer edited"
         flow.request.path = "/edited"
         flow.request.raw_content = b"edited body"
 
-    watcher = add_watcher(watched, "request", edit)
-    client = await tunnel(watched, target)
+    watcher = add_watcher(flow_proxy, "request", edit)
+    client = await tunnel(flow_proxy, target)
     await client.send(post(target))
     assert (await client.read_response()).status == 200
     assert target.received.startswith(b"POST /edited HTTP/1.1\r\n")
@@ -95,10 +97,10 @@ def other_response(flow: http.HTTPFlow) -> None:
 @pytest.mark.parametrize("at", ["responseheaders", "response"])
 @pytest.mark.parametrize("act", [other_status, other_header, other_body, other_response])
 async def test_an_edit_of_the_response_is_ignored_and_noted_in_the_comment(
-    watched: Proxy, target: FakeTarget, at: str, act: Callable[[http.HTTPFlow], None]
+    flow_proxy: Proxy, target: FakeTarget, at: str, act: Callable[[http.HTTPFlow], None]
 ) -> None:
-    watcher = add_watcher(watched, at, act)
-    client = await tunnel(watched, target)
+    watcher = add_watcher(flow_proxy, at, act)
+    client = await tunnel(flow_proxy, target)
     await client.send(post(target))
     response = await client.read_response()
     assert (response.status, response.body, "x-edited" in response.headers) == (200, b"ok", False)
@@ -106,9 +108,9 @@ async def test_an_edit_of_the_response_is_ignored_and_noted_in_the_comment(
     assert watcher.flows[0].comment.count("the edit of the response was ignored") == 1
 
 
-async def test_a_flow_without_edits_has_no_comment(watched: Proxy, target: FakeTarget) -> None:
-    watcher = add_watcher(watched)
-    client = await tunnel(watched, target)
+async def test_a_flow_without_edits_has_no_comment(flow_proxy: Proxy, target: FakeTarget) -> None:
+    watcher = add_watcher(flow_proxy)
+    client = await tunnel(flow_proxy, target)
     await client.send(post(target))
     await client.read_response()
     await until(lambda: bool(watcher.flows) and not watcher.flows[0].live)

@@ -67,22 +67,20 @@ async def test_the_next_caller_reuses_the_connection_without_a_handshake(proxy: 
     assert target.received.count(b"Authorization: Bearer " + TARGET_TOKEN.encode()) == 3
 
 
-async def test_tunnels_direct_access_and_flows_share_pooled_connections(watched: Proxy, target: FakeTarget) -> None:
-    seen = add_watcher(watched)
-    await call_once(watched, target)
-    direct = await watched.open()
-    line = (
-        f"GET /connectors/{KEY}/api HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {watched.token(KEY)}\r\n\r\n"
-    )
-    await direct.send(line.encode())
+async def test_tunnels_direct_access_and_flows_share_pooled_connections(flow_proxy: Proxy, target: FakeTarget) -> None:
+    seen = add_watcher(flow_proxy)
+    await call_once(flow_proxy, target)
+    direct = await flow_proxy.open()
+    lines = [f"GET /connectors/{KEY}/api HTTP/1.1", "Host: localhost", f"Authorization: Bearer {flow_proxy.token(KEY)}"]
+    await direct.send("\r\n".join([*lines, "", ""]).encode())
     assert (await direct.read_response()).body == b"ok"
     assert len(target.connections) == 1
     assert [flow.server_conn.peername for flow in seen.flows] == [("127.0.0.1", target.port)] * 2
 
 
-async def test_a_pooled_connection_serves_several_requests_of_a_client(watched: Proxy, target: FakeTarget) -> None:
-    await call_once(watched, target)
-    client = await open_request(watched, target, "GET /api")
+async def test_a_pooled_connection_serves_several_requests_of_a_client(flow_proxy: Proxy, target: FakeTarget) -> None:
+    await call_once(flow_proxy, target)
+    client = await open_request(flow_proxy, target, "GET /api")
     assert (await client.read_response()).body == b"ok"
     await client.send(request(target, "GET /api"))
     assert (await client.read_response()).body == b"ok"
