@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def runs_a_process(item: pytest.Item) -> bool:
-    """Return True if the test runs the proxy as a process: its module imports `RunningProxy`, and it uses no `confdir`."""
+    """Return True if the test runs the proxy as a process: its module has `RunningProxy`, and it uses no `confdir`."""
     if not isinstance(item, pytest.Function):
         return False
     return hasattr(item.module, RunningProxy.__name__) and "confdir" not in item.fixturenames
