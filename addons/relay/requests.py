@@ -1,10 +1,11 @@
 """Stage for the requests of a client connection. Each request gets its own access decision from current data.
 
 - If either side closes, the client connection ends after the response.
-- Only a GET or HEAD without a body and without an upgrade can be sent twice, and at most once more, on a new
-  connection to the target. Only such a request starts on a pooled connection of another client.
-- No method blocks. The result of each operation arrives as a call, so that a close, a timer or a client's EOF can be
-  handled while a request waits.
+- A replayable request (GET or HEAD without a body and without an upgrade) can be sent a second time, once, on a new
+  connection to the target. No other request is sent twice.
+- Only a replayable request starts on a pooled connection of another client.
+- No method blocks. The result of each operation arrives as a call. So a waiting request can be closed by a timer, by a
+  revocation or by EOF of the client.
 """
 
 import logging
