@@ -1,7 +1,7 @@
-"""Is a figure worse than it was: ours beside the same product of before, in the same rounds on the same machine.
+"""Changes of the figures between another checkout of the product and this one, measured in the same rounds.
 
-Worse is a median that is worse by more than its noise: than the rounds of one of the two lie apart, most from least,
-whichever lie further. One round says nothing of that; a tenth of the figure before counts as its noise then.
+A figure is worse if its median is worse by more than its noise. The noise is the difference between the largest and the
+smallest value of the rounds, for the checkout where it is larger. After a single round it is a tenth of the figure.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,21 +10,21 @@ from statistics import median
 from typing import Any, Final
 
 from bench.cases import Figures
-from bench.table import OURS, format_number
+from bench.report import OURS, format_number
 
 BEFORE: Final = "before"
-"""The peer's name."""
+"""Name of the peer that runs the other checkout."""
 SINGLE_ROUND_NOISE: Final = 0.1
-"""Of the figure before."""
+"""Noise after a single round, as a share of the figure of the other checkout."""
 _MORE_IS_BETTER: Final = ("MB per second", "requests per second")
 
 Rounds = Mapping[str, Mapping[str, Sequence[Figures]]]
-"""The figures of each round, by peer, by case."""
+"""Figures of each round, by case and peer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Medians over the rounds; noise in the figure's own unit."""
+    """One figure of both checkouts: the medians over the rounds, and the noise in the unit of the figure."""
 
     case: str
     figure: str
@@ -42,10 +42,10 @@ class Change:
 
 
 def compute_changes(rounds: Rounds) -> tuple[Change, ...]:
-    """Of each figure that both have; a case that one of the two cannot do is left out."""
+    """Return the change of each figure that both checkouts have."""
     return tuple(
         _compute_change(
-            case, figure, [each[figure] for each in by_peer[BEFORE]], [each[figure] for each in by_peer[OURS]]
+            case, figure, [values[figure] for values in by_peer[BEFORE]], [values[figure] for values in by_peer[OURS]]
         )
         for case, by_peer in rounds.items()
         if by_peer.get(BEFORE) and by_peer.get(OURS)
@@ -63,12 +63,13 @@ def _compute_change(case: str, figure: str, before: Sequence[float], ours: Seque
 
 
 def format_changes(changes: Iterable[Change]) -> Iterator[str]:
-    """To be printed below the goals: what is worse, or that nothing is."""
+    """Return the lines to print below the goals: each figure that is worse, and the number of the others."""
     all_changes = tuple(changes)
-    worse = [each for each in all_changes if each.is_worse]
-    for each in worse:
-        name = f"{each.case}: {each.figure}"
-        ratio = f"{each.ours / each.before:.3f}x" if each.before else "-"
-        was = f"was {format_number(each.before).strip()}, noise {format_number(each.noise).strip()}"
-        yield f"  {name:50}{format_number(each.ours)}{ratio:>10}  {was:44}WORSE\n"
-    yield f"  {len(all_changes) - len(worse)} of {len(all_changes)} figures are not worse than before by more than their noise\n"
+    worse = [change for change in all_changes if change.is_worse]
+    for change in worse:
+        name = f"{change.case}: {change.figure}"
+        ratio = f"{change.ours / change.before:.3f}x" if change.before else "-"
+        previous = f"was {format_number(change.before).strip()}, noise {format_number(change.noise).strip()}"
+        yield f"  {name:50}{format_number(change.ours)}{ratio:>10}  {previous:44}WORSE\n"
+    total = len(all_changes)
+    yield f"  {total - len(worse)} of {total} figures are not worse than before by more than their noise\n"

@@ -1,4 +1,4 @@
-"""What is compared: each case is one call of the load generator and the figures made of it."""
+"""Cases of the comparison: each is one call of the load generator, and the figures computed from it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from bench.measure import Measurement
 
 Figures = Mapping[str, float]
 PACE: Final = 3000
-"""Requests a second that keep no peer but mitmdump busy: how late they are is the proxy's, not the machine's, doing."""
+"""Requests per second that keep only mitmdump busy, so that the proxy and not the machine causes their latency."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """figures: from a measurement to numbers by name, which ends with the unit; alone: in a process just started.
+    """One case. `figures` computes numbers by name from a measurement; a name ends with the unit.
 
-    direct: without CONNECT, for peers that can do that.
+    `in_fresh_process` starts a new peer for the case. `direct` sends no CONNECT, to peers that support this.
     """
 
     name: str
@@ -60,30 +60,27 @@ def _stream_figures(m: Measurement) -> Figures:
 
 
 def make_cases(*, seconds: float, size: int, streams: int) -> tuple[Case, ...]:
-    """seconds: of each request case; size: of each transfer in bytes; streams: idle watches."""
-    duration = f"{seconds}s"
+    """Return all cases: `seconds` of each request case, `size` of a transfer in bytes, number of idle `streams`."""
+
+    def requests(name: str, mode: str, clients: int, *, direct: bool = False, **flags: int) -> Case:
+        load_flags: dict[str, str | int] = {"clients": clients, "duration": f"{seconds}s", **flags}
+        return Case(name=name, mode=mode, flags=load_flags, figures=_request_figures, direct=direct)
+
+    idle: dict[str, str | int] = {"clients": streams, "duration": "1s"}
     return (
-        Case(name="warm, 8 clients", mode="warm", flags={"clients": 8, "duration": duration}, figures=_request_figures),
-        Case(name="warm, 100 clients", mode="warm", flags={"clients": 100, "duration": duration}, figures=_request_figures),
-        Case(
-            name=f"warm, 100 clients, {PACE:,} a second", mode="warm",
-            flags={"clients": 100, "duration": duration, "pace": PACE}, figures=_request_figures,
-        ),
-        Case(name="new connection", mode="fresh", flags={"clients": 4, "duration": duration}, figures=_request_figures),
-        Case(name="direct, warm", mode="warm", flags={"clients": 8, "duration": duration}, figures=_request_figures, direct=True),
-        Case(
-            name="direct, new connection", mode="fresh", flags={"clients": 4, "duration": duration}, figures=_request_figures,
-            direct=True,
-        ),
+        requests("warm, 8 clients", "warm", 8),
+        requests("warm, 100 clients", "warm", 100),
+        requests(f"warm, 100 clients, {PACE:,} a second", "warm", 100, pace=PACE),
+        requests("new connection", "fresh", 4),
+        requests("direct, warm", "warm", 8, direct=True),
+        requests("direct, new connection", "fresh", 4, direct=True),
         Case(name="down", mode="down", flags={"bytes": size}, figures=_transfer_figures),
         Case(name="up", mode="up", flags={"bytes": size}, figures=_transfer_figures),
-        # A process that served other cases has free memory to reuse, which would hide what the streams cost.
-        Case(
-            name="idle watches", mode="idle", flags={"clients": streams, "duration": "1s"}, figures=_stream_figures, in_fresh_process=True
-        ),
-    )  # fmt: skip
+        # A process that served other cases would reuse its free memory, which would hide the memory of the streams.
+        Case(name="idle watches", mode="idle", flags=idle, figures=_stream_figures, in_fresh_process=True),
+    )
 
 
 def median_figures(rounds: list[Figures]) -> dict[str, float]:
-    """The median of each figure over the rounds."""
+    """Return the median of each figure over the rounds."""
     return {name: median(figures[name] for figures in rounds) for name in rounds[0]} if rounds else {}

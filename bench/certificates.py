@@ -1,4 +1,4 @@
-"""Throw-away certificate authorities for one run of the benchmark."""
+"""Temporary certificate authorities for one run of the benchmark."""
 
 import datetime
 import ipaddress
@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateAuthority:
-    """cert: PEM of the CA alone; both: PEM of certificate and key, as squid wants it."""
+    """A CA. `cert` is the PEM file of its certificate; `cert_and_key` also has the key, as squid needs it."""
 
     name: x509.Name
     key: ec.EllipticCurvePrivateKey
@@ -21,7 +21,7 @@ class CertificateAuthority:
     cert_and_key: Path
 
     def issue(self, file: Path) -> Path:
-        """A server certificate for localhost and 127.0.0.1 with its key, written to file."""
+        """Write a server certificate for localhost and 127.0.0.1 with its key to `file`, and return the path."""
         key = _create_key()
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         cert = (
@@ -48,14 +48,14 @@ def create_ca(directory: Path, name: str) -> CertificateAuthority:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    both, alone = directory / f"{name}-ca-and-key.pem", directory / f"{name}-ca.pem"
-    _write(both, cert, key)
-    alone.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-    return CertificateAuthority(name=subject, key=key, cert=alone, cert_and_key=both)
+    cert_file, cert_and_key = directory / f"{name}-ca.pem", directory / f"{name}-ca-and-key.pem"
+    _write(cert_and_key, cert, key)
+    cert_file.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+    return CertificateAuthority(name=subject, key=key, cert=cert_file, cert_and_key=cert_and_key)
 
 
 def _create_key() -> ec.EllipticCurvePrivateKey:
-    # The same for every peer, and what an operator would choose: a signature with RSA costs twenty times as much.
+    # The same kind for every peer, and what an operator would choose: an RSA signature costs twenty times as much.
     return ec.generate_private_key(ec.SECP256R1())
 
 

@@ -1,4 +1,4 @@
-"""The comparison: every case on every peer in turn, round after round, so that a busy moment hits all alike."""
+"""Run every case on every peer in turn, round after round, so that a busy moment affects all peers alike."""
 
 import json
 import os
@@ -29,56 +29,56 @@ PEERS: dict[str, StartPeer] = {
     "nginx": stock.nginx,
     "no proxy": stock.no_proxy,
     "ours": start_proxy,
-    "ours, mitmdump": lambda place: start_proxy(place, name="ours-mitmdump", with_mitmdump=True),
-    "ours, watched": lambda place: start_proxy(place, name="ours-watched", flows="on"),
+    "ours, mitmdump": lambda testbed: start_proxy(testbed, name="ours-mitmdump", with_mitmdump=True),
+    "ours, watched": lambda testbed: start_proxy(testbed, name="ours-watched", flows="on"),
 }
 NOT_QUICK = ("ours, mitmdump",)
-"""Left out of a quick run, unless they are named."""
+"""Peers that a quick run leaves out, unless --peers names them."""
 
 
-def start_checkout(product: Checkout) -> StartPeer:
-    """The same product from another checkout, started as its image starts it."""
-    return lambda place: start_proxy(place, name="before", product=product)
+def start_checkout(checkout: Checkout) -> StartPeer:
+    """Return a peer that runs another checkout as its image runs it."""
+    return lambda testbed: start_proxy(testbed, name="before", checkout=checkout)
 
 
 def compare(peers: dict[str, StartPeer], cases: Sequence[Case], rounds: int) -> dict[str, Any]:
-    """The report: {machine, versions, rounds, results: {case: {peer: {figure: median}}}, raw, failures}."""
+    """Return the report: {machine, versions, rounds, results: {case: {peer: {figure: median}}}, raw, failures}."""
     raw: dict[str, dict[str, list[Figures]]] = {case.name: {} for case in cases}
     failures: list[str] = []
-    with open_testbed() as scene, ExitStack() as stack:
-        running = {name: stack.enter_context(_running(start, scene)) for name, start in peers.items()}
+    with open_testbed() as testbed, ExitStack() as stack:
+        running = {name: stack.enter_context(_running(start, testbed)) for name, start in peers.items()}
         for number in range(rounds):
             for case in cases:
                 for name in peers:
                     if case.direct and running[name].direct is None:
                         continue
                     _progress(f"round {number + 1}/{rounds}: {case.name}: {name}")
-                    figures, errors = _attempt(scene, running[name], peers[name], case)
+                    figures, errors = _attempt(testbed, running[name], peers[name], case)
                     raw[case.name].setdefault(name, []).extend(figures)
                     failures += [f"{case.name}: {name}: {error}" for error in errors]
     _progress("")
     results = {case: {name: median_figures(figures) for name, figures in by.items()} for case, by in raw.items() if by}
     results |= {DECISION: {"ours": measure_decision()}} if "ours" in peers else {}
-    return {"machine": describe_machine(), "versions": _read_versions(peers), "rounds": rounds, "results": results, "raw": raw,
-            "failures": failures}  # fmt: skip
+    about = {"machine": describe_machine(), "versions": _read_versions(peers), "rounds": rounds}
+    return {**about, "results": results, "raw": raw, "failures": failures}
 
 
-def _attempt(scene: Testbed, running: Endpoint, start: StartPeer, case: Case) -> tuple[list[Figures], list[str]]:
-    """The figures of one round, and what failed on the way: squid 5.7 resets an upload now and then."""
+def _attempt(testbed: Testbed, running: Endpoint, start: StartPeer, case: Case) -> tuple[list[Figures], list[str]]:
+    """Return the figures of one round, and the errors of failed attempts: squid 5.7 sometimes resets an upload."""
     errors: list[str] = []
     while len(errors) < ATTEMPTS:
         try:
-            with _running(start, scene) if case.in_fresh_process else nullcontext(running) as peer:
+            with _running(start, testbed) if case.in_fresh_process else nullcontext(running) as peer:
                 endpoint = peer.direct if case.direct and peer.direct is not None else peer
-                return [case.figures(measure(scene, endpoint, case.mode, peak=False, **case.flags))], errors
+                return [case.figures(measure(testbed, endpoint, case.mode, peak=False, **case.flags))], errors
         except (RuntimeError, OSError, ValueError) as error:
             errors.append(str(error))
     return [], errors
 
 
 @contextmanager
-def _running(start: StartPeer, scene: Testbed) -> Iterator[Endpoint]:
-    peer = start(scene)
+def _running(start: StartPeer, testbed: Testbed) -> Iterator[Endpoint]:
+    peer = start(testbed)
     try:
         yield peer
     finally:
@@ -101,7 +101,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def _read_versions(peers: Collection[str]) -> dict[str, str]:
-    """Of what all run on, and of the peers from Debian, which only need to be there where they are asked for."""
+    """Return the versions of Python, mitmproxy, and those peers of Debian that take part."""
 
     def read_version(program: str) -> str:
         result = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)

@@ -1,9 +1,9 @@
-"""1,000 Connectors on a real API server: seconds to conditions from a cold start, what rest costs, the hand-over.
+"""Measure the controller with 1,000 Connectors of a real API server: cold start, usage at rest, and change of leader.
 
-    python -m bench.controller_scale [--connectors 1000] [--dead 100] [--json bench/figures/controller_scale.json]
+    python -m bench.controller_scale [--connectors 1000] [--dead 100] [--json FILE]
 
-Most targets are one TLS server on loopback, `--dead` of them accept and never answer. Two controllers run as in a
-cluster, under their own role; requests are counted in the API server's audit log.
+Most targets are one TLS server on loopback; `--dead` of them accept connections and never respond. Two controllers run
+as in a cluster, with their own role. Requests are counted in the API server's audit log.
 """
 
 import argparse
@@ -27,10 +27,10 @@ from lab.waiting import wait_until
 NAMESPACES: Final = 20
 WRITERS: Final = 8
 SETTLE_SECONDS: Final = 30.0
-"""Seconds between the last condition and rest: events are written, watches catch up."""
+"""Seconds between the last condition and rest, for writing events and for watches to catch up."""
 TIMEOUT: Final = 600.0
 POLL_INTERVAL: Final = 1.0
-"""Seconds between two looks: a list of all Connectors is work for the API server too."""
+"""Seconds between two lists of all Connectors, which are work for the API server too."""
 SETTINGS: Final = {"CONNECTORS_PROBE_INTERVAL": "60"}
 
 
@@ -38,8 +38,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--connectors", type=int, default=1000)
     parser.add_argument("--dead", type=int, default=100)
-    parser.add_argument("--rest", type=float, default=120.0, help="seconds at rest that are looked at")
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--rest", type=float, default=120.0, help="seconds at rest to measure")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     with scratch_folder() as folder, ControlPlane(folder) as plane, contextlib.ExitStack() as stack:
         figures = measure(ConnectorCluster(plane), options, stack)
@@ -51,30 +51,30 @@ def main() -> int:
     return 0
 
 
-def measure(world: ConnectorCluster, options: argparse.Namespace, stack: contextlib.ExitStack) -> dict[str, Any]:
+def measure(cluster: ConnectorCluster, options: argparse.Namespace, stack: contextlib.ExitStack) -> dict[str, Any]:
     connectors, dead = options.connectors, options.dead
     alive, silent = stack.enter_context(run_target()), stack.enter_context(run_target())
     silent.silent = True
-    create_connectors(world, [silent.address if number < dead else alive.address for number in range(connectors)])
+    create_connectors(cluster, [silent.address if number < dead else alive.address for number in range(connectors)])
     report_progress("filled")
-    first = stack.enter_context(contextlib.closing(Controller(world.plane, SETTINGS)))
+    first = stack.enter_context(contextlib.closing(Controller(cluster.plane, SETTINGS)))
     started = time.monotonic()
     first.start()
     load = round(os.getloadavg()[0], 1)
     figures: dict[str, Any] = {"connectors": connectors, "dead": dead, "load_average_before": load}
     for name, count in (("all_have_conditions_s", count_with_conditions), ("all_are_known_s", count_with_known_status)):
-        while count(world) < connectors:
+        while count(cluster) < connectors:
             if time.monotonic() - started > TIMEOUT:
-                raise SystemExit(f"{name}: {count(world)} of {connectors} after {TIMEOUT:.0f} s")
+                raise SystemExit(f"{name}: {count(cluster)} of {connectors} after {TIMEOUT:.0f} s")
             time.sleep(POLL_INTERVAL)
         figures[name] = round(time.monotonic() - started, 1)
         report_progress(f"{name}: {figures[name]}")
     time.sleep(SETTLE_SECONDS)
-    figures["rest"] = measure_at_rest(world, first, options.rest)
-    second = stack.enter_context(contextlib.closing(Controller(world.plane, SETTINGS)))
+    figures["rest"] = measure_at_rest(cluster, first, options.rest)
+    second = stack.enter_context(contextlib.closing(Controller(cluster.plane, SETTINGS)))
     second.start()
     wait_until(second.is_serving, "the second controller")
-    before = resource_versions(world)
+    before = resource_versions(cluster)
     killed = time.monotonic()
     first.process.kill()
     wait_until(
@@ -84,7 +84,7 @@ def measure(world: ConnectorCluster, options: argparse.Namespace, stack: context
     figures["hand_over_s"] = round(time.monotonic() - killed, 1)
     time.sleep(SETTLE_SECONDS)
     figures["statuses_written_by_a_hand_over"] = sum(
-        before[key] != value for key, value in resource_versions(world).items()
+        before[key] != value for key, value in resource_versions(cluster).items()
     )
     return figures
 
@@ -93,52 +93,52 @@ def report_progress(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-def create_connectors(world: ConnectorCluster, addresses: list[str]) -> None:
-    namespaces = [world.create_namespace() for _ in range(NAMESPACES)]
+def create_connectors(cluster: ConnectorCluster, addresses: list[str]) -> None:
+    namespaces = [cluster.create_namespace() for _ in range(NAMESPACES)]
     for namespace in namespaces:
-        world.put_secret(namespace, token="t" * 900, ca_crt=CA.pem)
+        cluster.put_secret(namespace, token="t" * 900, ca_crt=CA.pem)
     with ThreadPoolExecutor(WRITERS) as pool:
         futures = [
-            pool.submit(world.put_connector, namespaces[number % NAMESPACES], f"c{number}", address=address)
+            pool.submit(cluster.put_connector, namespaces[number % NAMESPACES], f"c{number}", address=address)
             for number, address in enumerate(addresses)
         ]
         for future in futures:
             future.result()
 
 
-def list_connectors(world: ConnectorCluster) -> Iterable[Any]:
-    connectors: Iterable[Any] = world.api.call("GET", f"{API_PATH}/connectors")["items"]
+def list_connectors(cluster: ConnectorCluster) -> Iterable[Any]:
+    connectors: Iterable[Any] = cluster.api.call("GET", f"{API_PATH}/connectors")["items"]
     return connectors
 
 
 def ready_status(item: Any) -> str:
     conditions = (item.get("status") or {}).get("conditions") or ()
-    return next((each["status"] for each in conditions if each["type"] == "Ready"), "")
+    return next((condition["status"] for condition in conditions if condition["type"] == "Ready"), "")
 
 
-def count_with_conditions(world: ConnectorCluster) -> int:
-    return sum(ready_status(each) != "" for each in list_connectors(world))
+def count_with_conditions(cluster: ConnectorCluster) -> int:
+    return sum(ready_status(item) != "" for item in list_connectors(cluster))
 
 
-def count_with_known_status(world: ConnectorCluster) -> int:
-    return sum(ready_status(each) in ("True", "False") for each in list_connectors(world))
+def count_with_known_status(cluster: ConnectorCluster) -> int:
+    return sum(ready_status(item) in ("True", "False") for item in list_connectors(cluster))
 
 
-def resource_versions(world: ConnectorCluster) -> dict[tuple[str, str], str]:
+def resource_versions(cluster: ConnectorCluster) -> dict[tuple[str, str], str]:
     return {
-        (each["metadata"]["namespace"], each["metadata"]["name"]): each["metadata"]["resourceVersion"]
-        for each in list_connectors(world)
+        (item["metadata"]["namespace"], item["metadata"]["name"]): item["metadata"]["resourceVersion"]
+        for item in list_connectors(cluster)
     }
 
 
-def measure_at_rest(world: ConnectorCluster, controller: Controller, seconds: float) -> dict[str, Any]:
-    """Requests a minute by verb and resource, Lease apart; CPU and memory of the controller."""
-    start = world.plane.audit_log.stat().st_size
+def measure_at_rest(cluster: ConnectorCluster, controller: Controller, seconds: float) -> dict[str, Any]:
+    """Return the requests per minute by verb and resource, without Leases, and CPU and memory of the controller."""
+    start = cluster.plane.audit_log.stat().st_size
     before = cpu_seconds(controller.process.pid)
     time.sleep(seconds)
     cpu = cpu_seconds(controller.process.pid) - before
     request_counts: Counter[str] = Counter()
-    with world.plane.audit_log.open("rb") as log:
+    with cluster.plane.audit_log.open("rb") as log:
         log.seek(start)
         for line in log:
             event = json.loads(line)

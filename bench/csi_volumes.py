@@ -1,9 +1,9 @@
-"""The CSI driver with 100 volumes on one node: CPU of a round of republishing, memory.
+"""Measure the CSI driver with 100 volumes on one node: memory, and CPU of a round of republishing.
 
-    python -m bench.csi_volumes [--volumes 100] [--rounds 30] [--json bench/figures/csi_volumes.json]     # as root
+    python -m bench.csi_volumes [--volumes 100] [--rounds 30] [--json FILE]     # as root
 
-The driver is a process of its own beside a real API server; this program calls it as kubelet does. Its mounts are in a
-mount namespace that vanishes with it. CPU is user and system time of the driver with all its threads.
+The driver runs as a process beside a real API server, and this program calls it as kubelet does. Its mounts are in a
+mount namespace that ends with the process. CPU is the user and system time of all threads of the driver.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--volumes", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     figures = measure(options.volumes, options.rounds)
     text = json.dumps(figures, indent=2)
@@ -103,7 +103,7 @@ def measure_volumes(
 
 
 def make_publish_request(root: Path, number: int, token: str) -> csi_pb2.NodePublishVolumeRequest:
-    """As kubelet sends it."""
+    """Return the request as kubelet sends it."""
     names = {"pod.name": f"pod-{number}", "pod.namespace": NAMESPACE, "pod.uid": f"uid-{number}", "ephemeral": "true"}
     context = {f"csi.storage.k8s.io/{key}": value for key, value in names.items()}
     context |= {
@@ -142,7 +142,7 @@ def install(plane: ControlPlane) -> None:
 
 @contextmanager
 def driver(plane: ControlPlane) -> Iterator[tuple[Path, Process]]:
-    """kubelet's root, and the driver that serves there."""
+    """Run the driver; yield the root folder of kubelet and the process."""
     unshare = shutil.which("unshare")
     if unshare is None or os.geteuid() != 0:
         raise SystemExit("error: mounting needs root, and unshare of util-linux")
@@ -161,7 +161,7 @@ def driver(plane: ControlPlane) -> Iterator[tuple[Path, Process]]:
 
 
 def measure_cpu(pid: int, work: Callable[[], None]) -> float:
-    """Seconds that the process computed during `work`."""
+    """Return the CPU seconds of the process during `work`."""
     before = cpu_seconds(pid)
     work()
     return cpu_seconds(pid) - before

@@ -18,7 +18,7 @@ class GoPrograms:
 
 
 def build() -> GoPrograms:
-    """Both programs; exits with what to install when there is no Go and no earlier build."""
+    """Return the programs, and build them if they are not in the cache. Exit with a message if there is no Go."""
     sources = sorted([HERE / "go.mod", *HERE.rglob("*.go")])
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

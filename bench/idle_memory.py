@@ -1,8 +1,8 @@
-"""What each door holds in memory as a pod has it: idle, with its caches filled from a real API server, in MB.
+"""Measure the resident memory in MB of the idle proxy, controller and CSI driver, with filled caches.
 
-scripts/bench doors [--tree FOLDER]    FOLDER: another checkout, whose doors are run by this one's packages
-The programs are those that the image's entry becomes, with the environment of its Dockerfile. Needs root: the pod's
-ServiceAccount and the proxy's state are mounted where a pod has them, in a mount namespace.
+scripts/bench idle-memory [--tree FOLDER]    FOLDER: another checkout, whose programs run with this one's packages
+The programs start as in the image, with the environment of its Dockerfile. This needs root: the ServiceAccount's files
+and the state of the proxy are mounted where a pod has them, in a mount namespace.
 """
 
 import argparse
@@ -24,9 +24,9 @@ from lab.scratch import scratch_folder
 
 MB: Final = 1_000_000
 START_TIMEOUT: Final = 120.0
-"""Seconds to be ready in."""
+"""Seconds that a program may take to be ready."""
 SETTLE_SECONDS: Final = 15.0
-"""Seconds after which what starting took has been given back."""
+"""Seconds after which a program has returned the memory that it needed only to start."""
 SYSTEM_NAMESPACE: Final = "connectors-system"
 _POD_SCRIPT: Final = """
 mount -t tmpfs none /run
@@ -39,12 +39,12 @@ exec {command}
 
 
 def is_release_0_1_0(tree: Path) -> bool:
-    """That release's proxy hears no arguments for its ports, and its driver has other names for its address."""
+    """Return True for release 0.1.0: its proxy ignores arguments for its ports, and its driver has other options."""
     return (tree / "image" / "mitmproxy.yaml").exists()
 
 
 def program_commands(tree: Path, folder: Path, ports: Mapping[str, int]) -> dict[str, list[str]]:
-    """Of each door, for a checkout's own folder; its admin address answers /healthz and /metrics."""
+    """Return the command of each program, to run in the folder `tree`. Its admin address serves /metrics."""
     entry = [sys.executable, "image/entry.py"]
     address = f"127.0.0.1:{ports['proxy']}"
     csi_address = [f"--admin=127.0.0.1:{ports['csi']}"]
@@ -62,7 +62,7 @@ def program_commands(tree: Path, folder: Path, ports: Mapping[str, int]) -> dict
 
 
 def measure_programs(tree: Path) -> dict[str, float]:
-    """MB of each door of a checkout."""
+    """Return the MB of each program of a checkout."""
     reserved_ports = {name: Port() for name in ("proxy", "controller", "csi", "listen")}
     ports = {name: port.number for name, port in reserved_ports.items()}
     if is_release_0_1_0(tree):
@@ -73,16 +73,18 @@ def measure_programs(tree: Path) -> dict[str, float]:
         plane.kubectl("apply", "-k", str(tree / "deploy"))
         plane.kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
         megabytes = {}
-        for door, command in program_commands(tree, folder, ports).items():
-            account = _write_account(folder / door, plane, door)
-            megabytes[door] = _measure_program(command, account, plane, tree, folder / f"{door}.log", ports[door])
+        for program, command in program_commands(tree, folder, ports).items():
+            account = _write_account(folder / program, plane, program)
+            megabytes[program] = _measure_program(
+                command, account, plane, tree, folder / f"{program}.log", ports[program]
+            )
         return megabytes
 
 
-def _write_account(folder: Path, plane: ControlPlane, door: str) -> Path:
+def _write_account(folder: Path, plane: ControlPlane, program: str) -> Path:
     files = folder / "serviceaccount"
     files.mkdir(parents=True)
-    namespace, name = ("connectors-csi" if door == "csi" else SYSTEM_NAMESPACE), f"connectors-{door}"
+    namespace, name = ("connectors-csi" if program == "csi" else SYSTEM_NAMESPACE), f"connectors-{program}"
     (files / "token").write_text(plane.issue_token(namespace, name, lifetime=3600))
     (files / "ca.crt").write_text(plane.ca_pem)
     (files / "namespace").write_text(namespace)
@@ -112,7 +114,10 @@ def _measure_program(
 
 
 def _is_ready(port: int) -> bool:
-    """With its caches filled. Readiness says less: the driver has none, and a controller that waits is ready."""
+    """Return True if the caches are filled.
+
+    Readiness is not enough: the driver has no such check, and a controller that waits for the Lease is ready.
+    """
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
@@ -123,11 +128,11 @@ def _is_ready(port: int) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench doors", description=__doc__)
-    parser.add_argument("--tree", type=Path, default=ROOT, metavar="FOLDER")
+    parser = argparse.ArgumentParser(prog="scripts/bench idle-memory", description=__doc__)
+    parser.add_argument("--tree", type=Path, default=ROOT, metavar="FOLDER", help="another checkout to measure")
     options = parser.parse_args(arguments)
     if os.geteuid() != 0:
         parser.error("needs root, for a mount namespace")
-    for door, megabytes in measure_programs(options.tree.resolve()).items():
-        sys.stdout.write(f"{door:12} {megabytes:6.1f} MB\n")
+    for program, megabytes in measure_programs(options.tree.resolve()).items():
+        sys.stdout.write(f"{program:12} {megabytes:6.1f} MB\n")
     return 0

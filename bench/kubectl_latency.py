@@ -1,9 +1,9 @@
-"""What one `kubectl get` takes from its start to its end, in ms: at the API server and through both doors of a proxy.
+"""Measure the duration of one `kubectl get` in ms: at the API server, through a CONNECT tunnel, and by direct access.
 
-    python -m bench.kubectl_latency [--calls 30] [--json bench/figures/kubectl.json]
+    python -m bench.kubectl_latency [--calls 30] [--json FILE]
 
-A real API server; the ways take turns, call after call, and each has read what the API server serves before. At the
-API server the caller holds the credential itself. `kubectl alone` is `kubectl version --client`: the program's start.
+The API server is real. The ways take turns, call after call; discovery is cached before. At the API server the client
+has the credential itself. `kubectl alone` is `kubectl version --client`, which measures the start of the program.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from lab.scratch import scratch_folder
 NAMESPACE: Final = "bench"
 CONNECTOR: Final = "bench/target"
 OBJECTS: Final = 10
-"""ConfigMaps that a call lists."""
+"""Number of ConfigMaps that a call lists."""
 WARM_UP_CALLS: Final = 2
-"""Calls of each way that are not counted: the first asks what the API server serves."""
+"""Number of calls of each way that are not counted: the first one also reads the discovery documents."""
 READY_TIMEOUT: Final = 60.0
-ALONE, SERVER, CONNECT, DIRECT = "kubectl alone", "API server", "CONNECT", "direct door"
+ALONE, SERVER, CONNECT, DIRECT = "kubectl alone", "API server", "CONNECT", "direct access"
 
 GET: Final = ("get", "configmaps", "--namespace", NAMESPACE)
 
@@ -42,8 +42,8 @@ Call = Callable[[], str]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=30, help="of each way; 2 or more")
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--calls", type=int, default=30, help="number of calls of each way; 2 or more")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     with scratch_folder() as folder, ControlPlane(folder / "plane") as plane:
         results = measure(plane, folder, options.calls)
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def measure(plane: ControlPlane, folder: Path, calls: int) -> dict[str, dict[str, float]]:
-    """Way -> {"median, ms", "p90, ms"}; `folder` is for the proxy's files and the callers'."""
+    """Return {"median, ms", "p90, ms"} by way. The files of the proxy and of kubectl are in `folder`."""
     token = prepare(plane, folder / "connectors")
     port, admin = Port(), Port()
     address = f"127.0.0.1:{port.number}"
@@ -79,8 +79,8 @@ def measure(plane: ControlPlane, folder: Path, calls: int) -> dict[str, dict[str
             CONNECT: _proxy_kubectl(plane, folder, "connect", "--proxy", f"http://{address}"),
             DIRECT: _proxy_kubectl(plane, folder, "direct", "--direct", "--proxy", f"https://{address}"),
         }
-        for each in ways.values():
-            proxy.wait_until(partial(_works, each), timeout=READY_TIMEOUT)
+        for kubectl in ways.values():
+            proxy.wait_until(partial(_works, kubectl), timeout=READY_TIMEOUT)
         alone = partial(plane.kubectl, "version", "--client")
         return time_calls({ALONE: alone, **{way: partial(kubectl, *GET) for way, kubectl in ways.items()}}, calls)
     finally:
@@ -90,7 +90,10 @@ def measure(plane: ControlPlane, folder: Path, calls: int) -> dict[str, dict[str
 
 
 def prepare(plane: ControlPlane, connectors: Path) -> str:
-    """An account that may read its namespace, some objects there, and a Connector with the account's token."""
+    """Create an account that may read its namespace, objects there, and a Connector with the token of the account.
+
+    Return the token.
+    """
     plane.create_namespace(NAMESPACE)
     plane.kubectl("create", "role", "reader", "--verb=get,list", "--resource=configmaps", namespace=NAMESPACE)
     plane.kubectl("create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={NAMESPACE}:default",
@@ -108,7 +111,7 @@ def prepare(plane: ControlPlane, connectors: Path) -> str:
 
 
 def time_calls(calls: Mapping[str, Call], times: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of each of `calls`, which take turns."""
+    """Return the figures of each of `calls`, which take turns."""
     durations: dict[str, list[float]] = {way: [] for way in calls}
     for turn in range(WARM_UP_CALLS + times):
         for way, call in calls.items():
@@ -116,7 +119,7 @@ def time_calls(calls: Mapping[str, Call], times: int) -> dict[str, dict[str, flo
             call()
             if turn >= WARM_UP_CALLS:
                 durations[way].append((time.perf_counter() - start) * 1e3)
-    return {way: summarize(each) for way, each in durations.items()}
+    return {way: summarize(milliseconds) for way, milliseconds in durations.items()}
 
 
 def summarize(durations: Sequence[float]) -> dict[str, float]:
@@ -135,7 +138,7 @@ def _server_kubectl(plane: ControlPlane, folder: Path, token: str) -> Kubectl:
 
 
 def _proxy_kubectl(plane: ControlPlane, folder: Path, name: str, *arguments: str) -> Kubectl:
-    """kubectl with what connectorctl writes, and a cache of its own."""
+    """Return kubectl with a kubeconfig that connectorctl writes, and with its own discovery cache."""
     path = folder / name / "config"
     path.parent.mkdir()
     command: list[str | Path] = [

@@ -1,4 +1,4 @@
-"""One measurement: the load generator against one peer, with what the peer used meanwhile."""
+"""One measurement: a run of the load generator against a peer, with the CPU and memory of all processes."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ SAMPLE_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """CPU in seconds during the measured part; memory in bytes; result is what the load generator printed."""
+    """CPU in seconds during the measured part, memory in bytes, and the JSON result of the load generator."""
 
     result: dict[str, Any]
     seconds: float
@@ -30,7 +30,7 @@ class Measurement:
 
     @property
     def growth(self) -> int:
-        """Peak of the resident memory over what it was before the first connection."""
+        """Bytes by which the peak of the resident memory exceeds that before the first connection."""
         return self.rss_peak - self.rss_before
 
 
@@ -57,14 +57,14 @@ def _sampled_memory(process: MeasuredProcess) -> Iterator[_Peak]:
         thread.join()
 
 
-def measure(place: Testbed, peer: Endpoint, mode: str, *, peak: bool = False, **flags: str | int) -> Measurement:
-    """flags are those of `load`; peak also samples the memory on the way, which costs a little CPU of its own."""
+def measure(testbed: Testbed, peer: Endpoint, mode: str, *, peak: bool = False, **flags: str | int) -> Measurement:
+    """Run the load generator with `flags`. `peak` also samples the memory during the run, which needs a little CPU."""
     usage_at_start = peer.process.usage()
-    args: list[str] = [str(place.programs.load), "-target", peer.target, "-ca", str(peer.ca)]
+    args: list[str] = [str(testbed.programs.load), "-target", peer.target, "-ca", str(peer.ca)]
     args += ["-proxy", peer.proxy] if peer.proxy else []
     args += ["-prefix", peer.prefix] if peer.prefix else []
     args += [f"-{name}={value}" for name, value in flags.items()]
-    log = place.directory / "load.log"
+    log = testbed.directory / "load.log"
     load = MeasuredProcess(
         [*args, mode], log, env={"BENCH_PROXY_AUTH": peer.auth, "BENCH_BEARER": peer.bearer}, pipes=True
     )
@@ -72,10 +72,10 @@ def measure(place: Testbed, peer: Endpoint, mode: str, *, peak: bool = False, **
         if load.read_line() != "ready":
             raise RuntimeError(f"{mode} on {peer.name}: the load generator is not ready")
         with _sampled_memory(peer.process) if peak else contextlib.nullcontext(_Peak()) as peak_memory:
-            target_before, before = place.target_process.usage(), peer.process.usage()
+            target_before, before = testbed.target_process.usage(), peer.process.usage()
             load.send_line()
             report = json.loads(load.read_line())
-            after, target_after = peer.process.usage(), place.target_process.usage()
+            after, target_after = peer.process.usage(), testbed.target_process.usage()
     finally:
         load.stop()
     return _measurement(report, usage_at_start, (before, after), target_after.cpu - target_before.cpu, peak_memory.rss)
@@ -98,7 +98,7 @@ def _measurement(
 
 
 def settle(peer: Endpoint, files: int, seconds: float = 30.0) -> Usage:
-    """Waits until the peer has no more open files than that, as long as given, and says what it uses then."""
+    """Wait at most `seconds` until the peer has at most `files` open files, and return its usage."""
     deadline = time.monotonic() + seconds
     usage = peer.process.usage()
     while usage.fds > files and time.monotonic() < deadline:

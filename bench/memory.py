@@ -1,4 +1,4 @@
-"""Resident memory of our proxy while much passes and one side is slow: peak over what it was before, in MB."""
+"""Measure the growth of the proxy's resident memory during large transfers with one slow side: the peak, in MB."""
 
 import argparse
 import json
@@ -14,16 +14,17 @@ from bench.testbed import Testbed, open_testbed
 MB = 1_000_000
 GB = 1000 * MB
 Flags = Mapping[str, str | int]
-"""Of the load generator."""
+"""Flags of the load generator."""
 SLOW: Flags = {"rate": 150 * MB, "pause": "3s"}
-INSIDE = Path(__file__).parent / "inside"
+SCRIPTS = Path(__file__).parent / "mitmproxy_scripts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryCase:
-    """limit: MB that the resident memory may grow by; status: what an upload must be answered with.
+    """One transfer. `limit` is the largest allowed growth in MB.
 
-    events: that a watch must get; script: of bench/inside, keeps requests waiting.
+    `status` is the expected status of an upload, `events` the expected number of events of a watch. `script` is a file
+    of bench/mitmproxy_scripts that keeps requests waiting.
     """
 
     name: str
@@ -38,7 +39,7 @@ class MemoryCase:
 
 
 def make_cases(*, size: int, events: int, streams: int, large: int | None = None) -> tuple[MemoryCase, ...]:
-    """size: bytes that pass in each transfer; large: in the plain ones down and up, if not the same."""
+    """Return the cases: transfers of `size` bytes, or `large` bytes for plain downloads and uploads."""
     transfer: Flags = {"bytes": size, **SLOW}
     plain: Flags = {**transfer, "bytes": large or size}
     idle: Flags = {"clients": streams, "duration": "2s"}
@@ -55,18 +56,17 @@ def make_cases(*, size: int, events: int, streams: int, large: int | None = None
         MemoryCase(name="watch", mode="watch", flags={"query": f"events={events}"}, limit=30, events=events),
         MemoryCase(name="refused-upload", mode="up", flags=refused, limit=40, status=403),
         MemoryCase(name="silent-target", mode="up", flags={"bytes": size}, limit=40, connector="blackhole", status=504),
-        MemoryCase(name="intercepted", mode="up", flags=waiting, limit=40, flows="on", script="hold.py"),
-        MemoryCase(name="check-hangs", mode="up", flags=waiting, limit=40, script="hang.py"),
+        MemoryCase(name="intercepted", mode="up", flags=waiting, limit=40, flows="on", script="hold_requests.py"),
+        MemoryCase(name="check-hangs", mode="up", flags=waiting, limit=40, script="hanging_check.py"),
         MemoryCase(name="idle", mode="idle", flags=idle, limit=streams * 0.1),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """grown and limit in MB; passed: bytes that left the client or reached it; events: that a watch got; streams:
-    that were open.
+    """Result of one case: growth and limit in MB, and the bytes, events or streams that passed.
 
-    problem: empty if all went well.
+    `problem` is empty if the case succeeded.
     """
 
     name: str
@@ -79,14 +79,14 @@ class Growth:
     problem: str = ""
 
 
-def measure_growth(scene: Testbed, case: MemoryCase) -> Growth:
-    """Runs one case on a proxy of its own that has served a few requests."""
-    scripts = (INSIDE / case.script,) if case.script else ()
-    proxy = start_proxy(scene, name=f"memory-{case.name}", flows=case.flows, scripts=scripts)
+def measure_growth(testbed: Testbed, case: MemoryCase) -> Growth:
+    """Run one case on a new proxy that has served a few requests."""
+    scripts = (SCRIPTS / case.script,) if case.script else ()
+    proxy = start_proxy(testbed, name=f"memory-{case.name}", flows=case.flows, scripts=scripts)
     try:
         if not case.script:
-            measure(scene, proxy, "warm", clients=4, duration="500ms")
-        m = measure(scene, for_connector(proxy, scene, case.connector), case.mode, peak=True, **case.flags)
+            measure(testbed, proxy, "warm", clients=4, duration="500ms")
+        m = measure(testbed, for_connector(proxy, testbed, case.connector), case.mode, peak=True, **case.flags)
     finally:
         proxy.process.stop()
     problem = _problem(case, m)
@@ -104,7 +104,7 @@ def measure_growth(scene: Testbed, case: MemoryCase) -> Growth:
 
 def _problem(case: MemoryCase, m: Measurement) -> str:
     if case.status and m.result.get("status") != case.status:
-        return f"answer {m.result.get('status')} instead of {case.status}: {m.result.get('error', '')}"
+        return f"status {m.result.get('status')} instead of {case.status}: {m.result.get('error', '')}"
     if case.events and m.result.get("events") != case.events:
         return f"{m.result.get('events')} events instead of {case.events}"
     if m.result.get("ended"):
@@ -113,11 +113,11 @@ def _problem(case: MemoryCase, m: Measurement) -> str:
 
 
 def measure_all(cases: tuple[MemoryCase, ...], names: list[str]) -> Iterator[Growth]:
-    with open_testbed() as scene:
+    with open_testbed() as testbed:
         for case in cases:
             if not names or case.name in names:
                 try:
-                    yield measure_growth(scene, case)
+                    yield measure_growth(testbed, case)
                 except (RuntimeError, OSError) as error:
                     yield Growth(
                         name=case.name, megabytes=0, limit=case.limit, bytes_passed=0, seconds=0, problem=str(error)
@@ -125,7 +125,7 @@ def measure_all(cases: tuple[MemoryCase, ...], names: list[str]) -> Iterator[Gro
 
 
 def select_cases(*, quick: bool, size: int | None) -> tuple[MemoryCase, ...]:
-    """size in GB."""
+    """Return the cases of a run: `size` is the GB of each transfer, or None for the default."""
     if quick:
         return make_cases(size=100 * MB, events=50_000, streams=200)
     return make_cases(size=(size or 1) * GB, large=(size or 5) * GB, events=1_000_000, streams=2000)
@@ -133,10 +133,10 @@ def select_cases(*, quick: bool, size: int | None) -> tuple[MemoryCase, ...]:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench memory", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="100 MB, few events and streams")
-    parser.add_argument("--size", type=int, metavar="GB", help="of each transfer; default: 5 for down and up, else 1")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("case", nargs="*")
+    parser.add_argument("--quick", action="store_true", help="use 100 MB, and few events and streams")
+    parser.add_argument("--size", type=int, metavar="GB", help="size of a transfer; default: 5 for down and up, else 1")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("case", nargs="*", help="cases to run; default: all")
     options = parser.parse_args(arguments)
     cases = select_cases(quick=options.quick, size=options.size)
     if unknown := set(options.case) - {case.name for case in cases}:
@@ -160,6 +160,5 @@ def format_row(row: Growth) -> str:
 
 
 def to_json(row: Growth) -> dict[str, str | float]:
-    """For the JSON file."""
-    return {"name": row.name, "grown_mb": row.megabytes, "limit_mb": row.limit, "bytes": row.bytes_passed, "events": row.events,
-            "streams": row.streams, "seconds": row.seconds, "problem": row.problem}  # fmt: skip
+    passed = {"bytes": row.bytes_passed, "events": row.events, "streams": row.streams, "seconds": row.seconds}
+    return {"name": row.name, "grown_mb": row.megabytes, "limit_mb": row.limit, **passed, "problem": row.problem}

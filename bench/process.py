@@ -1,4 +1,4 @@
-"""Processes of a benchmark: started in a group of their own, measured through /proc, ended by id."""
+"""Processes of a benchmark: each runs in its own process group and is measured through /proc."""
 
 import contextlib
 import os
@@ -17,8 +17,8 @@ STOP_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a process and its descendants use: CPU seconds so far, those of them in the kernel, resident bytes, open
-    files, threads.
+    """Usage of a process and its descendants: CPU seconds so far, CPU seconds in the kernel, resident bytes, open files
+    and threads.
     """
 
     cpu: float
@@ -29,7 +29,7 @@ class Usage:
 
 
 class MeasuredProcess:
-    """A process and all that descends from it."""
+    """A process with its descendants."""
 
     def __init__(
         self, args: Sequence[str | Path], log: Path, *, env: Mapping[str, str] | None = None, pipes: bool = False
@@ -60,13 +60,13 @@ class MeasuredProcess:
         )
 
     def send_line(self) -> None:
-        """One line to the standard input: the next step."""
+        """Send an empty line to the standard input, which starts the next step."""
         assert self.popen.stdin
         self.popen.stdin.write("\n")
         self.popen.stdin.flush()
 
     def read_line(self) -> str:
-        """The next line of the standard output."""
+        """Return the next line of the standard output."""
         assert self.popen.stdout
         line = self.popen.stdout.readline()
         if not line:
@@ -112,8 +112,8 @@ def _process_tree(pid: int) -> Iterator[int]:
 
 
 def _read_stat(pid: int) -> list[str]:
-    """Fields of proc_pid_stat(5) from the third (state) on.
+    """Return the fields of proc_pid_stat(5) from the third (state) on.
 
-    11-14 are CPU ticks (user, kernel, and children's), 17 threads, 21 resident pages.
+    Fields 11-14 are CPU ticks (user, kernel, and those of children), 17 is threads, 21 is resident pages.
     """
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,6 @@
-"""The soak: 200 clients, honest and rude, and a target with faults. What no injected fault explains is an error."""
+"""Soak test: 200 clients, some of which misbehave, and a target with faults. An outcome that no fault explains is an
+error.
+"""
 
 import argparse
 import contextlib
@@ -17,10 +19,10 @@ from bench.peers.endpoint import Endpoint
 from bench.process import MeasuredProcess
 from bench.testbed import Testbed, open_testbed
 
-GAUGE = Path(__file__).parent / "inside" / "gauge.py"
+GAUGE = Path(__file__).parent / "mitmproxy_scripts" / "loop_gauge.py"
 SETTLE_SECONDS = 30.0
 PROXY_TIMEOUT = 10
-"""Seconds that the proxy gives silent clients, and targets that do not shake hands."""
+"""Seconds after which the proxy closes silent clients, and connections to targets that do not finish a handshake."""
 SAMPLE_SECONDS = 1.0
 STALL_MS = 20.0
 LEAK_MB = 30.0
@@ -28,30 +30,34 @@ LEAK_MB = 30.0
 
 @dataclass(slots=True)
 class Samples:
-    """One a second: (seconds, MB resident, open files, milliseconds that /healthz took)."""
+    """One sample per second: (seconds, resident MB, open files, milliseconds of a request for /healthz)."""
 
     rows: list[tuple[float, float, int, float]] = field(default_factory=list)
 
     def second_half_growth(self) -> float:
-        """MB that the resident memory grew by from the middle of the soak to its end (peaks of tenths)."""
+        """Return the MB by which the resident memory grew in the second half: peak of the last tenth minus peak of the
+        tenth after the middle.
+        """
         tenth = max(1, len(self.rows) // 10)
         half = len(self.rows) // 2
         return max(row[1] for row in self.rows[-tenth:]) - max(row[1] for row in self.rows[half : half + tenth])
 
 
-def run_soak(scene: Testbed, *, seconds: int, clients: int, proxy_timeout: int = PROXY_TIMEOUT) -> dict[str, Any]:
-    """How actions ended, what the proxy held before and after, its loop from inside, and one sample a second.
+def run_soak(testbed: Testbed, *, seconds: int, clients: int, proxy_timeout: int = PROXY_TIMEOUT) -> dict[str, Any]:
+    """Return the outcomes, the resources of the proxy before and after, the state of its loop, and the samples.
 
-    A smaller patience makes it shorter: some clients wait until the proxy gives them up.
+    A smaller `proxy_timeout` makes the run shorter, because some clients wait until the proxy closes them.
     """
-    gauge = scene.directory / "gauge.json"
+    gauge = testbed.directory / "gauge.json"
     times = {"connector_client_timeout": str(proxy_timeout), "connector_connect_timeout": str(proxy_timeout)}
-    proxy = start_proxy(scene, name="soak", options=times, scripts=(GAUGE,), env={"BENCH_GAUGE": str(gauge)})
+    proxy = start_proxy(testbed, name="soak", options=times, scripts=(GAUGE,), env={"BENCH_GAUGE": str(gauge)})
     try:
-        _run_load(scene, proxy, seconds=3, clients=20)  # what is made once (contexts, certificates) is no leak
+        _run_load(
+            testbed, proxy, seconds=3, clients=20
+        )  # contexts and certificates that are created once are not a leak
         at_rest = _wait_for_rest(proxy, None, gauge, 1.5 * proxy_timeout)
         with _sampled(proxy) as samples:
-            outcomes = _run_load(scene, proxy, seconds=seconds, clients=clients)
+            outcomes = _run_load(testbed, proxy, seconds=seconds, clients=clients)
         after = _wait_for_rest(proxy, at_rest, gauge, SETTLE_SECONDS)
         return {"seconds": seconds, "clients": clients, **outcomes, "before": at_rest, "after": after,
                 "gauge": json.loads(gauge.read_text()), "samples": samples.rows}  # fmt: skip
@@ -59,13 +65,13 @@ def run_soak(scene: Testbed, *, seconds: int, clients: int, proxy_timeout: int =
         proxy.process.stop()
 
 
-def _run_load(scene: Testbed, proxy: Endpoint, *, seconds: int, clients: int) -> dict[str, Any]:
-    faulty = for_connector(proxy, scene, "faulty")
-    args: list[str | Path] = [scene.programs.load, "-proxy", proxy.proxy, "-target", proxy.target, "-ca", proxy.ca]
-    args += ["-faulty", faulty.target, "-denied", scene.blackhole]
+def _run_load(testbed: Testbed, proxy: Endpoint, *, seconds: int, clients: int) -> dict[str, Any]:
+    faulty = for_connector(proxy, testbed, "faulty")
+    args: list[str | Path] = [testbed.programs.load, "-proxy", proxy.proxy, "-target", proxy.target, "-ca", proxy.ca]
+    args += ["-faulty", faulty.target, "-denied", testbed.blackhole]
     args += ["-clients", str(clients), "-duration", f"{seconds}s", "soak"]
     env = {"BENCH_PROXY_AUTH": proxy.auth, "BENCH_FAULTY_AUTH": faulty.auth}
-    load = MeasuredProcess(args, scene.directory / "load.log", env=env, pipes=True)
+    load = MeasuredProcess(args, testbed.directory / "load.log", env=env, pipes=True)
     try:
         if load.read_line() != "ready":
             raise RuntimeError("the load generator is not ready")
@@ -77,7 +83,7 @@ def _run_load(scene: Testbed, proxy: Endpoint, *, seconds: int, clients: int) ->
 
 
 def _wait_for_rest(proxy: Endpoint, before: dict[str, Any] | None, gauge: Path, seconds: float) -> dict[str, Any]:
-    """Files, tasks and memory once nothing moves any more: after so long, or as soon as it is what was there before."""
+    """Return files, tasks and memory at rest: after `seconds`, or as soon as they are not more than `before`."""
     deadline = time.monotonic() + seconds
     while True:
         time.sleep(2 * SAMPLE_SECONDS)
@@ -150,13 +156,13 @@ def _print(report: dict[str, Any], problems: list[str]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="bench/soak", description=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/bench soak", description=__doc__)
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
-    with open_testbed() as scene:
-        report = run_soak(scene, seconds=options.seconds, clients=options.clients)
+    with open_testbed() as testbed:
+        report = run_soak(testbed, seconds=options.seconds, clients=options.clients)
     problems = [*find_errors_and_leaks(report), *find_stalls(report)]
     _print(report, problems)
     if options.json:

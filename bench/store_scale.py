@@ -1,8 +1,8 @@
-"""10,000 Connectors with Secrets from a real API server: seconds until synced, memory, lookups, changes.
+"""Measure the store with 10,000 Connectors and Secrets of a real API server: time to sync, memory, lookups, changes.
 
-    python -m bench.store_scale [--connectors 10000] [--json bench/figures/store_scale.json]
+    python -m bench.store_scale [--connectors 10000] [--json FILE]
 
-The reader is a process of its own that does what the proxy does at start, so its memory is the proxy's share of it.
+A separate process reads the objects as the proxy does when it starts, so its memory is that of the store alone.
 """
 
 import argparse
@@ -33,7 +33,7 @@ WRITERS: Final = 16
 LOOKUPS: Final = 200_000
 CHANGES: Final = 20
 TOKEN: Final = "eyJhbGciOiJSUzI1NiJ9." + "x" * 900
-"""As long as a ServiceAccount's."""
+"""A token as long as that of a ServiceAccount."""
 
 REPOSITORY: Final = Path(__file__).parents[1]
 
@@ -69,9 +69,9 @@ def measure(connectors: int) -> dict[str, Any]:
 
 
 async def create_objects(kubeconfig: str, connectors: int) -> None:
-    """Create them all, with the definitions served first."""
+    """Wait until the API server serves the definitions, and create all objects."""
     async with KubeClient(await config_loader.load_configuration(kubeconfig=kubeconfig)) as client:
-        while not (await client.get("/apis/connectors.alauda.io/v1alpha1"))["resources"]:  # noqa: ASYNC110 - a server tells nobody
+        while not (await client.get("/apis/connectors.alauda.io/v1alpha1"))["resources"]:  # noqa: ASYNC110 - the API server has no event for this
             await asyncio.sleep(0.1)
         work = make_objects(connectors)
         async with asyncio.TaskGroup() as tasks:
@@ -111,7 +111,7 @@ def connector_key(number: int) -> ObjectKey:
 
 
 async def measure_reader(kubeconfig: str, connectors: int) -> dict[str, Any]:
-    """What the proxy does at start, measured."""
+    """Sync the store as the proxy does when it starts, and return the figures."""
     store = Store()
     started_at = time.perf_counter()
     async with KubeClient(await config_loader.load_configuration(kubeconfig=kubeconfig)) as client:
@@ -136,7 +136,7 @@ async def measure_reader(kubeconfig: str, connectors: int) -> dict[str, Any]:
 
 
 def measure_lookup(store: Store, connectors: int) -> float:
-    """Seconds per lookup of a known key."""
+    """Return the seconds per lookup of an existing key."""
     keys = [connector_key(number % connectors) for number in range(LOOKUPS)]
     started_at = time.perf_counter()
     for key in keys:
@@ -145,7 +145,7 @@ def measure_lookup(store: Store, connectors: int) -> float:
 
 
 async def measure_changes(client: KubeClient, store: Store) -> Sequence[float]:
-    """Seconds from the API server's answer to a changed address until a lookup gives it."""
+    """Return the seconds from the API server's response to a changed address until a lookup returns it."""
     delays = []
     for number in range(CHANGES):
         key = connector_key(number)

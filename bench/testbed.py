@@ -1,4 +1,4 @@
-"""The scene of one run: a temporary directory, the certificates, the credential and the target."""
+"""Testbed of one run: a temporary directory, the certificates, the credential and the target."""
 
 import os
 import secrets
@@ -15,7 +15,13 @@ from bench.process import MeasuredProcess
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Testbed:
-    """target: a TLS server; blackhole accepts TCP and says nothing; faulty breaks every handshake (all host:port)."""
+    """A target and its files. `target`, `blackhole` and `faulty` are host:port of one process.
+
+    `target` is a TLS server, `blackhole` accepts TCP connections and sends nothing, `faulty` breaks every handshake.
+    """
+
+    __test__ = False
+    """Tells pytest that this class has no tests."""
 
     directory: Path
     programs: GoPrograms
@@ -28,7 +34,7 @@ class Testbed:
     faulty: str
 
     def make_folder(self, name: str) -> Path:
-        """A directory of its own for one peer, open to the user that it may change to."""
+        """Create a directory for one peer, writable for the user that the peer may change to."""
         path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.directory))
         path.chmod(0o777)
         return path
@@ -36,7 +42,7 @@ class Testbed:
 
 @contextmanager
 def open_testbed() -> Iterator[Testbed]:
-    """A target that runs while the block does; nothing is left behind."""
+    """Run a target, and remove all files at the end."""
     programs = build()
     with tempfile.TemporaryDirectory(prefix="connector-bench-") as name:
         directory = Path(name)

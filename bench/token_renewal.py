@@ -1,11 +1,11 @@
-"""Three renewals of a minted token in real time: a pipeline and a watch beside a real API server, half an hour.
+"""Run a pipeline and a watch during three renewals of an issued token, beside a real API server; takes half an hour.
 
-    python -m bench.token_renewal [--renewals 3] [--seconds 600] [--json bench/figures/renewals.json]
+    python -m bench.token_renewal [--renewals 3] [--seconds 600] [--json FILE]
 
-The Connector may only mint tokens of 600 s, the shortest that an API server grants. A pipeline applies and reads a
-ConfigMap with kubectl every few seconds, and one `kubectl get --watch` sees all of it; which token a request had, and
-when one was asked for, is read in the API server's audit log. It fails when a command failed, when the watch ended or
-missed a change, or when a renewal took more than one request.
+The Connector may only request tokens of 600 s, the shortest lifetime that an API server grants. A pipeline applies and
+reads a ConfigMap with kubectl every few seconds, and `kubectl get --watch` watches it. The API server's audit log has
+the token of each request and the time of each TokenRequest. The exit code is 1 if a command failed, if the watch ended
+or missed a change, or if a renewal needed more than one request.
 """
 
 import argparse
@@ -33,9 +33,9 @@ CONNECTOR: Final = "team-a/k8s"
 STEP_INTERVAL: Final = 5.0
 """Seconds between two steps of the pipeline."""
 FINAL_STEPS: Final = 12
-"""Steps with the last token."""
+"""Number of steps with the last token."""
 EXTRA_SECONDS: Final = 300.0
-"""Seconds over those that the renewals take."""
+"""Seconds that the run may take in addition to the lifetimes of the tokens."""
 ID: Final = "authentication.kubernetes.io/credential-id"
 CONNECTORCTL: Final = Path(sys.executable).with_name("connectorctl")
 
@@ -45,11 +45,11 @@ class PipelineRun:
     steps: int = 0
     errors: list[str] = field(default_factory=list)
     missed_steps: list[int] = field(default_factory=list)
-    """Steps that the watch has not seen."""
+    """Steps that the watch did not report."""
     issued_at: list[float] = field(default_factory=list)
-    """Seconds since the first token, one for each TokenRequest that the API server has granted."""
+    """Seconds between the first token and each token that the API server has issued."""
     requests_by_token: dict[str, int] = field(default_factory=dict)
-    """Requests by token."""
+    """Number of requests with each token, by the ID of the token."""
 
     def problems(self, renewals: int) -> Iterator[str]:
         yield from self.errors
@@ -122,7 +122,9 @@ def measure(plane: ControlPlane, folder: Path, renewals: int, seconds: int) -> P
 
 
 def prepare(plane: ControlPlane, connectors: Path, seconds: int) -> None:
-    """An account that may do all in its namespace, another that may mint its tokens and nothing else, a Connector."""
+    """Create a Connector, an account that may do everything in its namespace, and another that may only request its
+    tokens.
+    """
     plane.create_namespace(NAMESPACE)
     for name in (ACCOUNT, ISSUER_ACCOUNT):
         plane.create_service_account(NAMESPACE, name)
@@ -176,7 +178,7 @@ def follow(
     renewals: int,
     deadline: float,
 ) -> None:
-    """Steps until the last token has served AFTER of them."""
+    """Run steps until the last token was used for FINAL_STEPS of them."""
     left = FINAL_STEPS
     while left and time.monotonic() < deadline:
         time.sleep(STEP_INTERVAL)
@@ -203,7 +205,7 @@ def run_step(kubectl: Kubectl, run: PipelineRun) -> None:
 
 
 def read_audit_log(log: Path) -> tuple[list[float], dict[str, int]]:
-    """When tokens were granted, and how many requests each has served."""
+    """Return the times at which tokens were issued, and the number of requests with each token."""
     issued_at, requests_by_token = [], dict[str, int]()
     for line in log.read_text().splitlines():
         if f":{NAMESPACE}:{ACCOUNT}" not in line or not line.endswith("}"):
@@ -215,7 +217,7 @@ def read_audit_log(log: Path) -> tuple[list[float], dict[str, int]]:
         elif user["username"].endswith(f":{ACCOUNT}"):
             (token,) = user["extra"][ID]
             requests_by_token[token] = requests_by_token.get(token, 0) + 1
-    return [round(each - issued_at[0], 1) for each in issued_at], requests_by_token
+    return [round(seconds - issued_at[0], 1) for seconds in issued_at], requests_by_token
 
 
 if __name__ == "__main__":

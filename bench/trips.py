@@ -1,9 +1,9 @@
-"""How many calls an event costs: Python functions of ours that are entered, and the files that they stand in.
+"""Count the calls of our Python functions that an event causes, and the files that contain these functions.
 
     python -m bench.trips [--files] [--json FILE]
 
-Counted on the running proxy, in folder mode, as the mean of some events of a kind. A file counts where at least every
-second event enters it. Audit lines are part of it, up to their write.
+The calls are counted in a running proxy in folder mode, as the mean of several events of a kind. A file counts if at
+least every second event enters it. Writing audit records is included.
 """
 
 import argparse
@@ -25,35 +25,35 @@ from bench.peers.endpoint import Endpoint
 from bench.testbed import Testbed, open_testbed
 
 CONNECTIONS: Final = 30
-"""No more than are kept of one Connector."""
+"""Number of connections; not more than the upstream pool holds for one Connector."""
 TIMEOUT: Final = 30.0
 PATH: Final = "/api/v1/namespaces/bench/pods/small"
 GOALS: Final = {"CONNECT, warm": (70, 14), "GET, warm": (95, 16)}
-"""Calls and files at most."""
+"""Maximum number of calls and of files, by event."""
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", action="store_true", help="name the files, with the calls in each")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--files", action="store_true", help="print the files, with the calls in each")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     options = parser.parse_args(arguments)
-    with open_testbed() as scene:
-        counts = measure(scene)
+    with open_testbed() as testbed:
+        counts = measure(testbed)
     sys.stdout.writelines(format_counts(counts, files=options.files))
     if options.json:
         options.json.write_text(json.dumps(counts, indent=2) + "\n")
     return 0 if meets_goals(counts) else 1
 
 
-def measure(scene: Testbed) -> dict[str, dict[str, float]]:
-    """Event -> file -> calls an event, of files that at least every second event enters."""
-    counts_file = scene.directory / "trips"
-    script = Path(__file__).parent / "inside" / "trips.py"
-    endpoint = start_proxy(scene, scripts=(script,), env={"BENCH_TRIPS": str(counts_file)})
+def measure(testbed: Testbed) -> dict[str, dict[str, float]]:
+    """Return the calls per event, by event and file, for files that at least every second event enters."""
+    counts_file = testbed.directory / "trips"
+    script = Path(__file__).parent / "mitmproxy_scripts" / "call_counter.py"
+    endpoint = start_proxy(testbed, scripts=(script,), env={"BENCH_TRIPS": str(counts_file)})
     try:
         events = ClientEvents(endpoint)
         events.warm_up()
-        # Until what is left of those connections is forgotten, which is no part of what comes now.
+        # Until the proxy has closed those connections, so that their end is not counted.
         time.sleep(2 * CLOSE_TIMEOUTS.flush)
         counter = CallCounter(endpoint, counts_file)
         return {
@@ -69,7 +69,6 @@ def measure(scene: Testbed) -> dict[str, dict[str, float]]:
 
 
 def meets_goals(counts: dict[str, dict[str, float]]) -> bool:
-    """True if no goal is missed."""
     return all(
         sum(counts[name].values()) <= calls and len(counts[name]) <= files for name, (calls, files) in GOALS.items()
     )
@@ -81,13 +80,13 @@ def format_counts(counts: dict[str, dict[str, float]], *, files: bool) -> list[s
         goal = "  goal: {} calls, {} files".format(*GOALS[name]) if name in GOALS else ""
         lines.append(f"{name:30}{sum(calls.values()):8.1f}{len(calls):8}{goal}\n")
         if files:
-            ordered = sorted(calls.items(), key=lambda each: -each[1])
+            ordered = sorted(calls.items(), key=lambda item: -item[1])
             lines += [f"  {count:6.1f}  {file}\n" for file, count in ordered]
     return lines
 
 
 class ClientEvents:
-    """TIMES connections of a client, and what they do in turn."""
+    """The events of CONNECTIONS connections of a client. Each method causes one event on every connection."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -96,7 +95,7 @@ class ClientEvents:
         self.sockets: list[socket.socket] = []
 
     def warm_up(self) -> None:
-        """So that what is remembered of callers, certificates and targets is."""
+        """Cause each event once, so that the proxy has cached the caller, the certificates and the target."""
         for event in (self.open, self.connect, self.handshake, self.get, self.close):
             event()
 
@@ -113,7 +112,7 @@ class ClientEvents:
 
     def handshake(self) -> None:
         host = self.endpoint.target.rpartition(":")[0]
-        self.sockets = [self.context.wrap_socket(each, server_hostname=host) for each in self.sockets]
+        self.sockets = [self.context.wrap_socket(raw, server_hostname=host) for raw in self.sockets]
 
     def get(self) -> None:
         for connection in self.sockets:
@@ -128,7 +127,7 @@ class ClientEvents:
 
 
 class CallCounter:
-    """Asks the script in the proxy."""
+    """Reads the counts of the script in the proxy."""
 
     def __init__(self, endpoint: Endpoint, counts_file: Path) -> None:
         self.endpoint = endpoint
@@ -138,7 +137,7 @@ class CallCounter:
     def count(self, event: Callable[[], None]) -> dict[str, float]:
         self._read_counts()
         event()
-        # The last of the audit lines are written.
+        # Until the last audit records have been written.
         time.sleep(0.2)
         calls = self._read_counts()
         return {file: count / CONNECTIONS for file, count in sorted(calls.items()) if count >= CONNECTIONS / 2}

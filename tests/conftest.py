@@ -1,4 +1,9 @@
-"""A test that uses a fixture of a real cluster is marked `cluster` or `node`; their programs are built first."""
+"""Marks for tests that use real clusters, and the stages that run them.
+
+A test that uses a fixture of a real cluster is marked `cluster`, `clients` or `node`. The programs of these fixtures
+are built before the first test. A stage of scripts/test is a value of `-m`; for each, pytest imports only the folders
+that contain its tests, because importing all of them takes as long as many tests.
+"""
 
 import atexit
 import contextlib
@@ -21,7 +26,7 @@ from lab.programs import ProgramsMissingError, control_plane_programs, node_prog
 pytest_plugins = ["tests.cluster.fixtures", "tests.node.fixtures", "tests.journey.fixtures"]
 
 ROOT = Path(__file__).parents[1]
-# What tests start runs the code that lies beside them, whatever tree the environment was installed from.
+# Programs that tests start run the code of this tree, even if the environment was installed from another one.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 FIXTURE_MARKS = {
@@ -31,7 +36,7 @@ FIXTURE_MARKS = {
     "client_programs": ("clients", 900),
     "isolated_node_programs": ("node", 600),
 }
-"""Fixture -> the mark of tests that use it, and their time limit in seconds on a busy machine, start-up included."""
+"""Mark of the tests that use a fixture, and their time limit in seconds on a busy machine, including start-up."""
 
 STAGE_FOLDERS = {
     "cluster and not clients and not node": (
@@ -40,13 +45,13 @@ STAGE_FOLDERS = {
         "release",
         "node",
         "addons/server/test_cluster.py",
-        "bench/test_kubectl.py",
+        "bench/test_kubectl_latency.py",
         "connector_store/kube/test_events.py",
     ),
     "clients": ("clients",),
     "node": ("node", "journey", "monitoring"),
 }
-"""Value of `-m` in scripts/test -> all that is read for it: to import the rest takes as long as many a test."""
+"""Folders and files that are imported for a value of `-m`."""
 
 MARKS_WITH_PROGRAMS = ("slow", "cluster", "clients", "node")
 STAGES_WITHOUT_CLUSTER = ("not slow and not cluster and not node", "slow and not cluster and not node")
@@ -58,20 +63,20 @@ CLUSTER_ONLY_FOLDERS = (
     "journey",
     "node",
 )
-"""What is not read for the values of `-m` in OTHER_STAGES, by each of their workers."""
+"""Folders that are not imported for the values of `-m` in STAGES_WITHOUT_CLUSTER."""
 _HERE = Path(__file__).parent
 
 PROCESS_START_EVENTS: Final = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec"})
-"""Python's audit events of what begins another program."""
+"""Audit events of Python for the start of a program."""
 _current_unit_test: list[str] = []
-"""The test that runs, if it may start none."""
+"""ID of the running test, if it must not start a program; empty otherwise."""
 
-# Tests read the logs of the processes that they start as people do; test_logs.py reads the other form.
+# Tests read the logs of the processes that they start in the text format; test_logs.py reads the JSON format.
 os.environ.setdefault("CONNECTORS_LOG_FORMAT", "text")
 
-# No deadline: a busy machine is no failure. In CI every run draws the same examples.
+# No deadline, because a busy machine is not a failure. In CI every run draws the same examples.
 hypothesis.settings.register_profile("ours", deadline=None, derandomize="CI" in os.environ)
-# Fewer, and others in each run: `scripts/test unit` outside of CI, which people wait for many times a day.
+# `scripts/test unit` outside of CI draws fewer examples, and other ones in each run, because people wait for it.
 hypothesis.settings.register_profile("inner-loop", hypothesis.settings.get_profile("ours"), max_examples=30)
 hypothesis.settings.load_profile("ours")
 
@@ -81,12 +86,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--loop",
         choices=("asyncio", "uvloop"),
         default="asyncio",
-        help="uvloop: only what runs the proxy in its process",
+        help="event loop; with uvloop only the tests that run the proxy in their own process",
     )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """None leaves the answer to others."""
+    """Ignore the folders that do not belong to the stage. None leaves the decision to other plugins."""
     stage = config.option.markexpr
     if stage in STAGES_WITHOUT_CLUSTER and is_cluster_only(collection_path):
         return True
@@ -95,20 +100,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     relative_path = collection_path.relative_to(_HERE)
     is_collected = any(
-        relative_path.is_relative_to(place) or Path(place).is_relative_to(relative_path) for place in folders
+        relative_path.is_relative_to(folder) or Path(folder).is_relative_to(relative_path) for folder in folders
     )
     return None if is_collected else True
 
 
 @functools.cache
 def is_cluster_only(path: Path) -> bool:
-    """Thousands of tests lie in some hundred files."""
-    return any(path.is_relative_to(_HERE / place) for place in CLUSTER_ONLY_FOLDERS)
+    """Return True if `path` is in CLUSTER_ONLY_FOLDERS. Cached, because thousands of tests are in hundreds of files."""
+    return any(path.is_relative_to(_HERE / folder) for folder in CLUSTER_ONLY_FOLDERS)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Before `-m` chooses. UsageError for a test that a stage would not read."""
+    """Add the marks before `-m` selects tests. Raise UsageError for a test whose stage would not import its file."""
     if config.option.loop == "uvloop":
         items[:] = [item for item in items if isinstance(item, pytest.Function) and iscoroutinefunction(item.function)]
     for item in items:
@@ -117,18 +122,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(mark)
                 if item.get_closest_marker("timeout") is None:
                     item.add_marker(pytest.mark.timeout(seconds))
-        marks = [each for each in ("node", "clients", "cluster") if item.get_closest_marker(each)]
-        stage = next((each for each in STAGE_FOLDERS if marks and each.startswith(marks[0])), None)
-        if stage and not any(item.path.is_relative_to(_HERE / place) for place in STAGE_FOLDERS[stage]):
+        marks = [mark for mark in ("node", "clients", "cluster") if item.get_closest_marker(mark)]
+        stage = next((stage for stage in STAGE_FOLDERS if marks and stage.startswith(marks[0])), None)
+        if stage and not any(item.path.is_relative_to(_HERE / folder) for folder in STAGE_FOLDERS[stage]):
             raise pytest.UsageError(
-                f"{item.nodeid}: for -m '{stage}' only {', '.join(STAGE_FOLDERS[stage])} is read; name it in PLACES"
+                f"{item.nodeid}: for -m '{stage}' only {', '.join(STAGE_FOLDERS[stage])} are imported; "
+                "add its file to STAGE_FOLDERS"
             )
         if not marks and is_cluster_only(item.path):
-            raise pytest.UsageError(f"{item.nodeid}: no stage reads it there, as it uses no cluster; put it elsewhere")
+            raise pytest.UsageError(
+                f"{item.nodeid}: no stage imports this file, because the test uses no cluster; move it"
+            )
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Outside of any test's time limit, progress on the terminal; what is missing is said by the tests."""
+    """Build the programs outside of any test's time limit, with progress on the terminal.
+
+    If a program cannot be built, the tests that need it say so.
+    """
     if session.config.option.collectonly:
         return
     marks = {mark.name for item in session.items for mark in item.iter_markers()}
@@ -142,13 +153,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             client_programs.build_all()
 
 
-# Python looks through the whole heap once more when it ends, for nothing: each process of a stage does so for a second.
+# Without this, Python would search the whole heap for garbage when it ends. That takes each process a second.
 atexit.register(gc.freeze)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """What is made meanwhile stays: there is nothing to look for, neither now nor when tests leave garbage."""
+    """Exclude the objects that are created during collection from garbage collection, because they stay."""
     gc.disable()
     try:
         return (yield)
@@ -159,7 +170,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    _current_unit_test[:] = [] if any(item.get_closest_marker(each) for each in MARKS_WITH_PROGRAMS) else [item.nodeid]
+    _current_unit_test[:] = [] if any(item.get_closest_marker(mark) for mark in MARKS_WITH_PROGRAMS) else [item.nodeid]
     try:
         return (yield)
     finally:
@@ -167,7 +178,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def forbid_programs(event: str, _: tuple[object, ...]) -> None:
-    """Nothing that `scripts/test unit` runs waits for a program to start."""
+    """Fail a unit test that starts a program, so that `scripts/test unit` stays fast."""
     if _current_unit_test and event in PROCESS_START_EVENTS:
         pytest.fail(f"{_current_unit_test[0]} starts a program ({event}): mark it slow")
 
@@ -191,7 +202,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def fail_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """In CI nothing may be left out for want of a program."""
+    """Turn a skipped test into a failed one in CI, where all programs must be available."""
     if report.skipped and os.environ.get("CI"):
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI does not allow: {skip_reason(report)}"
@@ -202,7 +213,7 @@ def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line for each reason, however many tests it keeps from running."""
+    """Print one line for each reason to skip tests, with the number of tests."""
     reasons = Counter(skip_reason(report) for report in terminalreporter.getreports("skipped"))
     for reason, count in reasons.items():
         terminalreporter.write_line(f"{count} {reason.replace('Skipped: ', 'skipped: ', 1)}")

@@ -1,4 +1,4 @@
-"""Kubernetes Connector as it is operated: the image's program, a folder of manifests, a token from connectorctl."""
+"""Kubernetes Connector as users run it: the program of the image, a folder of manifests, a token of connectorctl."""
 
 import shutil
 import socket
@@ -19,28 +19,24 @@ from bench.testbed import Testbed
 from lab.manifests import connector, secret, write_manifests
 
 SYNC_TIMEOUT = 300.0
-CONNECTORS_PER_FILE = 100
 HANDSHAKE_TIMEOUT = 20.0
 
 
 def start_proxy(
-    place: Testbed, *, name: str = "ours", flows: str = "off", options: Mapping[str, str] | None = None,
-    scripts: tuple[Path, ...] = (), env: Mapping[str, str] | None = None, extra_connectors: int = 0,
-    product: Checkout = THIS_CHECKOUT, with_mitmdump: bool = False,
+    testbed: Testbed, *, name: str = "ours", flows: str = "off", options: Mapping[str, str] | None = None,
+    scripts: tuple[Path, ...] = (), env: Mapping[str, str] | None = None,
+    checkout: Checkout = THIS_CHECKOUT, with_mitmdump: bool = False,
 ) -> Endpoint:  # fmt: skip
-    """scripts: further mitmproxy scripts of the benchmark that look inside the process; beside: more Connectors.
+    """Start the proxy of `checkout`, and wait until it is ready.
 
-    product: the checkout that is run; people: by mitmdump, as by who looks at requests; so it is where flows are made.
+    `scripts` are mitmproxy scripts of the benchmark. With `with_mitmdump`, or if `flows` is not "off", the program is
+    mitmdump, as for a person who looks at requests.
     """
-    folder, port, admin = place.make_folder(name), free_port(), f"127.0.0.1:{free_port()}"
+    folder, port, admin = testbed.make_folder(name), free_port(), f"127.0.0.1:{free_port()}"
     source = folder / "connectors"
-    for of, address in (("target", place.target), ("blackhole", place.blackhole), ("faulty", place.faulty)):
-        write_manifests(source, *_manifests(place, of, address), file=f"{of}.yaml")
-    for start in range(0, extra_connectors, CONNECTORS_PER_FILE):
-        numbers = range(start, min(extra_connectors, start + CONNECTORS_PER_FILE))
-        manifests = [manifest for number in numbers for manifest in _manifests(place, f"more-{number}", place.target)]
-        write_manifests(source, *manifests, file=f"more-{start}.yaml")
-    shutil.copy(place.proxy_ca.cert_and_key, folder / "mitmproxy-ca.pem")
+    for target, address in (("target", testbed.target), ("blackhole", testbed.blackhole), ("faulty", testbed.faulty)):
+        write_manifests(source, *_manifests(testbed, target, address), file=f"{target}.yaml")
+    shutil.copy(testbed.proxy_ca.cert_and_key, folder / "mitmproxy-ca.pem")
     settings = {
         "confdir": str(folder), "connector_source": str(source), "connector_admin": admin, "connector_flows": flows,
         "connector_max_connections": "10000", **(options or {}),
@@ -48,35 +44,35 @@ def start_proxy(
     args = ["-q", "--listen-host", "127.0.0.1", "-p", str(port)]
     for option, value in settings.items():
         args += ["--set", f"{option}={value}"]
-    command = product.proxy_command(args, scripts=scripts, with_mitmdump=with_mitmdump or flows != "off")
-    process = MeasuredProcess(command, folder / "log", env={**product.environment, **(env or {})})
+    command = checkout.proxy_command(args, scripts=scripts, with_mitmdump=with_mitmdump or flows != "off")
+    process = MeasuredProcess(command, folder / "log", env={**checkout.environment, **(env or {})})
     process.wait_for_port(port)
     _wait_until_ready(process, admin)
     endpoint = Endpoint(
-        name=name, process=process, proxy=f"127.0.0.1:{port}", target=place.target,
-        ca=place.proxy_ca.cert, admin=admin,
+        name=name, process=process, proxy=f"127.0.0.1:{port}", target=testbed.target,
+        ca=testbed.proxy_ca.cert, admin=admin,
     )  # fmt: skip
-    return for_connector(endpoint, place, "target", product)
+    return for_connector(endpoint, testbed, "target", checkout)
 
 
-def for_connector(endpoint: Endpoint, place: Testbed, connector: str, product: Checkout = THIS_CHECKOUT) -> Endpoint:
-    """The same proxy, for another of its Connectors: target, blackhole or faulty."""
+def for_connector(endpoint: Endpoint, testbed: Testbed, connector: str, checkout: Checkout = THIS_CHECKOUT) -> Endpoint:
+    """Return the endpoint of the same proxy for another Connector: target, blackhole or faulty."""
     folder = endpoint.process.log.parent
-    command: list[str | Path] = [product.programs / "connectorctl", "token", f"bench/{connector}"]
+    command: list[str | Path] = [checkout.programs / "connectorctl", "token", f"bench/{connector}"]
     command += ["--source", folder / "connectors", "--confdir", folder]
     token = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    target = {"target": place.target, "blackhole": place.blackhole, "faulty": place.faulty}[connector]
-    # The path form: TLS at the port with the proxy's own certificate, the Connector in the path.
+    target = {"target": testbed.target, "blackhole": testbed.blackhole, "faulty": testbed.faulty}[connector]
+    # Direct access by path: TLS at the port with the proxy's own certificate, and the Connector in the path.
     direct: Endpoint | None = replace(
         endpoint, proxy="", target=endpoint.proxy, bearer=token, prefix=f"/connectors/bench/{connector}", direct=None
     )
-    if product is not THIS_CHECKOUT and not accepts_tls(endpoint):
+    if checkout is not THIS_CHECKOUT and not accepts_tls(endpoint):
         direct = None
     return replace(endpoint, target=target, auth=f"bench/{connector}:{token}", direct=direct)
 
 
 def accepts_tls(endpoint: Endpoint) -> bool:
-    """True if there is TLS at the proxy's port: release 0.1.0 knows CONNECT only."""
+    """Return True if the port of the proxy accepts TLS. Release 0.1.0 supports only CONNECT."""
     host, _, port = endpoint.proxy.rpartition(":")
     context = ssl.create_default_context(cafile=str(endpoint.ca))
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -90,9 +86,9 @@ def accepts_tls(endpoint: Endpoint) -> bool:
         return False
 
 
-def _manifests(place: Testbed, name: str, address: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _manifests(testbed: Testbed, name: str, address: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return (
-        secret(name, namespace="bench", token=place.token, ca=place.target_ca.cert.read_text()),
+        secret(name, namespace="bench", token=testbed.token, ca=testbed.target_ca.cert.read_text()),
         connector(name, f"https://{address}", namespace="bench"),
     )
 

@@ -1,4 +1,4 @@
-"""What the load generator needs to know to reach the target through a peer."""
+"""Address and credentials with which the load generator reaches the target through a peer."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,10 +8,11 @@ from bench.process import MeasuredProcess
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """proxy: host:port for CONNECT, empty when target is a server to be spoken to directly; ca: who signs there.
+    """A running peer.
 
-    auth: of CONNECT; bearer: the token of each request; prefix: before its path.
-    direct: the same process without CONNECT, where it can do that.
+    `proxy` is host:port for CONNECT, or empty if the client connects to `target` directly. `ca` signs the certificate
+    that the client sees. `auth` is for CONNECT, `bearer` is the token of each request, `prefix` precedes its path.
+    `direct` is the same process without CONNECT, or None if it does not support this.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What one call of kubectl takes, on a real API server, and how times become figures."""
+"""The duration of a kubectl call, on a real API server, and its figures."""
 
 import json
 import subprocess
@@ -21,29 +21,29 @@ from bench.kubectl_latency import (
 from lab.control_plane import ControlPlane
 
 
-def test_kubectl_reads_in_all_ways(control_plane: ControlPlane, tmp_path: Path) -> None:
-    found = measure(control_plane, tmp_path, calls=2)
-    assert set(found) == {ALONE, SERVER, CONNECT, DIRECT}
-    assert all(0 < each["median, ms"] <= each["p90, ms"] for each in found.values())
+def test_kubectl_lists_objects_in_all_ways(control_plane: ControlPlane, tmp_path: Path) -> None:
+    by_way = measure(control_plane, tmp_path, calls=2)
+    assert set(by_way) == {ALONE, SERVER, CONNECT, DIRECT}
+    assert all(0 < figures["median, ms"] <= figures["p90, ms"] for figures in by_way.values())
     events = [json.loads(line) for line in control_plane.audit_log.read_text().splitlines()]
-    objects = [each.get("objectRef", {}) for each in events if each["verb"] == "list"]
-    read = [each for each in objects if (each.get("namespace"), each.get("resource")) == (NAMESPACE, "configmaps")]
-    assert len(read) >= 3 * (WARM_UP_CALLS + 2)
+    lists = [event.get("objectRef", {}) for event in events if event["verb"] == "list"]
+    requests = [ref for ref in lists if (ref.get("namespace"), ref.get("resource")) == (NAMESPACE, "configmaps")]
+    assert len(requests) >= 3 * (WARM_UP_CALLS + 2)
 
 
 def test_the_ways_take_turns_and_the_first_calls_are_not_counted() -> None:
-    asked: list[str] = []
+    calls: list[str] = []
 
-    def ask(way: str) -> str:
-        asked.append(way)
+    def call(way: str) -> str:
+        calls.append(way)
         return way
 
-    found = time_calls({way: partial(ask, way) for way in "ab"}, 3)
-    assert asked == ["a", "b"] * (WARM_UP_CALLS + 3)
-    assert set(found) == {"a", "b"}
+    figures = time_calls({way: partial(call, way) for way in "ab"}, 3)
+    assert calls == ["a", "b"] * (WARM_UP_CALLS + 3)
+    assert set(figures) == {"a", "b"}
 
 
-def test_a_call_that_fails_ends_it() -> None:
+def test_a_call_that_fails_stops_the_measurement() -> None:
     def fails() -> str:
         raise subprocess.CalledProcessError(1, "kubectl")
 
@@ -51,5 +51,5 @@ def test_a_call_that_fails_ends_it() -> None:
         time_calls({"a": fails}, 1)
 
 
-def test_the_figures_are_the_median_and_what_nine_of_ten_do_not_exceed() -> None:
-    assert summarize([float(each) for each in range(11)]) == {"median, ms": 5.0, "p90, ms": 9.0}
+def test_the_figures_are_the_median_and_the_90th_percentile() -> None:
+    assert summarize([float(number) for number in range(11)]) == {"median, ms": 5.0, "p90, ms": 9.0}

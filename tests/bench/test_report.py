@@ -1,12 +1,10 @@
-"""The table and the picture of a report."""
+"""The tables of a report."""
 
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
-from bench.picture import picture
-from bench.table import format_report
+from bench.report import format_report
 
 
 @pytest.fixture
@@ -24,7 +22,7 @@ def report() -> dict[str, Any]:
     }
 
 
-def test_the_table_gives_ours_over_each_peer_and_names_what_failed(report: dict[str, Any]) -> None:
+def test_a_table_has_the_ratio_to_each_peer_and_the_report_names_failures(report: dict[str, Any]) -> None:
     text = format_report(report)
     row = next(line for line in text.splitlines() if line.startswith("  cpu per request"))
     assert row.split()[-2:] == ["1.25x", "5.00x"]
@@ -34,10 +32,3 @@ def test_the_table_gives_ours_over_each_peer_and_names_what_failed(report: dict[
 def test_a_peer_without_a_figure_gets_a_dash(report: dict[str, Any]) -> None:
     row = [line for line in format_report(report).splitlines() if line.startswith("  cpu per request")][1]
     assert row.split()[-1] == "-"
-
-
-def test_the_picture_is_a_document_with_a_bar_for_each_peer_that_has_the_figure(report: dict[str, Any]) -> None:
-    root = ElementTree.fromstring(picture(report))  # noqa: S314 - made here
-    bars = [rect for rect in root.iter("{http://www.w3.org/2000/svg}rect") if rect.get("rx")]
-    assert len(bars) == 4 + 3
-    assert "a <fast> one" in "".join(root.itertext())

@@ -1,4 +1,4 @@
-"""The soak, small: clients and targets with faults, and what is left of them. What takes time is for the full run."""
+"""A small soak: clients and targets with faults. The full run has the cases that need time."""
 
 import json
 import os
@@ -13,21 +13,20 @@ from bench.testbed import open_testbed
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("go") and "CI" not in os.environ, reason="the load generator needs Go")
-def test_faults_on_both_sides_are_all_explained_and_leave_nothing_behind() -> None:
-    with open_testbed() as scene:
-        report = run_soak(scene, seconds=5, clients=20, proxy_timeout=5)
-    assert sum(sum(ends.values()) for ends in report["outcomes"].values()) >= report["clients"]
+def test_all_outcomes_are_explained_by_faults_and_nothing_leaks() -> None:
+    with open_testbed() as testbed:
+        report = run_soak(testbed, seconds=5, clients=20, proxy_timeout=5)
+    assert sum(sum(outcomes.values()) for outcomes in report["outcomes"].values()) >= report["clients"]
     assert not list(find_errors_and_leaks(report)), json.dumps(report["after"], indent=1)
 
 
 def report(**changes: Any) -> dict[str, Any]:
-    """Of a soak in which all went well."""
-    held = {"fds": 20, "tasks": 5}
+    """Return the report of a soak without problems, with `changes`."""
+    resources = {"fds": 20, "tasks": 5}
     steady = [(float(second), 100.0, 20, 1.0) for second in range(100)]
     gauge = {"stalls": {"waited for a core": [3, 90.0, 5.0]}}
-    return {
-        "unexplained": 0, "examples": [], "before": held, "after": held, "gauge": gauge, "samples": steady, **changes,
-    }  # fmt: skip
+    outcomes = {"unexplained": 0, "examples": [], "gauge": gauge, "samples": steady}
+    return {**outcomes, "before": resources, "after": resources, **changes}
 
 
 def test_a_soak_without_problems_has_none() -> None:
@@ -35,10 +34,10 @@ def test_a_soak_without_problems_has_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         pytest.param(
-            {"unexplained": 1, "examples": ["upload: closed"]}, "upload: closed", id="an end that no fault explains"
+            {"unexplained": 1, "examples": ["upload: closed"]}, "upload: closed", id="an outcome that no fault explains"
         ),
         pytest.param({"after": {"fds": 21, "tasks": 5}}, "fds: 20 before, 21 after", id="a file that stays open"),
         pytest.param({"after": {"fds": 20, "tasks": 6}}, "tasks: 5 before, 6 after", id="a task that stays"),
@@ -49,11 +48,11 @@ def test_a_soak_without_problems_has_none() -> None:
         ),
     ],
 )
-def test_what_went_wrong_is_said(changes: dict[str, Any], said: str) -> None:
+def test_each_problem_is_reported(changes: dict[str, Any], message: str) -> None:
     (problem,) = find_errors_and_leaks(report(**changes))
-    assert said in problem
+    assert message in problem
 
 
-def test_a_callback_that_held_the_loop_by_itself_is_a_stall() -> None:
+def test_a_callback_that_blocked_the_loop_is_a_stall() -> None:
     (problem,) = find_stalls(report(gauge={"stalls": {"Gate.data": [2, 90.0, 80.0]}}))
     assert "Gate.data held the loop for 80 ms" in problem

@@ -1,4 +1,4 @@
-"""Stock mitmdump's share of the comparison: put one header on the request, stream the bodies."""
+"""A mitmproxy script for the peer mitmdump: it adds the credential's header to each request and streams the bodies."""
 
 import os
 

@@ -1,6 +1,6 @@
-"""A mitmproxy script: counts the calls of our functions. SIGUSR1 appends them to $BENCH_TRIPS and begins anew.
+"""A mitmproxy script: it counts the calls of our functions. SIGUSR1 appends the counts to $BENCH_TRIPS and resets them.
 
-One JSON line each time: {file: calls}.
+Each signal appends one line of JSON: {file: calls}.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ TOOL = sys.monitoring.PROFILER_ID
 
 
 class CallCounter:
-    """Between `running` and `done`."""
+    """Counts calls between the hooks `running` and `done`."""
 
     def __init__(self) -> None:
         self.file = Path(os.environ["BENCH_TRIPS"])

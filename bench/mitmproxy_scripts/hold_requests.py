@@ -1,4 +1,4 @@
-"""A mitmproxy script: holds every request as a person does who intercepts and goes for lunch."""
+"""A mitmproxy script: it intercepts every request and never resumes it, as a user of mitmweb can."""
 
 from mitmproxy import http
 

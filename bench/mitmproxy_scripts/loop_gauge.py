@@ -1,8 +1,9 @@
-"""A mitmproxy script for soaks: measures the event loop from inside and writes it to $BENCH_GAUGE every half second.
+"""A mitmproxy script for soaks: it times all calls of the event loop and writes the figures to $BENCH_GAUGE every half
+second.
 
-What the loop calls is timed: callbacks, steps of tasks, and the protocols of connections. What holds the loop for
-longer than STALL seconds is a stall; it is ours only for the time in which the thread did not wait for a core (run
-delay of /proc/thread-self/schedstat). The loop may be of any kind: uvloop has no Python where it makes its calls.
+Timed are callbacks, steps of tasks, and the protocols of connections. A call of more than STALL seconds is a stall. Its
+own time is the time in which the thread did not wait for a core (run delay of /proc/thread-self/schedstat). This works
+with asyncio's loop and with uvloop, which makes its calls in C.
 """
 
 import asyncio
@@ -24,10 +25,10 @@ PERIOD = 0.5
 TICK = 0.01
 SCHEDSTAT = Path("/proc/thread-self/schedstat")
 SCHEDULING: Final = {"call_soon": 0, "call_soon_threadsafe": 0, "call_later": 1, "call_at": 1}
-"""Methods of a loop, and which of their arguments the callback is."""
+"""Methods of a loop, with the position of the callback among their arguments."""
 MARK: Final = "timed_by_the_gauge"
 PROTOCOLS: Final = (asyncio.StreamReaderProtocol, TcpConnection)
-"""Of clients' and targets' connections."""
+"""Protocols of the connections with clients and targets."""
 EVENTS: Final = (
     "connection_made",
     "data_received",
@@ -64,7 +65,7 @@ class LoopGauge:
             setattr(owner, name, original)
 
     def _tick(self) -> None:
-        """Keeps the run delay before a stall: at most TICK older than the stall's start."""
+        """Record the run delay again and again, so that the last value before a stall is at most TICK seconds old."""
         self.delay = _run_delay()
         self.loop.call_later(TICK, self._tick)
 
@@ -91,7 +92,7 @@ class LoopGauge:
     def _wrap_callback(self, call: Callable[..., Any]) -> Callable[..., Any]:
         wall = time.perf_counter
         if hasattr(call, MARK):
-            # One of a loop's methods has called another.
+            # The callback was wrapped when one method of the loop called another.
             return call
 
         def timed(*args: Any) -> Any:

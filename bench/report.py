@@ -1,4 +1,4 @@
-"""The report of the comparison as text: one table, ours over each peer as a ratio."""
+"""The report of the comparison as text: one table for each case, with the ratio of ours to each peer."""
 
 from collections.abc import Iterator
 from typing import Any
