@@ -1,8 +1,8 @@
 """Stage for the requests of a client connection. Each request gets its own access decision from current data.
 
 - If either side closes, the client connection ends after the response.
-- A replayable request (GET or HEAD without a body and without an upgrade) can be sent a second time, once, on a new
-  connection to the target. No other request is sent twice.
+- A replayable request (GET or HEAD without a body and without an upgrade) can be sent once more, on a new connection to
+  the target. No other request is sent twice.
 - Only a replayable request starts on a pooled connection of another client.
 - No method blocks. The result of each operation arrives as a call. So a waiting request can be closed by a timer, by a
   revocation or by EOF of the client.
