@@ -75,6 +75,7 @@ def sbom(lock: str, version: str, timestamp: datetime) -> dict[str, Any]:
     packages = list(parse_lock(lock))
     references = {each.name: f"pkg:pypi/{each.name.lower()}@{each.version}" for each in packages}
     product = {"type": "application", "bom-ref": PRODUCT, "name": PRODUCT, "version": version}
+    identity = f"{PRODUCT}@{version}#{timestamp.timestamp():.0f}"
     dependencies: dict[str, list[str]] = {PRODUCT: [], **{each.name: [] for each in packages}}
     for each in packages:
         for user in each.required_by:
@@ -82,7 +83,7 @@ def sbom(lock: str, version: str, timestamp: datetime) -> dict[str, Any]:
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'{PRODUCT}@{version}#{timestamp.timestamp():.0f}')}",
+        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, identity)}",
         "version": 1,
         "metadata": {"timestamp": timestamp.strftime("%Y-%m-%dT%H:%M:%SZ"), "component": product},
         "components": [

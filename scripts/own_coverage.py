@@ -14,7 +14,7 @@ from typing import Final
 
 import coverage
 import pytest
-from matching import expected_test_file, needs_test
+from missing_tests import expected_test_file, needs_test
 from usage import show_help
 
 PRELOADED_MODULES: Final = [

@@ -15,7 +15,7 @@ SHELL = sorted(each.name for each in (ROOT / "scripts").iterdir() if each.is_fil
 PYTHON = sorted(each.name for each in (ROOT / "scripts").glob("*.py"))
 WITH_ARGUMENTS_OF_ANOTHER = {"demo.py", "mutants.py"}
 """Run by the shell scripts of their name, which answer for them."""
-PARTS = {"terminal.py", "usage.py"}
+PARTS = {"lanes.py", "terminal.py", "usage.py"}
 TIMEOUT = 60.0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-from mutants import MUTANTS_FILE, ROOT, Mutant, run_mutant, read_mutants
+from mutants import MUTANTS_FILE, ROOT, Mutant, read_mutants, run_mutant
 
 SOURCE = "def double(number):\n    return number * 2\n"
 

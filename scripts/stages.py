@@ -1,0 +1,200 @@
+"""Stages of the tests: scripts/test installs the packages and calls this program.
+
+stages.py [STAGE [PYTEST ARGUMENT...]]    STAGE: check unit own_coverage slow uvloop cluster clients node; default: all
+
+All stages run one after the other, cheapest failure first. Tests beside clusters and on nodes run in lanes at the same
+time, because they wait more than they compute; build/LANE.log has the output of a lane.
+"""
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Final
+
+from lanes import Lane, Prerequisite, Work, print_heading, run_command, run_lanes, run_until_signal
+from usage import show_help
+
+ROOT: Final = Path(__file__).parents[1]
+BUILD: Final = Path("build")
+PYTHON: Final = ".venv/bin/python"
+PYTEST: Final = (PYTHON, "-m", "pytest", "-q")
+PYTEST_ON_A_NODE: Final = ("scripts/cluster", "isolate", *PYTEST, "-m", "node")
+UNIT: Final = "not slow and not cluster and not node"
+SLOW: Final = "slow and not cluster and not node"
+CLUSTER: Final = "cluster and not clients and not node"
+
+Stage = Callable[[Sequence[str]], Coroutine[None, None, int]]
+
+
+def pytest_command(marks: str, arguments: Sequence[str] = (), *, workers: int) -> list[str]:
+    return [*PYTEST, "-n", str(workers), "--dist", "worksteal", "-m", marks, *arguments]
+
+
+async def check(_: Sequence[str]) -> int:
+    print_heading("check: format, lint, layers, types")
+    return await run_command("scripts/check")
+
+
+async def unit(arguments: Sequence[str]) -> int:
+    """More workers than a small machine has cores, because some tests wait. Each worker needs 3 s to collect."""
+    print_heading("unit: no cluster, no other process, nothing slow")
+    profile = [] if os.environ.get("CI") else ["--hypothesis-profile", "inner-loop"]
+    return await run_command(*pytest_command(UNIT, [*profile, *arguments], workers=5))
+
+
+async def own_coverage(arguments: Sequence[str]) -> int:
+    print_heading("own coverage: each file of the domain by its own test file alone")
+    return await run_command(PYTHON, "scripts/own_coverage.py", *arguments)
+
+
+async def slow(arguments: Sequence[str]) -> int:
+    print_heading("slow: real processes on loopback")
+    return await run_command(*pytest_command(SLOW, arguments, workers=4))
+
+
+async def uvloop(arguments: Sequence[str]) -> int:
+    print_heading("uvloop: the tests of the proxy, on the event loop of python -m addons")
+    options = ["--loop", "uvloop", "tests/addons", *arguments]
+    return await run_command(*pytest_command("not cluster and not node", options, workers=4))
+
+
+async def cluster(arguments: Sequence[str]) -> int:
+    print_heading("cluster: beside a real control plane")
+    return await run_command(*pytest_command(CLUSTER, arguments, workers=3))
+
+
+async def clients(arguments: Sequence[str]) -> int:
+    """One process: all clients run at the same time, and mostly wait a minute before they read their token again."""
+    print_heading("clients: of many languages, beside a real control plane")
+    return await run_command(*PYTEST, "-m", "clients", *arguments)
+
+
+async def node(arguments: Sequence[str]) -> int:
+    print_heading("node: on whole nodes, in private namespaces")
+    if not await can_run_node():
+        return await skip_node_tests(arguments)
+    if arguments:
+        return await build_images(run_command) or await run_command(*PYTEST_ON_A_NODE, *arguments)
+    return await run_and_name_failures(node_lanes())
+
+
+async def clusters_and_nodes() -> int:
+    print_heading("cluster and node: beside control planes, and on nodes in private namespaces, at the same time")
+    if await can_run_node():
+        return await run_and_name_failures(node_lanes(with_clusters=True))
+    return await clients([]) or await cluster([]) or await skip_node_tests([])
+
+
+async def all_stages(_: Sequence[str]) -> int:
+    for stage in (check, unit, own_coverage):
+        if code := await stage([]):
+            return code
+    if os.environ.get("CI"):
+        print_heading("installing what real networks and the node need")
+        if code := await run_command("scripts/install", "--node"):
+            return code
+    return await slow([]) or await uvloop([]) or await clusters_and_nodes()
+
+
+STAGES: Final[dict[str, Stage]] = {
+    "check": check,
+    "unit": unit,
+    "own_coverage": own_coverage,
+    "slow": slow,
+    "uvloop": uvloop,
+    "cluster": cluster,
+    "clients": clients,
+    "node": node,
+    "all": all_stages,
+}
+
+
+async def can_run_node() -> bool:
+    """Build the programs of a node, and check the machine."""
+    return not (
+        await run_command("scripts/cluster", "build", "--node")
+        or await run_command(PYTHON, "-m", "lab.node.requirements")
+    )
+
+
+async def skip_node_tests(arguments: Sequence[str]) -> int:
+    """Run the tests that need a node where there is none: they are skipped with the reason, and fail in CI."""
+    return await run_command(*PYTEST, "-m", "node", *arguments)
+
+
+async def build_images(run: Callable[..., Awaitable[int]]) -> int:
+    """Build the image of the tree and of the former release, before the namespaces close: inside is no network."""
+    sys.stderr.write("building the image; the first time takes minutes\n")
+    BUILD.mkdir(exist_ok=True)
+    return await run("scripts/image", "--debian", "--archive", str(BUILD / "image.tar")) or await run("scripts/former")
+
+
+def node_lanes(*, with_clusters: bool = False) -> dict[str, Work]:
+    """Return the lanes: the images, nodes in namespaces of their own, and optionally the tests beside clusters."""
+    images = Prerequisite("image")
+
+    async def image(lane: Lane) -> bool:
+        async def run(*command: str) -> int:
+            return 0 if await lane.run(*command) else 1
+
+        async def build() -> bool:
+            return await build_images(run) == 0
+
+        return await images.provide(build())
+
+    async def journey_ends(lane: Lane) -> bool:
+        return await images.wait(lane) and await lane.run(*PYTEST_ON_A_NODE, *journey_tests("[5-9]"))
+
+    async def journey_begins(lane: Lane) -> bool:
+        return (
+            await images.wait(lane)
+            and await lane.run(*PYTEST_ON_A_NODE, *journey_tests("[0-4]"))
+            and await lane.run(*PYTEST_ON_A_NODE, "tests/node/test_upgrade.py")
+        )
+
+    async def other_nodes(lane: Lane) -> bool:
+        others = ("tests/journey", "tests/node/test_upgrade.py", "tests/node/test_clients.py")
+        ignored = [argument for path in others for argument in ("--ignore", path)]
+        return await images.wait(lane) and await lane.run(*PYTEST_ON_A_NODE, *ignored)
+
+    async def clients_on_a_node(lane: Lane) -> bool:
+        # Before the namespaces close. If a program cannot be built, its tests say so.
+        await lane.run(PYTHON, "-m", "lab.client_programs")
+        return await images.wait(lane) and await lane.run(*PYTEST_ON_A_NODE, "tests/node/test_clients.py")
+
+    async def clusters(lane: Lane) -> bool:
+        return await lane.run(*pytest_command(CLUSTER, workers=2))
+
+    async def clients_everywhere(lane: Lane) -> bool:
+        return await lane.run(*PYTEST, "-m", "clients") and await clients_on_a_node(lane)
+
+    lanes: tuple[Work, ...] = (image, journey_ends, journey_begins, other_nodes)
+    lanes += (clusters, clients_everywhere) if with_clusters else (clients_on_a_node,)
+    return {lane.__name__: lane for lane in lanes}
+
+
+def journey_tests(numbers: str) -> list[str]:
+    return sorted(map(str, Path("tests/journey").glob(f"test_{numbers}*.py")))
+
+
+async def run_and_name_failures(lanes: dict[str, Work]) -> int:
+    failed = await run_lanes(lanes, BUILD)
+    if failed:
+        sys.stderr.write(f"failed: {' '.join(failed)}\n")
+    return 1 if failed else 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    if show_help(arguments[:1], __doc__):
+        return 0
+    name, *rest = arguments or ["all"]
+    if name not in STAGES:
+        sys.stderr.write(f"error: there is no stage {name}; stages are {', '.join(STAGES)}\n")
+        return 2
+    os.chdir(ROOT)
+    return run_until_signal(STAGES[name](rest))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
