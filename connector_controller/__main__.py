@@ -1,4 +1,4 @@
-"""python -m connector_controller: the controller, as one of any number of candidates of which one works."""
+"""python -m connector_controller: run the controller. Of all running controllers, one leads."""
 
 import argparse
 import asyncio
@@ -46,7 +46,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 class ControllerProcess:
-    """The candidate: its admin address serves from the first second, whether it leads or not."""
+    """Candidate for the leadership. Its admin address serves from the start, whether it leads or not."""
 
     def __init__(self, client: KubeClient, arguments: argparse.Namespace) -> None:
         self._client = client
@@ -68,7 +68,7 @@ class ControllerProcess:
             await self._admin.stop()
 
     async def _run_election(self) -> None:
-        """For election, once the settings are known; until then an API server that is away is waited for."""
+        """Take part in the election when the settings are read. If the API server is down, wait for it."""
         settings = await read_settings(
             self._client,
             explicit=self._explicit,
@@ -104,7 +104,7 @@ class ControllerProcess:
 
 
 async def main(arguments: argparse.Namespace) -> int:
-    """Exit code: 0 stopped by a signal, 2 settings or kubeconfig that cannot be used."""
+    """Run until a signal. Return the exit code: 0 after a signal, 2 for unusable settings or kubeconfig."""
     task = asyncio.ensure_future(_serve(arguments))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,7 +1,7 @@
-"""New CAs for the proxy, and one CA handing over to the next; how they lie in the Secret is in `ca_secret`.
+"""Creation and cross-signing of the proxy's CAs. `ca_secret` has their format in the Secret.
 
-The self-signed certificate of a rotated CA is not in mitmproxy-ca.pem: OpenSSL takes the first issuer that is sent,
-and would end the chain there. Whoever trusts it needs it not.
+mitmproxy-ca.pem does not contain the self-signed certificate of a rotated CA. OpenSSL uses the first issuer in the
+chain and would end it there. A client that trusts this certificate does not need it.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -16,10 +16,10 @@ from connector_store.ca_secret import Signer
 from connector_store.domain.status.rotation_plan import CA_LIFETIME
 
 MAX_CHAIN: Final = 4
-"""Former CAs that are led to; each costs a client some 500 bytes a handshake."""
+"""Maximum length of the chain of previous CAs. Each costs a client about 500 bytes in a handshake."""
 
 _SKEW: Final = timedelta(days=1)
-"""A new CA is valid since yesterday, for clients whose clock is slow."""
+"""Time before now from which a new CA is valid, for clients whose clock is slow."""
 
 _USAGE: Final = x509.KeyUsage(
     digital_signature=True,
@@ -38,7 +38,7 @@ _PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
 def create_ca(now: datetime) -> Signer:
-    """A new CA: EC P-256, its name unlike that of every other, so that no verifier mixes them up."""
+    """Create a CA: EC P-256, with a unique name, so that verifiers do not confuse two CAs."""
     key = ec.generate_private_key(ec.SECP256R1())
     serial = x509.random_serial_number()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"connectors-proxy {serial & 0xFFFFFFFF:08x}")])
@@ -49,7 +49,7 @@ def create_ca(now: datetime) -> Signer:
 
 
 def cross_sign(old: Signer, new: Signer, now: datetime) -> Signer:
-    """`new`, sending what leads whoever trusts `old`, or what `old` led to, to it."""
+    """Return `new` with a chain that clients verify if they trust `old` or one of the CAs before it."""
     issuer = old.chain[0]
     not_after = min(issuer.not_valid_after_utc, new.certificate.not_valid_after_utc)
     if not_after <= now:

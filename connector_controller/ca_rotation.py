@@ -1,13 +1,13 @@
-"""Keeps the proxy's CA: makes it once, publishes it, and hands it over step by step (`domain.rotation`).
+"""Management of the proxy's CA: create it once, publish it, and rotate it in steps (`rotation_plan`).
 
 Annotations of the Secret (its data: see `connector_store.ca_secret`):
 
-    connectors.alauda.io/rotate         set by an administrator, to anything: start a rotation. Removed when it starts
-    connectors.alauda.io/ca-announced   RFC 3339: since when `next.pem` is published
-    connectors.alauda.io/ca-switched    RFC 3339: since when the CA signs, while its predecessor is still published
+    connectors.alauda.io/rotate         set by an administrator, to any value, to start a rotation. Removed at its start
+    connectors.alauda.io/ca-announced   RFC 3339: `next.pem` is published since then
+    connectors.alauda.io/ca-switched    RFC 3339: the CA signs since then, and the previous CA is still published
 
-A Secret without the label app.kubernetes.io/managed-by=connectors-controller is a user's own: it is published and
-never changed by itself; a CA that its owner puts under `next.pem` takes over by the same steps.
+A Secret without the label app.kubernetes.io/managed-by=connectors-controller belongs to a user. Its CA is published and
+never replaced by a new one. If the owner puts a CA under `next.pem`, it becomes the signing CA by the same steps.
 """
 
 import base64
@@ -42,13 +42,16 @@ ANNOUNCED_ANNOTATION: Final = "connectors.alauda.io/ca-announced"
 SWITCHED_ANNOTATION: Final = "connectors.alauda.io/ca-switched"
 
 MAX_REQUEUE: Final = 86400.0
-"""Seconds to the next look, however far the next step is: a clock that is set meanwhile moves no timer."""
+"""Maximum seconds to the next check, even if the next step is later. A change of the clock does not move a timer."""
 
 Raw = Mapping[str, Any]
 
 
 class CaRotation:
-    """`secret` and `config_map` are what the watches last brought; `on_published` is called when `pem` changes."""
+    """Reconciler of the CA's Secret and its ConfigMap.
+
+    The watches set `secret` and `config_map`. `on_published` is called when `published_pem` has changed.
+    """
 
     def __init__(
         self,
@@ -61,9 +64,9 @@ class CaRotation:
         self.secret: Raw | None = None
         self.config_map: Raw | None = None
         self.published_pem: bytes | None = None
-        """What callers shall trust; None while there is no CA."""
+        """CA certificates that callers must trust. None while there is no CA."""
         self.expires_at: float | None = None
-        """Unix seconds."""
+        """Expiry of the signing CA, in unix seconds."""
         self._client = client
         self._settings = settings
         self._now = now
@@ -71,16 +74,16 @@ class CaRotation:
         self._problem = ""
 
     async def reconcile(self, _: str) -> float | None:
-        """Take the one next step; seconds until the one after that is due."""
+        """Run the next step. Return the seconds until the step after it is due."""
         if self._settings.ca_secret is None:
             self._publish(_config_map_pem(self.config_map) or None)
             return None
         try:
-            # One state for all that is decided and written: what the watches bring meanwhile is another turn's, and the
-            # version of this one makes a write over it fail.
+            # Use one state for the decision and the write. If a watch brings a newer state meanwhile, another run
+            # handles it, and the older version makes this write fail.
             return await self._reconcile_ca(self.secret, self.config_map)
         except ParseError as error:
-            # What is published stays: it belongs to the CA with which the proxies go on.
+            # Keep what is published, because it belongs to the CA that the proxies still use.
             self._log_problem(f"secrets {self._settings.ca_secret}: {error}")
             return None
 
@@ -152,7 +155,7 @@ class CaRotation:
                 await self._patch(secret, {SWITCHED_ANNOTATION: None}, {PUBLISHED_CA_KEY: to_pem(certificates[0])})
             case RotationStep.REFUSE:
                 logger.warning(
-                    "the CA is not rotated: it is your own; put the next one into the Secret as %s", NEXT_CA_KEY
+                    "the CA is not rotated, because it is your own; put the next CA into the Secret as %s", NEXT_CA_KEY
                 )
                 await self._patch(secret, {ROTATE_ANNOTATION: None}, {})
             case RotationStep.CREATE | RotationStep.WAIT:
@@ -162,7 +165,7 @@ class CaRotation:
         signer = create_ca(utc(self._now()))
         content = {SIGNING_CA_KEY: signer.to_pem(), PUBLISHED_CA_KEY: to_pem(signer.certificate)}
         if secret is not None:
-            # A Secret without a CA in it: its other keys are let alone.
+            # The Secret has no CA. Do not change its other keys.
             await self._patch(secret, {}, content, labels={MANAGED_BY: MANAGER})
             return
         name = str(self._settings.ca_secret)
@@ -211,7 +214,7 @@ class CaRotation:
 
     def _log_problem(self, problem: str) -> None:
         if problem and problem != self._problem:
-            logger.error("%s; the CA stays as it is until that is mended", problem)
+            logger.error("%s; the CA does not change until this is fixed", problem)
         self._problem = problem
 
 

@@ -1,4 +1,4 @@
-"""ConnectorClasses: makes `k8s` where it is absent, and says of ours what of them is not run."""
+"""Reconciler of ConnectorClasses: it creates `k8s` if absent, and reports the unsupported fields of others."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -18,7 +18,7 @@ from connector_store.kube.resources import CONNECTOR_CLASSES
 
 
 class ClassReconciler:
-    """Level-triggered, by the class's name."""
+    """Level-triggered reconciler, by the class's name."""
 
     def __init__(
         self, client: KubeClient, observed_classes: ObjectCache[str, ObservedClass], *, now: Callable[[], datetime]
@@ -41,7 +41,7 @@ class ClassReconciler:
         try:
             await self._client.create(CONNECTOR_CLASSES.path(), builtin_class_manifest())
         except ApiError as error:
-            # Somebody made one meanwhile, which is as good.
+            # Another client created it meanwhile.
             if error.status != HTTPStatus.CONFLICT:
                 raise
 
@@ -65,14 +65,14 @@ class ClassReconciler:
 
 
 def readiness(cls: ConnectorClass) -> Assessment:
-    """A class of ours works; the message names what of it is accepted and not run."""
+    """Return the Ready condition of a supported class. The message names its unsupported fields."""
     if not cls.unsupported_fields:
         return Assessment(holds=True)
     return Assessment(holds=True, message="accepted and not run: " + ", ".join(cls.unsupported_fields))
 
 
 def builtin_class_manifest() -> dict[str, Any]:
-    """The object for the built-in class."""
+    """Return the manifest of the built-in class."""
     return {
         "apiVersion": API_VERSION,
         "kind": "ConnectorClass",

@@ -1,7 +1,7 @@
-"""Brings one Connector to what it should be: its Service, its conditions, its proxy's address.
+"""Reconciler of one Connector: its Service, its conditions, and its proxy's address.
 
-Level-triggered: a key comes in, what is there is read from the caches, what differs is written. Nothing is remembered
-between two calls but the answers of probes.
+It is level-triggered: for a key, it reads the caches and writes what differs. Between two calls, it keeps only the
+outcomes of probes.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,9 +40,9 @@ from connector_store.store import Store
 from connector_store.trust import TrustStore
 
 _MAX_REQUEUE: Final = 7 * 86400.0
-"""Seconds after which a credential is looked at again, however far its end is."""
+"""Seconds after which a credential is checked again, even if it expires later."""
 _CA_EVENT_REASONS: Final = {"SecretNotFound": "CACertSecretNotFound", "InvalidPEM": "InvalidCACert"}
-"""Reasons of events about CACertReady, which tell them from those about the auth Secret."""
+"""Reasons of events about CACertReady, which distinguish them from events about the auth Secret."""
 
 
 class ServiceEnsurer(Protocol):
@@ -62,7 +62,10 @@ class EventSink(Protocol):
 
 
 class ConnectorReconciler:
-    """`knows` tells whether a Secret that the store lacks is known to be absent; `ca` gives the PEM to publish."""
+    """Reconciler of Connectors.
+
+    `has_read_secret` returns True if a Secret that the store lacks does not exist. `ca_pem` returns the PEM to publish.
+    """
 
     def __init__(
         self,
@@ -92,7 +95,7 @@ class ConnectorReconciler:
         self._now = now
 
     async def reconcile(self, key: ObjectKey) -> float | None:
-        """Seconds until it must be looked at again although nothing changed; ApiError to be tried again."""
+        """Return the seconds to the next run without a change, or None. Raises ApiError if it must be retried."""
         observed = self._observed_connectors.get(key)
         cls = self._store.connector_class(observed.connector.class_name) if observed else None
         if observed is None or not is_supported(observed.connector, cls):
@@ -100,7 +103,7 @@ class ConnectorReconciler:
             await self._services.remove(key)
             return None
         if observed.is_deleting:
-            # Its Service is the garbage collector's by now.
+            # The garbage collector deletes its Service.
             self._probe_schedule.forget(key)
             return None
         not_served_reason = self._store.not_served_reason(key.namespace)
@@ -116,7 +119,10 @@ class ConnectorReconciler:
         return await self._update(observed, self._check_ca(facts))
 
     def _awaits_secret(self, observed: ObservedConnector) -> bool:
-        """True while a Secret that it names may be there and has not come yet; the change comes by `knows`."""
+        """Return True while a Secret that the Connector names may exist and has not been read.
+
+        When it has been read, the key is enqueued again.
+        """
         connector = observed.connector
         if not isinstance(connector, Connector):
             return False
@@ -125,7 +131,7 @@ class ConnectorReconciler:
         )
 
     def _check_ca(self, facts: Facts) -> Facts:
-        """With a CA that looks like PEM and cannot be loaded made unusable."""
+        """Return `facts`, with the CA marked unusable if it looks like PEM and cannot be loaded."""
         if not isinstance(facts.ca, bytes):
             return facts
         try:
@@ -143,7 +149,7 @@ class ConnectorReconciler:
         if request is None:
             self._probe_schedule.forget(observed.key)
         elif probes is None and observed.status.conditions:
-            # What is shown stays until the probe is back, which is soon: nothing flaps when a controller starts.
+            # Keep the status until the first probe is done, so that it does not flap when a controller starts.
             return None
         service = await self._services.ensure(observed.key, observed.connector.uid)
         now, expiry_warning = self._now(), self._settings.expiry_warning
@@ -176,12 +182,12 @@ class ConnectorReconciler:
             self._record_events(observed, status)
 
     def _published_address(self, observed: ObservedConnector, assessment: Assessment) -> HttpAddress | None:
-        # Of a Service that is not ours nobody may learn as the proxy's: callers send their tokens there.
+        # Do not publish a Service that is not ours as the proxy's, because callers send their tokens there.
         if assessment.reason or not assessment.holds:
             return None
         ca = self._ca_pem()
         if ca is None:
-            # None yet, or one that cannot be read: what was published stays.
+            # There is no CA yet, or it is not readable. Keep what was published.
             return observed.status.proxy
         url = alias_url(observed.key, self._settings.cluster_domain)
         return HttpAddress(url=url, ca=ca, audience=self._settings.audience)
@@ -192,7 +198,7 @@ class ConnectorReconciler:
         try:
             await self._client.patch(CONNECTORS.path(*observed.key, "status"), body)
         except ApiError as error:
-            # Deleted meanwhile.
+            # The Connector was deleted meanwhile.
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
 
@@ -203,14 +209,17 @@ class ConnectorReconciler:
 
 
 def _was_ready(observed: ObservedConnector) -> bool:
-    """Whether what is shown of this very spec is that it works."""
+    """Return True if the status says that this generation of the spec is ready."""
     ready = observed.status.ready
     current = observed.status.observed_generation == observed.connector.generation
     return current and ready is not None and ready.status == "True"
 
 
 def transitions(old: Status, new: Status) -> list[tuple[EventType, str, str]]:
-    """What is worth an event: a condition that became False, Ready becoming True, a credential that has ended."""
+    """Return the events for a status change.
+
+    These are a condition that became False, Ready that became True, and a credential that has expired.
+    """
     events: list[tuple[EventType, str, str]] = []
     for each in new.conditions:
         previous = old.condition(each.type)
@@ -230,7 +239,7 @@ def _reason_changed(previous: Condition, now: Condition) -> bool:
 
 
 def _seconds_until_expiry_step(expires_at: float | None, now: float, expiry_warning: float) -> float | None:
-    """Seconds until a credential is to be warned about, or has ended; None where neither is to come."""
+    """Return the seconds until a credential's expiry warning or its expiry, or None if both are over."""
     delays = (
         [] if expires_at is None else [each - now for each in (expires_at - expiry_warning, expires_at) if each > now]
     )

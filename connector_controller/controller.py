@@ -1,6 +1,6 @@
-"""One term as leader: watches fill the caches, keys go to the queues, workers reconcile.
+"""One term as leader: watches fill the caches, changes enqueue keys, and workers reconcile them.
 
-Everything here is made when the term begins and gone when it ends; what must outlive it is in the API server.
+The term's objects exist only as long as the term. The API server stores what must outlive it.
 """
 
 import asyncio
@@ -48,14 +48,14 @@ from connector_store.trust import TrustStore
 
 WORKERS: Final = 16
 RESOLVER_THREADS: Final = 64
-"""Threads that resolve targets' names; a dead name server holds each for some seconds."""
+"""Threads that resolve targets' names. A name server that is down blocks each of them for some seconds."""
 
 _CA_KEY: Final = "ca"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerOptions:
-    """What the command line sets. `instance` names this process in events; `ca_file` is the content of `ca-file`."""
+    """Options from the command line. `instance` names this process in events. `ca_file` is the content of `ca-file`."""
 
     instance: str
     ca_file: bytes | None = None
@@ -63,7 +63,7 @@ class ControllerOptions:
 
 
 class Term:
-    """`await Term(…).run()` works until it is cancelled. `synced` once all caches are filled."""
+    """One term as leader. `run` works until it is cancelled. `synced` is True when all caches are filled."""
 
     def __init__(
         self, client: KubeClient, settings: Settings, options: ControllerOptions, metrics: ControllerMetrics
@@ -94,7 +94,7 @@ class Term:
         self._watches = self._make_watches()
 
     async def run(self) -> Never:
-        # A name server that does not answer holds up nothing: not the end of the term, and so not the Lease.
+        # A name server that does not respond must not delay the end of the term, and so the release of the Lease.
         threads = DaemonThreadPool(RESOLVER_THREADS, "resolve")
         resolve = make_resolver(threads)
         targets = TargetClient(self._trust, self._make_policy(()), resolve, user_agent="connectors-controller")
@@ -113,24 +113,24 @@ class Term:
         finally:
             schedule.close()
             threads.shutdown()
-            # Another process may lead now: what this one knew last would be added to what that one knows.
+            # Another process may lead now. Its metrics and these would be added up.
             self._metrics.end_term()
         raise AssertionError("a worker ended")
 
     def not_ready_reason(self) -> str | None:
-        """What the term cannot go on without."""
+        """Return what keeps the term from working, or None."""
         if not self.synced:
             return "the caches are not filled yet"
         not_served = self._store.not_served.get(None)
         return not_served.message if not_served is not None else None
 
     async def _wait_synced(self, reflector: Reflector[Any]) -> None:
-        """For its first state; in a namespace of the setting `namespaces` a refusal is as good."""
+        """Wait for the reflector's first state. In a namespace of the setting `namespaces`, a refusal also counts."""
         may_be_refused = self._settings.namespaces is not None and reflector.namespace in self._settings.namespaces
         await (reflector.synced_or_refused if may_be_refused else reflector.synced).wait()
 
     def ready_counts(self) -> Mapping[str, int]:
-        """Connectors of ours by the status of their condition Ready."""
+        """Return the number of supported Connectors by the status of their condition Ready."""
         counts = {"True": 0, "False": 0, "Unknown": 0}
         for each in self._own_connectors():
             ready = each.status.ready
@@ -138,12 +138,12 @@ class Term:
         return counts
 
     def update_gauges(self) -> None:
-        """Bring the gauges up to date, for a scrape."""
+        """Update the gauges for a scrape."""
         for ready, count in self.ready_counts().items():
             self._metrics.connectors.labels(ready).set(count)
         for queue in (self._queue, self._class_queue, self._ca_queue, self._bundle.queue):
             self._metrics.queue_depth.labels(queue.name).set(len(queue))
-        # A kind of which every namespace is withheld has no age.
+        # A kind without any served namespace has no age.
         self._metrics.watch_age.clear()
         for kind, age in self._watches.watch_ages().items():
             self._metrics.watch_age.labels(kind).set(age)
@@ -156,7 +156,7 @@ class Term:
         self._metrics.ca_expiry.set(self._ca_rotation.expires_at or 0)
 
     def _own_connectors(self) -> Iterator[ObservedConnector]:
-        """Nobody here writes the status of others, so it says nothing that could be mended here."""
+        """Yield the Connectors that this controller supports. It does not write the status of others."""
         return (
             each
             for each in self._observed_connectors
@@ -199,7 +199,7 @@ class Term:
             self._store,
             system_namespace=self._settings.system_namespace,
             namespaces=self._settings.namespaces,
-            # Also those of namespaces that are not served: that is said in their status.
+            # Watch all, because the status of a Connector says if its namespace is not served.
             all_connectors=True,
             watch_timeout=self._settings.watch_timeout,
             stale_after=self._settings.stale_after,

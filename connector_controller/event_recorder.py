@@ -1,6 +1,7 @@
-"""Events (events.k8s.io/v1) about Connectors: for transitions only, repeated ones counted in one object's series.
+"""Recorder of events (events.k8s.io/v1) about Connectors, as client-go's EventRecorder.
 
-They are made as well as can be: one that the API server does not take is logged and lost.
+It records transitions only, and counts a repeated event in the series of the first. Events are best effort: one that
+the API server refuses is logged and lost.
 """
 
 import asyncio
@@ -24,14 +25,14 @@ logger = logging.getLogger(__name__)
 
 REPORTING_CONTROLLER: Final = "connectors.alauda.io/controller"
 SERIES_WINDOW: Final = 600.0
-"""Seconds within which the same event again is counted and not made anew; API servers keep events for an hour."""
+"""Seconds in which a repeated event is counted in its series. API servers keep events for an hour."""
 
 MAX_SERIES: Final = 4096
 MAX_QUEUE: Final = 1024
 
 
 class Regarding(NamedTuple):
-    """What an event is about; the namespace is empty for a ConnectorClass."""
+    """Object that an event is about. The namespace is empty for a ConnectorClass."""
 
     kind: str
     key: ObjectKey
@@ -53,12 +54,12 @@ class _Series:
 
 
 class EventRecorder:
-    """`record` never waits; `run` writes what was recorded."""
+    """Queue of events. `record` never waits. `run` writes the events."""
 
     def __init__(
         self, client: KubeClient, instance: str, *, now: Callable[[], float], max_series: int = MAX_SERIES
     ) -> None:
-        """`instance` names this process (the pod); `now` gives unix seconds."""
+        """Create the recorder. `instance` names this process (the pod). `now` returns unix seconds."""
         self.dropped_count = 0
         self._client = client
         self._instance = instance
@@ -95,7 +96,7 @@ class EventRecorder:
         try:
             await self._client.patch(EVENTS.path(namespace, series.name), patch)
         except ApiError:
-            # Expired or deleted meanwhile: the next one is made anew.
+            # The event expired or was deleted meanwhile. The next one starts a new series.
             self._series.drop(event)
             raise
 

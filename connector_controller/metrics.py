@@ -1,4 +1,4 @@
-"""The controller's metrics; each process has a registry of its own, so that tests have one too."""
+"""Metrics of the controller. Each process has its own registry, so each test has one, too."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ _NAME: Final = "connector_controller"
 
 
 class ControllerMetrics:
-    """Names begin with `connector_controller_`; labels have few values; one metric has the names of Connectors."""
+    """Metrics of the controller. Their labels have few values, except for one metric with the names of Connectors."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -26,39 +26,49 @@ class ControllerMetrics:
             registry=self.registry,
         )
         self.reconcile_seconds = Histogram(
-            f"{_NAME}_reconcile_seconds", "Time of one reconcile", ["queue"], registry=self.registry
+            f"{_NAME}_reconcile_seconds", "Seconds of one reconcile", ["queue"], registry=self.registry
         )
         self.probes = Counter(
             f"{_NAME}_probes",
-            "Probes by result (ready, liveness, auth): what failed",
+            "Probes by result: ready, or the probe that failed (liveness, auth)",
             ["result"],
             registry=self.registry,
         )
-        self.probe_seconds = Histogram(f"{_NAME}_probe_seconds", "Time of one probe", registry=self.registry)
-        self.events_dropped = Gauge(f"{_NAME}_events_dropped", "Events lost to a full queue", registry=self.registry)
+        self.probe_seconds = Histogram(f"{_NAME}_probe_seconds", "Seconds of one probe", registry=self.registry)
+        self.events_dropped = Gauge(
+            f"{_NAME}_events_dropped", "Events that were dropped because the queue was full", registry=self.registry
+        )
         self.watch_restarts = Counter(
-            f"{_NAME}_watch_restarts", "Watches that broke or expired, by kind", ["kind"], registry=self.registry
+            f"{_NAME}_watch_restarts",
+            "Watches that broke, expired or were refused, by kind",
+            ["kind"],
+            registry=self.registry,
         )
         self.watch_age = Gauge(
-            "connector_watch_age_seconds", "Age of what the watches brought, by kind", ["kind"], registry=self.registry
+            "connector_watch_age_seconds",
+            "Seconds since the oldest watch of a kind was in sync with the API server",
+            ["kind"],
+            registry=self.registry,
         )
         self.namespaces_not_served = Gauge(
-            "connector_namespaces_not_served", "Namespaces that cannot be read", registry=self.registry
+            "connector_namespaces_not_served",
+            "Namespaces that are not served because they cannot be read",
+            registry=self.registry,
         )
         self.credential_expiry = Gauge(
             "connector_credential_expiry_timestamp_seconds",
-            "End of the credential that a Connector lends, unix seconds; absent where it says none",
+            "Expiry of a Connector's credential, in unix seconds; absent if it does not say",
             ["connector"],
             registry=self.registry,
         )
         self.ca_expiry = Gauge(
             "connector_ca_expiry_timestamp_seconds",
-            "End of the proxy's CA that signs, unix seconds; 0: none",
+            "Expiry of the proxy's signing CA, in unix seconds; 0 without a CA",
             registry=self.registry,
         )
 
     def end_term(self) -> None:
-        """Forget what a leader alone knows; what is counted stays."""
+        """Reset the gauges that only a leader knows. Counters keep their values."""
         for each in (self.connectors, self.queue_depth, self.watch_age, self.credential_expiry):
             each.clear()
         for each in (self.namespaces_not_served, self.ca_expiry):

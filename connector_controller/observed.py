@@ -1,6 +1,6 @@
-"""What the API server holds, as the controller needs it: Connectors and classes with their status, owned Services.
+"""Caches of objects from the API server: Connectors and classes with their status, and alias Services.
 
-Registries are sinks of reflectors: they keep the last state by key, and tell which keys changed.
+The caches are sinks of reflectors. They keep the last state by key, and report which keys changed.
 """
 
 import logging
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedConnector:
-    """A Connector and the status that we gave it, of one version. `deleting`: it waits for finalizers."""
+    """Connector and its status in one version. `is_deleting` is True while it waits for finalizers."""
 
     connector: Connector | InvalidConnector
     status: Status
@@ -33,7 +33,7 @@ class ObservedConnector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedClass:
-    """A ConnectorClass and its status; `version` is its resourceVersion."""
+    """ConnectorClass and its status."""
 
     cls: ConnectorClass
     status: Status
@@ -45,11 +45,11 @@ class ObservedClass:
 
 
 def parse_observed_connector(raw: Mapping[str, Any]) -> ObservedConnector | None:
-    """None for what has no identity."""
+    """Return None for an object without an identity."""
     try:
         connector = parse_connector(raw)
     except ParseError as error:
-        logger.warning("a Connector is passed over: %s", error)
+        logger.warning("skipped a Connector: %s", error)
         return None
     is_deleting = bool((raw.get("metadata") or {}).get("deletionTimestamp"))
     return ObservedConnector(connector=connector, status=parse_status(raw), is_deleting=is_deleting)
@@ -59,14 +59,14 @@ def parse_observed_class(raw: Mapping[str, Any]) -> ObservedClass | None:
     try:
         cls = parse_class(raw)
     except ParseError as error:
-        logger.warning("a ConnectorClass is passed over: %s", error)
+        logger.warning("skipped a ConnectorClass: %s", error)
         return None
     resource_version = str((raw.get("metadata") or {}).get("resourceVersion") or "")
     return ObservedClass(cls=cls, status=parse_status(raw), resource_version=resource_version)
 
 
 class ObjectCache[K: Hashable, V]:
-    """The last state of each object; `on_change` gets the key of every change."""
+    """Last state of each object. `on_change` gets the key of every change."""
 
     def __init__(self, key_of: Callable[[V], K], on_change: Callable[[K], None]) -> None:
         self._key_of = key_of
@@ -90,7 +90,7 @@ class ObjectCache[K: Hashable, V]:
     def put(self, obj: V) -> None:
         key = self._key_of(obj)
         changed = self._objects.get(key) != obj
-        # Also one that is equal: it has the version that the next write needs.
+        # Store an equal object, too: the next write needs its resourceVersion.
         self._objects[key] = obj
         if changed:
             self._on_change(key)

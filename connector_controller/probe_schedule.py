@@ -1,10 +1,10 @@
-"""When targets are probed: at once when what is asked changes, and every interval besides, each on its own.
+"""Schedule of the targets' probes. Each target is probed when its probe changes, and after each interval.
 
-One bad answer after good ones is no news: it is asked again soon, and told after FAILURES in a row. With many
-Connectors the interval grows, so that the process keeps up.
+A failure after successes is not reported at once. The probe is repeated soon, and FAILURE_THRESHOLD failures in a row
+are reported. With many Connectors the interval grows, so that the process keeps up.
 
-A probe has a place among `places` that start together; one that has no answer after PATIENCE gives its place to the
-next and goes on, so that dead targets do not keep living ones waiting.
+At most `start_slots` probes start at a time. A probe without a response after SLOT_TIMEOUT gives its slot to the next
+one and continues. So dead targets do not delay the probes of others.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ logger = logging.getLogger(__name__)
 
 START_SLOTS: Final = 64
 SLOT_TIMEOUT: Final = 0.5
-"""Seconds; with probes of at most 5 s, at most 640 are open at any time."""
+"""Seconds. Probes take at most 5 s, so at most 640 are open at any time."""
 
 FAILURE_THRESHOLD: Final = 3
-"""Bad answers in a row that end a good state, as the failureThreshold of kubelet's probes."""
+"""Failures in a row that change a healthy state, as the failureThreshold of kubelet's probes."""
 
 CONFIRM_INTERVAL: Final = 5.0
-"""Seconds between them, or the interval if that is shorter."""
+"""Seconds between the probes that confirm a failure, or the interval if it is shorter."""
 
 MAX_RATE: Final = 30.0
-"""Probes a second at rest: some quarter of a core. 10,000 Connectors are asked every six minutes."""
+"""Probes a second, which cost about a quarter of a core. 10,000 Connectors are probed every six minutes."""
 
 JITTER: Final = 0.2
-"""Share of the interval by which the pause between two probes varies, up and down."""
+"""Share of the interval by which the delay between two probes varies, up and down."""
 
 
 @dataclass(slots=True)
@@ -42,13 +42,13 @@ class _Entry:
     request: ProbeRequest
     task: asyncio.Task[Never]
     needs_confirmation: bool
-    """Bad answers are not news before there were enough of them: the last that was told was good."""
+    """The last reported outcome was healthy, so failures must be confirmed."""
     result: ProbeOutcomes | None = None
     failure_count: int = 0
 
 
 class ProbeSchedule:
-    """One probe loop per Connector; `on_result` gets the key when an answer differs from the last."""
+    """Probe loop for each Connector. `on_result` gets the key when an outcome differs from the last."""
 
     def __init__(
         self,
@@ -67,18 +67,18 @@ class ProbeSchedule:
         self._confirm_interval = min(confirm_interval, interval)
         self._max_rate = max_rate
         self._start_slots = asyncio.Semaphore(start_slots)
-        self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._random = rng or random.Random()  # noqa: S311 - jitter, not security
         self._entries: dict[ObjectKey, _Entry] = {}
 
     @property
     def interval(self) -> float:
-        """Seconds between two probes of a Connector, with as many of them as there are now."""
+        """Seconds between two probes of a Connector. It grows with the number of Connectors."""
         return max(self._interval, len(self._entries) / self._max_rate)
 
     def get_result(self, key: ObjectKey, request: ProbeRequest, *, was_ready: bool = False) -> ProbeOutcomes | None:
-        """The last answer to `request`; None while there is none, and then `on_result` will be called.
+        """Return the last outcome of `request`, or None before the first. `on_result` is called when it changes.
 
-        `was_well`: what is shown is good, so a first bad answer is confirmed as any later one is.
+        `was_ready` is True if the status shows a working Connector. Then the first failure must be confirmed, too.
         """
         entry = self._entries.get(key)
         if entry is not None and entry.request == request:
@@ -91,7 +91,7 @@ class ProbeSchedule:
         return None
 
     def forget(self, key: ObjectKey) -> None:
-        """The Connector is gone, or cannot be probed."""
+        """Stop the probes of a Connector that was deleted or cannot be probed."""
         entry = self._entries.pop(key, None)
         if entry is not None:
             entry.task.cancel()
@@ -104,14 +104,14 @@ class ProbeSchedule:
         while True:
             try:
                 result = await self._probe_in_slot(request)
-            except Exception:  # the loop's one: without a result the Connector's status would stand still
+            except Exception:  # without this, the Connector's status would never change again
                 logger.exception("probe of %s", key)
                 result = ProbeOutcomes(liveness=ProbeFailure(message="the probe failed; see the controller's log"))
             delay = self._record_result(key, self._entries[key], result)
             await asyncio.sleep(delay * self._random.uniform(1 - JITTER, 1 + JITTER))
 
     def _record_result(self, key: ObjectKey, entry: _Entry, result: ProbeOutcomes) -> float:
-        """Seconds to the next probe."""
+        """Record the outcome. Return the seconds to the next probe."""
         is_healthy = result.is_healthy
         entry.failure_count = 0 if is_healthy else entry.failure_count + 1
         if not is_healthy and entry.needs_confirmation and entry.failure_count < FAILURE_THRESHOLD:

@@ -1,4 +1,4 @@
-"""Gives each Connector its Service and takes it away again: the writes for what `services` decides."""
+"""Writer of the Connectors' alias Services. `services` decides what it writes."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -31,11 +31,11 @@ from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICES
 
 _REFUSAL_STATUSES: Final = frozenset({400, 403, 422})
-"""Quotas, admission, a namespace that ends: told in the condition, and tried again later."""
+"""Refusals by quota, admission, or a namespace in deletion. The condition shows them. The write is retried later."""
 
 
 class ProxyServices:
-    """`on_change` gets the Connector whose Service changed."""
+    """Alias Services of all Connectors. `on_change` gets the Connector whose Service changed."""
 
     def __init__(self, client: KubeClient, settings: Settings, on_change: Callable[[ObjectKey], None]) -> None:
         self._on_change = on_change
@@ -45,7 +45,7 @@ class ProxyServices:
         self._settings = settings
 
     def cache_of(self, namespace: str | None) -> ObjectCache[ObjectKey, Service]:
-        """What holds the Services with our label of a namespace, None: of all; filled by a watch."""
+        """Return the cache of a namespace's Services with our label, or of all (None). A watch fills it."""
         if namespace not in self._caches:
             self._caches[namespace] = ObjectCache(
                 lambda service: service.key, lambda key: self._on_change(connector_of_alias(key))
@@ -57,7 +57,7 @@ class ProxyServices:
         return cache.get(key) if cache is not None else None
 
     async def ensure(self, connector: ObjectKey, uid: str) -> Assessment:
-        """The Connector's Service as it should be, and what there is to say about it."""
+        """Create or repair the Connector's Service. Return the assessment of it."""
         proxy, host = self._settings.proxy_service, self._settings.proxy_host
         if proxy is None or host is None:
             await self.remove(connector)
@@ -74,7 +74,7 @@ class ProxyServices:
         return assessment if assessment.holds is not True or self.proxy_exists else proxy_missing(proxy)
 
     async def remove(self, connector: ObjectKey) -> None:
-        """Delete the Service of a Connector that is gone or no longer ours."""
+        """Delete the Service of a Connector that was deleted or is not supported any more."""
         name = alias_service_name(connector.name)
         service = self._cached_service(ObjectKey(connector.namespace, name)) if name else None
         if service is None or service.owner_name != connector.name:
@@ -82,7 +82,7 @@ class ProxyServices:
         try:
             await self._client.delete(SERVICES.path(*service.key), uid=service.uid)
         except ApiError as error:
-            # Garbage collection was faster, or it is another one by now, which a watch will show.
+            # The garbage collector deleted it, or it was replaced. In that case, a watch reports the new one.
             if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 raise
 
@@ -91,7 +91,7 @@ class ProxyServices:
         body = build_service(connector, uid, host)
         if service is None:
             try:
-                # Looked at first: a Service of somebody else's has not our label, and stays there for long.
+                # Read before the write: another owner's Service lacks the label, and usually exists for long.
                 service = parse_service(await self._client.get(SERVICES.path(*key)))
             except ApiError as error:
                 if error.status != HTTPStatus.NOT_FOUND:

@@ -1,6 +1,6 @@
-"""The Service `c-<connector>`: an ExternalName to the proxy, owned by its Connector.
+"""Alias Service `c-<connector>`: an ExternalName for the proxy, owned by its Connector.
 
-Which one is wanted and whether one that is there will do are decided here; `reconcile` does it.
+This module decides which Service a Connector needs and how to repair one. `proxy_services` writes it.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from connector_store.domain.status.conditions import Assessment
 
 
 def build_service(connector: ObjectKey, uid: str, host: str) -> dict[str, Any]:
-    """The Service that a Connector shall have; `host` is the proxy's name in the cluster."""
+    """Return the Service for a Connector. `host` is the proxy's name in the cluster."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -38,15 +38,16 @@ def build_service(connector: ObjectKey, uid: str, host: str) -> dict[str, Any]:
 
 
 def belongs_to(service: Service, connector: ObjectKey) -> bool:
-    """True for one with our label that a Connector of that name owns, also of before it was made anew.
+    """Return True if the Service has our label and a Connector of that name owns it, also one that existed before.
 
-    Without the label it is another's, whoever owns it: we keep off what the admission policy keeps us off.
+    A Service without the label belongs to another owner, even if the Connector is named as its owner. The admission
+    policy also refuses writes to it.
     """
     return service.is_managed and service.owner_name == connector.name
 
 
 def repair_patch(service: Service, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The merge patch that makes `service` what `body` says; the version guards against what was not seen."""
+    """Return the merge patch that changes `service` to `body`. Its resourceVersion guards against unseen changes."""
     metadata = body["metadata"]
     return {
         "metadata": {

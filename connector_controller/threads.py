@@ -1,7 +1,7 @@
-"""Threads for calls that may hang, and that nobody waits for: neither the event loop nor the end of the process.
+"""Thread pool for calls that may hang. The event loop and the end of the process do not wait for its threads.
 
-`concurrent.futures.ThreadPoolExecutor` is joined when the interpreter ends, and a name server that does not answer
-holds getaddrinfo for half a minute.
+The interpreter joins the threads of `concurrent.futures.ThreadPoolExecutor` when it ends. A name server that does not
+respond blocks getaddrinfo for half a minute.
 """
 
 import threading
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class DaemonThreadPool(Executor):
-    """At most `limit` threads, started when they are needed; calls beyond that wait in order."""
+    """Pool of at most `max_threads` threads, started on demand. Further calls wait in order."""
 
     def __init__(self, max_threads: int, name: str) -> None:
         self._max_threads = max_threads
@@ -23,7 +23,7 @@ class DaemonThreadPool(Executor):
         self._closed = False
 
     def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """RuntimeError after `shutdown`. Called on one thread only, as the event loop does."""
+        """Submit a call. Raises RuntimeError after `shutdown`. Call it on one thread only, such as the event loop's."""
         if self._closed:
             raise RuntimeError("there are no threads any more")
         future: Future[T] = Future()
@@ -34,7 +34,7 @@ class DaemonThreadPool(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Threads end after their present call; `wait` and `cancel_futures` have no effect: who asked has gone."""
+        """End each thread after its current call. `wait` and `cancel_futures` have no effect."""
         self._closed = True
         for _ in range(self._thread_count):
             self._calls.put(None)

@@ -1,6 +1,6 @@
-"""Keeps a ClusterTrustBundle with what callers shall trust, where the API server has that kind (KEP-3257).
+"""ClusterTrustBundle with the CAs that callers must trust, if the API server has that kind (KEP-3257).
 
-Pods of clusters without our CSI driver project it into a file, which kubelet keeps current through a rotation.
+In clusters without our CSI driver, pods project it into a file. kubelet keeps the file current during a rotation.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 
 _GROUP: Final = "certificates.k8s.io"
 VERSIONS: Final = ("v1", "v1beta1")
-"""The newest first: v1 since Kubernetes 1.37, v1beta1 since 1.33 where it is turned on."""
+"""API versions, the newest first. Kubernetes has v1 since 1.37, and v1beta1 since 1.33 if it is enabled."""
 
 RETRY_DELAY: Final = 10.0
-"""Seconds until the API server is asked again which kinds it has."""
+"""Seconds between two attempts to read the API server's kinds."""
 
 
 async def find_resource(client: KubeClient) -> Resource | None:
-    """The kind in the newest version that this API server has."""
+    """Return the kind in the newest version that the API server has, or None."""
     for version in VERSIONS:
         resource = Resource(_GROUP, version, "clustertrustbundles", "ClusterTrustBundle")
         try:
@@ -44,7 +44,7 @@ async def find_resource(client: KubeClient) -> Resource | None:
 
 
 class TrustBundle:
-    """The bundle with the name of the setting ca-configmap. `pem` gives what is to be in it."""
+    """Reconciler of the bundle, which is named by the setting ca-configmap. `pem` returns its content."""
 
     def __init__(
         self,
@@ -67,11 +67,14 @@ class TrustBundle:
         self._logged_unmanaged = False
 
     def enqueue(self) -> None:
-        """`pem` gives something else by now."""
+        """Reconcile the bundle again, because `pem` changed."""
         self.queue.add(self._name)
 
     async def run(self, reconcile: Callable[[str], Awaitable[float | None]]) -> None:
-        """Returns at once where there is no such kind; `reconcile` is ours, or one around it."""
+        """Watch and reconcile the bundle. Return at once if the API server does not have the kind.
+
+        `reconcile` is the method of this object, or a wrapper of it.
+        """
         resource = await self._wait_for_resource()
         if resource is None:
             return
@@ -94,7 +97,7 @@ class TrustBundle:
             try:
                 return await find_resource(self._client)
             except ApiError as error:
-                logger.warning("whether there are ClusterTrustBundles cannot be told: %s", error)
+                logger.warning("cannot find out if the API server has ClusterTrustBundles: %s", error)
                 await asyncio.sleep(self._retry_delay)
 
     def _on_bundle_changed(self, raw: Mapping[str, Any] | None) -> None:
@@ -102,7 +105,7 @@ class TrustBundle:
         self.queue.add(self._name)
 
     async def reconcile(self, _: str) -> float | None:
-        """Make it what it should be; one without our label is somebody else's."""
+        """Create or update the bundle. A bundle without our label belongs to another owner and is not changed."""
         pem = self._pem()
         if pem is None:
             return None
@@ -113,7 +116,9 @@ class TrustBundle:
         metadata = self._bundle["metadata"]
         if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER:
             if not self._logged_unmanaged:
-                logger.warning("%s %r has not the controller's label and is left alone", self._resource, self._name)
+                logger.warning(
+                    "%s %r does not have the controller's label, so it is not changed", self._resource, self._name
+                )
             self._logged_unmanaged = True
         elif (self._bundle.get("spec") or {}).get("trustBundle") != spec["trustBundle"]:
             version = {"resourceVersion": metadata["resourceVersion"]}
@@ -129,7 +134,7 @@ class TrustBundle:
             "metadata": {
                 "name": self._name,
                 "labels": {MANAGED_BY: MANAGER},
-                # It goes with the product's namespace: nothing is left of an uninstallation.
+                # Delete the bundle with the product's namespace, so that an uninstallation leaves nothing.
                 "ownerReferences": [
                     {"apiVersion": "v1", "kind": "Namespace", "name": system, "uid": namespace["metadata"]["uid"]}
                 ],
@@ -139,6 +144,6 @@ class TrustBundle:
         try:
             await self._client.create(self._resource.path(), body)
         except ApiError as error:
-            # The watch will show whose it is.
+            # The watch reports whose bundle it is.
             if error.status != HTTPStatus.CONFLICT:
                 raise

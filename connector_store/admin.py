@@ -1,7 +1,7 @@
-"""Health, readiness and metrics, on an address of their own: GET /healthz, /readyz and /metrics.
+"""HTTP server for health, readiness and metrics: GET /healthz, /readyz and /metrics.
 
-Every door serves it. `/healthz` answers while the event loop turns; `/readyz` says what is missing. Nothing here names
-a caller or a path.
+The proxy, the controller and the CSI driver serve it on an address of its own. `/healthz` responds while the event loop
+runs. `/readyz` says what is missing. No response names a caller or a path.
 """
 
 import asyncio
@@ -15,15 +15,16 @@ from connector_store.listening import listen
 from connector_store.process_metrics import ProcessMetrics
 
 KEEPALIVE_TIMEOUT: Final = 15.0
-"""Seconds that an idle connection of a scraper is kept."""
+"""Seconds that an idle connection of a scraper stays open."""
 SHUTDOWN_TIMEOUT: Final = 1.0
-"""Seconds that a running answer has when the process stops."""
+"""Seconds that a running response may take when the process stops."""
 
 
 class AdminServer:
-    """Serves until `stop`. `why_not_ready` gives None when the process is ready; `metrics` the text of a scrape.
+    """Admin server of one process. It serves from `start` until `stop`.
 
-    `component` is the door; what it says of itself as a process comes after `metrics`.
+    `component` is the program: proxy, controller or csi. `not_ready_reason` returns None when the process is ready.
+    `metrics` returns the text of a scrape. The metrics of the process follow it.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class AdminServer:
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; returns the address, with the port that was chosen for port 0. OSError if it is taken."""
+        """Listen, and return the address with the port that was chosen for port 0. Raises OSError if it is in use."""
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -73,9 +74,11 @@ class AdminServer:
 
 
 def parse_listen_address(text: str, option: str = "connector_admin") -> tuple[str, int]:
-    """`host:port`, IPv6 in brackets, of the option that a ParseError shall name; `[::]` is all addresses, IPv4 too.
+    """Parse `HOST:PORT`, with IPv6 in brackets. `[::]` means all addresses, IPv4 too.
 
-    >>> parse_listen("127.0.0.1:9091")
+    Raises ParseError that names `option`.
+
+    >>> parse_listen_address("127.0.0.1:9091")
     ('127.0.0.1', 9091)
     """
     host, colon, port = text.rpartition(":")

@@ -1,11 +1,15 @@
-"""The Secret with the CA of the proxies (setting `ca-secret`, type Opaque): the controller keeps it, the proxies sign.
+"""Secret with the CA of the proxies (setting `ca-secret`, type Opaque).
 
-mitmproxy-ca.pem   what signs, as mitmproxy reads a file of that name: private key (PEM, in clear, EC or RSA), its
-                   CA certificate, and what else to send with leaf certificates. After a rotation that certificate
-                   is the one that the former CA signed, so that whoever trusts the former one goes on.
-ca.crt             the CA certificates to publish (ConfigMap, CACerts, GET /ca.crt), the one that signs first.
-                   Absent: the first certificate of mitmproxy-ca.pem
-next.pem           as mitmproxy-ca.pem; published, does not sign yet (absent most of the time)
+The controller writes the Secret. The proxies sign with its CA.
+
+mitmproxy-ca.pem   The signing CA, in the format of mitmproxy's file of that name: private key (unencrypted PEM, EC or
+                   RSA), its CA certificate, and further certificates to send with leaf certificates. After a rotation,
+                   the CA certificate is the one that the previous CA signed, so clients that trust the previous CA
+                   keep working.
+ca.crt             The CA certificates to publish (ConfigMap, CACerts, GET /ca.crt), the signing CA first.
+                   If absent, the first certificate of mitmproxy-ca.pem.
+next.pem           The next CA, in the format of mitmproxy-ca.pem. It is published and does not sign yet. It exists only
+                   during a rotation.
 """
 
 import base64
@@ -31,7 +35,7 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
-    """A CA that can sign: `certificate` is what callers trust, `sent` goes with leaf certificates, its own first."""
+    """CA that can sign. Callers trust `certificate`. The proxy sends `chain` with leaf certificates, its own first."""
 
     key: PrivateKey = field(repr=False)
     certificate: x509.Certificate
@@ -42,33 +46,35 @@ class Signer:
         return self.certificate.not_valid_after_utc.timestamp()
 
     def to_pem(self) -> bytes:
-        """As `mitmproxy-ca.pem`."""
+        """Return the content of `mitmproxy-ca.pem`."""
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + to_pem(*self.chain)
 
 
 def load_signer(pem: bytes, anchors: Sequence[x509.Certificate] = ()) -> Signer:
-    """Read `mitmproxy-ca.pem` or `next.pem`; ParseError without quoting any of it.
+    """Read `mitmproxy-ca.pem` or `next.pem`. The ParseError quotes nothing of it.
 
-    The certificate that callers trust is that of the same key in `anchors`, else the first one of the PEM.
+    `Signer.certificate` is the one of `anchors` with the same key, or else the first certificate of the PEM.
     """
     chain = load_certificates(pem)
     try:
         key = load_pem_private_key(pem, None)
     except (ValueError, TypeError) as error:
-        raise ParseError("", "has no private key that can be read; put it before the certificate, in clear") from error
+        raise ParseError(
+            "", "has no private key that can be read; put it before the certificate, unencrypted"
+        ) from error
     if not isinstance(key, PrivateKey):
-        raise ParseError("", "has a private key of another kind than EC or RSA; take one of those")
+        raise ParseError("", "has a private key that is neither EC nor RSA; use one of these")
     public_key = key.public_key()
     if public_key != chain[0].public_key():
         raise ParseError("", "has a private key of another certificate than its first; put that certificate first")
     if not _is_ca(chain[0]):
-        raise ParseError("", "has a first certificate that is no CA; take one with basic constraints CA:TRUE")
+        raise ParseError("", "has a first certificate that is not a CA; use one with basic constraints CA:TRUE")
     certificate = next((each for each in anchors if each.public_key() == public_key), chain[0])
     return Signer(key=key, certificate=certificate, chain=tuple(chain))
 
 
 def read_data(raw: Mapping[str, object]) -> dict[str, bytes]:
-    """Our keys of the Secret, decoded, those that are empty left out; ParseError names the key, and quotes nothing."""
+    """Decode our keys of the Secret, without empty ones. The ParseError names the key and does not quote its value."""
     data = Fields(raw, "").child("data")
     decoded: dict[str, bytes] = {}
     for key in (SIGNING_CA_KEY, NEXT_CA_KEY, PUBLISHED_CA_KEY):
@@ -84,7 +90,7 @@ def read_data(raw: Mapping[str, object]) -> dict[str, bytes]:
 
 
 def published_certificates(data: Mapping[str, bytes]) -> tuple[x509.Certificate, ...]:
-    """What to publish, the CA that signs first, then the next one; ParseError names the key."""
+    """Return the CA certificates to publish: the signing CA first, then the next one. The ParseError names the key."""
     certificates = list(trusted_certificates(data))
     if NEXT_CA_KEY in data:
         certificates.insert(1, read_signer(data, NEXT_CA_KEY).certificate)
@@ -92,12 +98,12 @@ def published_certificates(data: Mapping[str, bytes]) -> tuple[x509.Certificate,
 
 
 def trusted_certificates(data: Mapping[str, bytes]) -> tuple[x509.Certificate, ...]:
-    """The CA that signs, and what is published beside it already; a next one that is broken breaks nothing here."""
+    """Return the signing CA and the published certificates. A broken next CA does not matter here."""
     return tuple(dict.fromkeys((read_signer(data, SIGNING_CA_KEY).certificate, *_anchors(data))))
 
 
 def read_signer(data: Mapping[str, bytes], key: str) -> Signer:
-    """The CA under a key of the Secret; ParseError names that key."""
+    """Read the CA under `key` of the Secret. The ParseError names that key."""
     anchors = _anchors(data)
     try:
         return load_signer(data[key], anchors)

@@ -1,12 +1,12 @@
-"""Bounded caches: what was not used for the longest time goes first.
+"""Bounded caches, which evict the least recently used entry.
 
 >>> lru = Lru(2)
->>> for each in "abc":
-...     lru.put(each, each.upper())
+>>> for key in "abc":
+...     lru.put(key, key.upper())
 >>> lru.get("a"), lru.get("c")
 (None, 'C')
 >>> cache = ExpiringCache(2)
->>> cache.put("a", 1, until=10.0)
+>>> cache.put("a", 1, expires_at=10.0)
 >>> cache.get("a", now=9.0), cache.get("a", now=10.0)
 (1, None)
 """
@@ -16,7 +16,7 @@ from collections.abc import Hashable
 
 
 class Lru[K: Hashable, V]:
-    """At most `size` entries; both `put` and `get` count as use."""
+    """Mapping of at most `size` entries. Both `put` and `get` count as use."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -45,7 +45,7 @@ class Lru[K: Hashable, V]:
 
 
 class ExpiringCache[K: Hashable, V]:
-    """An `Lru` whose entries have a time to go. Times are the caller's."""
+    """`Lru` whose entries expire. The caller supplies all times."""
 
     def __init__(self, size: int) -> None:
         self._entries = Lru[K, tuple[float, V]](size)

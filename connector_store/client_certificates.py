@@ -1,4 +1,4 @@
-"""Client certificates, looked at where they come in: do certificate and key belong together, and when do they end."""
+"""Validation of client certificates: the key belongs to the certificate, and the expiry is read."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from connector_store.trust import PrivateKey
 
 
 def validate_secret[T](obj: T) -> T | Secret:
-    """A Secret with a client certificate gets its end, or why it cannot be used; all else stays as it is."""
+    """Return `obj`. If it is a Secret with a client certificate, set the certificate's expiry or its problem."""
     if not isinstance(obj, Secret) or not isinstance(obj.credential, ClientCertificate):
         return obj
     try:
@@ -23,7 +23,7 @@ def validate_secret[T](obj: T) -> T | Secret:
 
 
 def validate_certificate(certificate: ClientCertificate) -> ClientCertificate:
-    """The same with its end; ParseError names the key that is wrong, and quotes nothing of it."""
+    """Return `certificate` with its expiry. The ParseError names the key of the Secret and does not quote it."""
     try:
         chain = x509.load_pem_x509_certificates(certificate.chain)
     except ValueError:

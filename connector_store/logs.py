@@ -1,7 +1,7 @@
-"""How the log lines of a door look: text for people, or one JSON object a line for programs.
+"""Format of a program's log lines: text for people, or one JSON object a line for programs.
 
-logs.begin(sys.stderr, level="INFO", environ=os.environ)   before anything else, by what is known then
-logs.use(settings.log_format)                              once the settings are read
+logs.configure(sys.stderr, level="INFO", environ=os.environ)   first, with the format that is known then
+logs.set_format(settings.log_format)                           when the settings have been read
 """
 
 import io
@@ -18,12 +18,12 @@ logger = logging.getLogger(__name__)
 
 TEXT_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 WRITABLE_TIMEOUT_MS: Final = 100
-"""Milliseconds in which a pipe should have room again, once; while lines are being lost none waits."""
+"""Milliseconds to wait until a pipe is writable. While lines are being lost, no line waits."""
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 class JsonFormatter(logging.Formatter):
-    """`time` (RFC 3339, UTC), `level`, `logger`, `message`, and `exception` where there is one."""
+    """Formatter for JSON: `time` (RFC 3339, UTC), `level`, `logger`, `message`, and `exception` if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         timestamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -39,15 +39,16 @@ class JsonFormatter(logging.Formatter):
 
 
 def make_formatter(log_format: LogFormat, stream: IO[str], text: logging.Formatter) -> logging.Formatter:
-    """`text` itself, or JSON; `auto` is text where `stream` is a terminal."""
+    """Return `text` or a JSON formatter. `auto` means text if `stream` is a terminal."""
     is_text = log_format == "text" or (log_format == "auto" and stream.isatty())
     return text if is_text else JsonFormatter()
 
 
 class LineBufferedStream(io.TextIOBase):
-    """Gives `stream` each line in one write: `print` makes two, and what another thread writes may come between.
+    """Stream that writes each line to `stream` in one write.
 
-    Nobody waits long for a reader: lines for which a pipe has no room in time are lost, and a later one says how many.
+    `print` makes two writes for a line, and another thread's output may come between them. A slow reader does not block
+    the program for long: lines that a pipe cannot accept in time are lost, and a later line says how many.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -69,7 +70,7 @@ class LineBufferedStream(io.TextIOBase):
             return
         lost_count, self._lost_count = self._lost_count, 0
         if lost_count:
-            logger.warning("%d lines of the log were lost: nobody read it in time", lost_count)
+            logger.warning("%d lines of the log were lost, because its reader was too slow", lost_count)
         self._stream.write(lines)
 
     def isatty(self) -> bool:
@@ -77,7 +78,10 @@ class LineBufferedStream(io.TextIOBase):
 
 
 def _make_writable_check(stream: IO[str]) -> Callable[[int], bool]:
-    """Whether it takes a line within so many milliseconds; only what is read at another end may have no room."""
+    """Return a function that waits some milliseconds and returns True if `stream` accepts a line.
+
+    A stream without a file descriptor always accepts a line.
+    """
     try:
         descriptor = stream.fileno()
     except OSError:
@@ -88,11 +92,11 @@ def _make_writable_check(stream: IO[str]) -> Callable[[int], bool]:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours among the root logger's."""
+    """Our own handler, which `set_format` finds among the root logger's handlers."""
 
 
 def initial_format(environ: Mapping[str, str], explicit: Mapping[str, str] = {}) -> LogFormat:
-    """What is known before the settings are read; what is wrong is told with them, and is `auto` until then."""
+    """Return the format to use before the settings are read. An invalid value means `auto` until they report it."""
     key = "log-format"
     try:
         return parse_log_format(explicit.get(key) or environ.get(environment_name(key)) or "auto")
@@ -101,7 +105,7 @@ def initial_format(environ: Mapping[str, str], explicit: Mapping[str, str] = {})
 
 
 def configure(stream: TextIO, *, level: str, environ: Mapping[str, str]) -> None:
-    """Log to `stream`."""
+    """Log to `stream`, in the format that `environ` names."""
     handler = _Handler(stream)
     root = logging.getLogger()
     root.setLevel(level)
@@ -110,7 +114,7 @@ def configure(stream: TextIO, *, level: str, environ: Mapping[str, str]) -> None
 
 
 def set_format(log_format: LogFormat) -> None:
-    """From now on; nothing where `begin` was not called."""
+    """Change the format of the log. Without `configure` before, this does nothing."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _Handler):
             handler.setFormatter(make_formatter(log_format, handler.stream, logging.Formatter(TEXT_FORMAT)))

@@ -1,6 +1,7 @@
-"""The proxy that the environment names for requests of our own, as kubectl and Go's programs read it.
+"""Proxy from the environment for our own requests, with the rules of kubectl and other Go programs.
 
-aiohttp's own reading (`trust_env`) takes a thread for each request, sends passwords of ~/.netrc, and knows no networks.
+aiohttp's own support (`trust_env`) uses a thread for each request, sends passwords from ~/.netrc, and does not support
+networks in NO_PROXY.
 """
 
 import ipaddress
@@ -12,10 +13,11 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 def proxy_from_environment(url: str) -> str | None:
-    """HTTPS_PROXY, or HTTP_PROXY, for `url`; None where it is unset, or NO_PROXY or loopback says otherwise.
+    """Return the proxy for `url` from HTTPS_PROXY or HTTP_PROXY.
 
-    NO_PROXY holds names, which are for their subdomains too, addresses, networks as 10.0.0.0/8, or `*`; a port may
-    follow a name or an address. Source: golang.org/x/net/http/httpproxy, Config. ValueError for a URL that is none.
+    Return None if the variable is not set, if the URL's host is loopback, or if NO_PROXY excludes it. NO_PROXY lists
+    names (which include their subdomains), addresses, networks such as 10.0.0.0/8, or `*`. A port may follow a name or
+    an address. Source: golang.org/x/net/http/httpproxy, Config. Raises ValueError for an invalid URL.
     """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme)

@@ -1,6 +1,6 @@
-"""One probe of one target, with the credential that callers are lent.
+"""Probe of one target, with the Connector's credential.
 
-All of it, the liveness probe and the auth probe over one connection, has TIMEOUT seconds. Of an answer's body a few kB
+The liveness probe and the auth probe use one connection, and share TIMEOUT seconds. At most MAX_BODY bytes of a body
 are read.
 """
 
@@ -35,19 +35,19 @@ _REVIEW_PATH: Final = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 _NO_KEY: Final = ObjectKey("", "")
 _REVIEW_BODY: Final = json.dumps({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}).encode()
 MAX_ACCOUNTS: Final = 10_000
-"""Connectors whose account is remembered."""
+"""Maximum number of Connectors whose account name is cached."""
 _NAME_MAX: Final = 256
-"""Characters of an account's name that are shown."""
+"""Maximum length of an account's name, in characters. A longer name is not shown."""
 
 _RESERVED_HEADERS: Final = frozenset(
     {"host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer"}
 )
-"""Headers that a class cannot set: they belong to the connection."""
+"""Headers that a class cannot set, because they belong to the connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeRequest:
-    """What to ask; two that are equal have the same answer, as far as we know. `auth` needs a `credential`."""
+    """Description of a probe. Requests that are equal have the same outcomes. `auth` needs a `credential`."""
 
     address: Address
     ca: bytes | None = None
@@ -55,12 +55,12 @@ class ProbeRequest:
     auth: HttpProbe | None = None
     credential: Credential | None = None
     key: ObjectKey = _NO_KEY
-    """The Connector's, whose token is minted where the credential is a right to do so."""
+    """Key of the Connector. Its token is requested if the credential is a right to issue tokens."""
     secret_name: str = ""
 
 
 def probe_request(facts: Facts) -> ProbeRequest | None:
-    """What there is to ask; None while something that the question needs is not usable."""
+    """Return the probe of a Connector, or None while something that the probe needs is not usable."""
     connector, cls = facts.connector, facts.cls
     if not isinstance(connector, Connector) or cls is None:
         return None
@@ -79,7 +79,7 @@ def probe_request(facts: Facts) -> ProbeRequest | None:
 
 
 class Prober:
-    """Makes probes by `client`; what has to be minted first, `minter` mints."""
+    """Sends probes with `client`. `token_manager` requests the tokens that they need."""
 
     def __init__(self, client: TargetClient, token_manager: TokenManager, *, timeout: float = TIMEOUT) -> None:
         self._client = client
@@ -88,7 +88,7 @@ class Prober:
         self._accounts = Lru[ObjectKey, tuple[Credential, str]](MAX_ACCOUNTS)
 
     async def probe(self, request: ProbeRequest) -> ProbeOutcomes:
-        """Never raises for what the target does."""
+        """Run the probe. Never raises for a failure of the target."""
         outcomes: dict[str, ProbeOutcome] = {}
         try:
             await self._run_probes(request, outcomes)
@@ -99,7 +99,7 @@ class Prober:
 
     async def _run_probes(self, request: ProbeRequest, outcomes: dict[str, ProbeOutcome]) -> None:
         identity = request.credential if isinstance(request.credential, ClientCertificate) else None
-        async with self._client.connect(request.address, request.ca, identity, timeout=self._timeout) as session:
+        async with self._client.connect(request.address, request.ca, identity, time_limit=self._timeout) as session:
             if request.liveness is not None:
                 outcomes["liveness"] = await _send(session, request.liveness, {})
             if request.auth is None or not _is_alive(outcomes.get("liveness")):
@@ -116,14 +116,14 @@ class Prober:
                     outcomes["auth"] = replace(result, account=await self._account_name(session, request, credential))
 
     async def _account_name(self, session: TargetSession, request: ProbeRequest, credential: Credential) -> str:
-        """Asked once for each credential: whose it is does not change."""
+        """Return the account of a credential. It is asked for once, because it does not change."""
         cached = self._accounts.get(request.key)
         if cached is not None and cached[0] == request.credential:
             return cached[1]
         try:
             account = await _read_own_username(session, credential)
         except TargetError:
-            # The probe itself was answered; whose account it was is asked by the next one.
+            # The probe itself succeeded. The next probe asks for the account again.
             return ""
         if request.credential is not None:
             self._accounts.put(request.key, (request.credential, account))
@@ -139,7 +139,10 @@ class Prober:
 
 
 async def _read_own_username(session: TargetSession, credential: Credential) -> str:
-    """As whom the target knows us (SelfSubjectReview); empty where it does not say, as before Kubernetes 1.28."""
+    """Return the user name that the target sees (SelfSubjectReview).
+
+    Return "" if the target does not tell it. Targets before Kubernetes 1.28 do not.
+    """
     headers = [("Content-Type", "application/json"), *_authorization_headers(credential).items()]
     response = await session.request("POST", _REVIEW_PATH, headers, body=_REVIEW_BODY, max_body=MAX_BODY)
     if response.status != HTTPStatus.CREATED or not response.is_complete:
@@ -152,7 +155,6 @@ async def _read_own_username(session: TargetSession, credential: Credential) -> 
 
 
 def _authorization_headers(credential: Credential) -> Mapping[str, str]:
-    """What a request of our own carries of a credential."""
     authorization = credential.authorization
     return {} if authorization is None else {"Authorization": authorization.decode("ascii")}
 

@@ -1,4 +1,4 @@
-"""What every door says of itself as a process: its version, and Prometheus' process metrics."""
+"""Metrics of a program's process: its version, and Prometheus' process metrics."""
 
 import asyncio
 import platform
@@ -12,16 +12,19 @@ from prometheus_client.registry import Collector
 from connector_store.version import VERSION
 
 LAG_INTERVAL: Final = 0.5
-"""Seconds between two looks at how late the event loop is."""
+"""Seconds between two measurements of the event loop's lag."""
 LAG_TOLERANCE: Final = 0.05
-"""Seconds of lateness that are nobody's fault: timers and the scheduler of the machine."""
+"""Seconds of lag that are not counted, because timers and the machine's scheduler cause them."""
 
 
 class ProcessMetrics(Collector):
-    """`start` and `stop` belong to the event loop whose lateness is counted; `render` works without them."""
+    """Metrics of one process.
+
+    `start` and `stop` must run on the event loop whose lag is measured. `render` works without them.
+    """
 
     def __init__(self, component: str) -> None:
-        """`component` is the door: proxy, controller or csi."""
+        """Create the metrics. `component` is the program: proxy, controller or csi."""
         self._component = component
         self._lag_seconds = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -46,13 +49,15 @@ class ProcessMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         labels = {"version": VERSION, "component": self._component, "python": platform.python_version()}
-        build_info = GaugeMetricFamily("connector_build_info", "What runs; always 1", labels=list(labels))
+        build_info = GaugeMetricFamily("connector_build_info", "Version of the program; always 1", labels=list(labels))
         build_info.add_metric(list(labels.values()), 1)
         yield build_info
         yield CounterMetricFamily(
-            "connector_loop_late_seconds", "Seconds that timers came late", value=self._lag_seconds
+            "connector_loop_late_seconds",
+            "Seconds that the event loop's timers were late, in total",
+            value=self._lag_seconds,
         )
 
     def render(self) -> bytes:
-        """Text to append to a scrape (Prometheus exposition format 0.0.4)."""
+        """Return text to append to a scrape (Prometheus exposition format 0.0.4)."""
         return generate_latest(self._registry)

@@ -1,7 +1,6 @@
-"""One answer for all who ask the same at the same time.
+"""Duplicate suppression: concurrent callers with the same key share one call, as in Go's singleflight.
 
-What is asked of others (an API server, an issuer) is asked once, however many wait for it. Nobody is queued: what would
-be more than so many questions at once is Unavailable.
+It bounds the calls to an API server or an issuer. Calls are not queued: a call above the limit gets Unavailable.
 """
 
 import asyncio
@@ -12,7 +11,7 @@ from connector_store.domain.callers.access import Unavailable
 
 
 class SingleFlight:
-    """`most` questions are under way at once; `what` names them in the plural, for whoever comes too late."""
+    """At most `max_in_flight` calls run at once. `description` names the calls in the plural, for error messages."""
 
     def __init__(self, *, max_in_flight: int, description: str) -> None:
         self._max_in_flight = max_in_flight
@@ -20,12 +19,12 @@ class SingleFlight:
         self._tasks: dict[Hashable, asyncio.Task[Any]] = {}
 
     async def do[V](self, key: Hashable, fetch: Callable[[], Coroutine[None, None, V]]) -> V | Unavailable:
-        """The answer that is under way for the same `question`, or that of `ask`; what that raises, all get."""
+        """Return the result of the running call for `key`, or else of `fetch`. All callers get its exception."""
         task: asyncio.Task[V] | None = self._tasks.get(key)
         if task is None:
             if len(self._tasks) >= self._max_in_flight:
                 return Unavailable(reason=f"{self._max_in_flight} {self._description} are under way already")
             task = self._tasks[key] = asyncio.create_task(fetch())
             task.add_done_callback(lambda _: self._tasks.pop(key))
-        # A caller that goes away takes the answer from nobody else.
+        # A caller that is cancelled must not cancel the call for the others.
         return await asyncio.shield(task)

@@ -1,8 +1,8 @@
-"""Requests of our own to targets: probes and token requests, over the trust and address policy of the data path.
+"""Client for our own requests to targets: probes and token requests.
 
-The TLS is the data path's too (`TrustStore.openssl_connection`), so that both come to the same verdict about a target,
-and a client certificate never has to lie in a file. The name is resolved once, denied addresses are dropped, and what
-is left is what is dialled, in turn. Redirects are not followed.
+It uses the trust and the address policy of the data path. Its TLS is also that of the data path
+(`TrustStore.openssl_connection`), so both judge a target alike, and no client certificate is written to a file. The
+client resolves the name once, drops denied addresses, and dials the others in turn. It does not follow redirects.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from connector_store.domain.objects.models import Address
 from connector_store.trust import TrustStore, describe_tls_error
 
 MAX_HEAD: Final = 16384
-"""Bytes of an answer's head."""
+"""Maximum size of a response's head, in bytes."""
 _READ_SIZE: Final = 65536
 
 Headers = Iterable[tuple[str, str]]
@@ -33,12 +33,12 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class TargetError(Exception):
-    """There is no answer. The text says why and what to do, and never holds a header."""
+    """The request got no response. The text says why and what to do, and never contains a header."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetResponse:
-    """`body` is what was read of it; `whole` if that is all."""
+    """Response of a target. `body` is the part that was read. `is_complete` is True if that is the whole body."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
@@ -46,12 +46,12 @@ class TargetResponse:
     is_complete: bool
 
     def header(self, name: bytes) -> bytes | None:
-        """By its name in lower case; the first, if there are several."""
+        """Return the value of a header by its lower-case name. If it is repeated, return the first value."""
         return next((value for each, value in self.headers if each == name), None)
 
 
 class TargetClient:
-    """`resolve` gives the addresses of a name and a port, none where there are none."""
+    """Client for all targets. `resolve` returns the addresses of a name and a port, or an empty sequence."""
 
     def __init__(self, trust: TrustStore, policy: AddressPolicy, resolve: Resolve, *, user_agent: str) -> None:
         self.policy = policy
@@ -61,10 +61,10 @@ class TargetClient:
 
     @asynccontextmanager
     async def connect(
-        self, address: Address, ca: bytes | None, identity: ClientCertificate | None = None, *, timeout: float
+        self, address: Address, ca: bytes | None, identity: ClientCertificate | None = None, *, time_limit: float
     ) -> AsyncIterator["TargetSession"]:
-        """Dials when the first request is made; all requests together have that many seconds."""
-        session = TargetSession(self, address, ca, identity, timeout)
+        """Create a session, which dials on its first request. Its requests together take at most `time_limit` seconds."""
+        session = TargetSession(self, address, ca, identity, time_limit)
         try:
             yield session
         finally:
@@ -73,12 +73,12 @@ class TargetClient:
     async def open_connection(
         self, address: Address, ca: bytes | None, identity: ClientCertificate | None, deadline: float
     ) -> "_TlsConnection":
-        """A connection with its handshake done; TargetError with what the last address said.
+        """Return a connection after its TLS handshake. Raises TargetError with the problem of the last address.
 
-        Every address gets an equal share of the time left until `deadline`, by the loop's clock.
+        Each address gets an equal share of the time until `deadline`, which is in seconds of the event loop's clock.
         """
         try:
-            # Before anything is dialled: whose trust cannot be loaded is asked nothing.
+            # Fail before dialling if the trust cannot be loaded.
             self._trust.openssl_context(ca, identity)
         except ParseError as error:
             raise TargetError(f"the CA of the target is {error.reason}") from None
@@ -125,7 +125,7 @@ class TargetClient:
         return allowed_addresses
 
     def build_headers(self, address: Address, headers: Headers, content_length: int | None) -> list[tuple[str, str]]:
-        """What a request says before what its maker wants to say."""
+        """Return `headers` with the default headers that they lack, and with Content-Length."""
         default_headers = [
             ("Host", address.authority),
             ("User-Agent", self._user_agent),
@@ -145,7 +145,7 @@ class TargetClient:
 
 
 class TargetSession:
-    """One request after the other, over one connection as long as the target keeps it."""
+    """Sequential requests to one target. They share a connection as long as the target keeps it open."""
 
     def __init__(
         self,
@@ -153,22 +153,22 @@ class TargetSession:
         address: Address,
         ca: bytes | None,
         identity: ClientCertificate | None,
-        timeout: float,
+        time_limit: float,
     ) -> None:
         self._client = client
         self._address = address
         self._ca = ca
         self._identity = identity
-        self._timeout = timeout
-        self._deadline = asyncio.get_running_loop().time() + timeout
+        self._time_limit = time_limit
+        self._deadline = asyncio.get_running_loop().time() + time_limit
         self._connection: _TlsConnection | None = None
 
     async def request(
         self, method: str, path: str, headers: Headers = (), *, body: bytes | None = None, max_body: int
     ) -> TargetResponse:
-        """`path` is below the address's prefix; of the answer's body at most `most` bytes are read.
+        """Send a request and return its response. `path` is below the address's prefix.
 
-        TargetError if there is none, or none in time.
+        At most `max_body` bytes of the response's body are read. Raises TargetError if there is no response in time.
         """
         request_headers = self._client.build_headers(self._address, headers, None if body is None else len(body))
         try:
@@ -183,7 +183,7 @@ class TargetSession:
         except TimeoutError:
             self.close()
             raise TargetError(
-                f"{self._address.authority} did not answer within {self._timeout:.0f} s; "
+                f"{self._address.authority} did not answer within {self._time_limit:.0f} s; "
                 "check the address, and firewalls on the way"
             ) from None
 
@@ -211,7 +211,7 @@ class TargetSession:
 
 
 class _TlsConnection:
-    """TLS over a socket; ConnectionError with words of its own for what goes wrong with it."""
+    """TLS connection over asyncio streams. A failure is a ConnectionError with a text that may be shown."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tls: SSL.Connection) -> None:
         self.tls = tls
@@ -260,14 +260,14 @@ class _TlsConnection:
                 return _make_response(response, response_body, max_body, is_complete=False)
 
     def start_next_request(self) -> bool:
-        """True if another request may follow."""
+        """Prepare for another request. Return False if the connection cannot serve one."""
         if self._at_eof or self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
         return True
 
     def close(self) -> None:
-        # TLS's own farewell is not sent: what was asked was answered, or nobody waits for it any more.
+        # No close_notify is sent: either the response was complete, or it is not needed any more.
         self._writer.transport.abort()
 
     async def _read(self) -> bytes:
@@ -302,7 +302,7 @@ class _TlsConnection:
 
 
 class _TlsError(ConnectionError):
-    """Of TLS, in words that may be shown."""
+    """TLS error with a text that may be shown."""
 
 
 def _make_response(response: h11.Response, body: bytearray, max_body: int, *, is_complete: bool) -> TargetResponse:
@@ -324,14 +324,14 @@ def _describe_failure(error: Exception, address: Address) -> str:
         case _TlsError():
             return f"{authority}: {error}; check what listens there"
         case OSError(errno=int(number)) if number:
-            # asyncio puts words of its own into strerror.
+            # asyncio writes its own text into strerror.
             return f"{authority}: {os.strerror(number)}; check that an API server listens there"
         case _:
             return f"{authority} broke off its answer; check that an API server listens there"
 
 
 def make_resolver(executor: Executor | None) -> Resolve:
-    """The system's resolver, on threads that a dead name server may hold."""
+    """Return a resolver that calls getaddrinfo on threads of `executor`. A name server that is down may block them."""
 
     async def resolve(host: str, port: int) -> Sequence[str]:
         try:

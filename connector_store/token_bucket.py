@@ -1,11 +1,11 @@
-"""A token bucket: so many at once after a quiet time, so many a second in the long run."""
+"""Token bucket: allows a burst after an idle time, and a rate in the long run."""
 
 import time
 from collections.abc import Callable
 
 
 class TokenBucket:
-    """`rate` is in tokens a second, `burst` the number that the bucket holds; it begins full. `now` gives seconds."""
+    """Bucket of at most `burst` tokens, refilled with `rate` tokens a second. It starts full. `now` returns seconds."""
 
     def __init__(self, *, rate: float, burst: float, now: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
@@ -15,7 +15,7 @@ class TokenBucket:
         self._refilled_at = now()
 
     def take(self) -> bool:
-        """Take one token; False if there is none."""
+        """Take one token. Return False if the bucket is empty."""
         now = self._now()
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._refilled_at) * self._rate)
         self._refilled_at = now

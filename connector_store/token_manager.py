@@ -1,8 +1,8 @@
-"""Short-lived tokens of targets, in this process's memory: minted on demand, renewed before they end.
+"""Cache of short-lived tokens for targets. Tokens are requested on demand and renewed before they expire.
 
-A token is renewed when it is used in the last fifth of its life, with jitter, and one request at a time for each
-Connector. While that fails the old one serves until its end, and the target is asked again with growing pauses. What
-changes (Secret, address, trust, order) drops the token at once, and so does a target that refuses it.
+A token is renewed when it is used in the last fifth of its lifetime, with jitter. Each Connector has one request at a
+time. If a renewal fails, the old token serves until it expires, and the request is retried with growing backoff. A
+changed Secret, address, CA or token request discards the token at once. So does a target that refuses it.
 """
 
 import asyncio
@@ -33,24 +33,27 @@ from connector_store.target_client import TargetClient, TargetError, TargetRespo
 logger = logging.getLogger(__name__)
 
 MAX_TOKENS: Final = 10_000
-"""Connectors whose tokens are held; some 4 kB each. The one not used for the longest time goes first."""
+"""Maximum number of Connectors with a token, about 4 kB each. The least recently used token is evicted first."""
 MAX_CONCURRENT_REQUESTS: Final = 32
-"""Token requests under way; more wait their turn."""
+"""Maximum number of concurrent token requests. Further requests wait."""
 MAX_RESPONSE_BYTES: Final = 65536
-"""Bytes of a TokenRequest's answer."""
+"""Maximum size of a TokenRequest's response, in bytes."""
 INITIAL_BACKOFF: Final = 1.0
 MAX_BACKOFF: Final = 60.0
-"""Seconds between two tries of what fails; doubled each time, spread over half to all of that."""
+"""Seconds between two attempts. They double with each failure, and a random half of them may be cut off."""
 
 MIN_AGE_TO_INVALIDATE: Final = 10.0
-"""Seconds that a token has to be old before its refusal by the target brings about another."""
+"""Minimum age of a token, in seconds, so that its refusal by the target leads to a new request."""
 
 _JITTER: Final = 0.1
-"""Of a token's life: replicas and Connectors do not renew at one moment."""
+"""Share of a token's lifetime. It keeps replicas and Connectors from renewing at the same moment."""
 
 
 class TokenEndpoint(NamedTuple):
-    """Whose token: two that are equal have the same. `secret` is the name of the Secret, for messages."""
+    """Target of token requests, and the credential for them. Equal endpoints share a token.
+
+    `secret_name` is the Secret's name, for messages.
+    """
 
     key: ObjectKey
     address: Address
@@ -61,7 +64,7 @@ class TokenEndpoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenFailure:
-    """Why there is no token. `refused`: the target has said so; else it may be there later."""
+    """Reason why there is no token. `refused` is True if the target refused it, so a retry is unlikely to help soon."""
 
     message: str
     refused: bool = False
@@ -70,7 +73,7 @@ class TokenFailure:
 
 @dataclass(slots=True, eq=False)
 class _TokenEntry:
-    """Times are of the monotonic clock."""
+    """State of one Connector's token. Times are monotonic seconds."""
 
     endpoint: TokenEndpoint
     token: BearerToken | None = field(default=None, repr=False)
@@ -84,7 +87,11 @@ class _TokenEntry:
 
 
 class TokenManager:
-    """`seconds` are for one request and its answer; `on_mint` is told of each `ok`, `refused` or `error`."""
+    """Tokens of all Connectors that issue tokens.
+
+    One request, with its response, takes at most `timeout` seconds. After each request, `on_token_request` is called
+    with `ok`, `refused` or `error`.
+    """
 
     def __init__(
         self,
@@ -110,12 +117,12 @@ class TokenManager:
         return len(self._entries)
 
     def cached_token(self, endpoint: TokenEndpoint) -> BearerToken | None:
-        """The token that is good now, without waiting; one that is due is renewed beside."""
+        """Return the valid token or None, without waiting. A token that is due is renewed in the background."""
         entry = self._find_entry(endpoint)
         return None if entry is None else self._valid_token(entry)
 
     async def get_token(self, endpoint: TokenEndpoint) -> BearerToken | TokenFailure:
-        """The token, minted first if there is none; whoever asks meanwhile waits for the same one."""
+        """Return the token, and request it first if there is none. Concurrent callers wait for the same request."""
         entry = self._find_entry(endpoint)
         if entry is None:
             entry = _TokenEntry(endpoint)
@@ -125,7 +132,7 @@ class TokenManager:
             return token
         if entry.failure is not None and entry.request_task is None and self._clock() < entry.retry_at:
             return entry.failure
-        # Whoever goes away takes the token from nobody else.
+        # A caller that is cancelled must not cancel the request for the others.
         await asyncio.shield(self._start_request(entry))
         return (
             self._valid_token(entry)
@@ -134,24 +141,27 @@ class TokenManager:
         )
 
     def current_failure(self, endpoint: TokenEndpoint) -> TokenFailure | None:
-        """Why there is no token, while the target is not to be asked again."""
+        """Return why there is no token, while it is too early to ask the target again."""
         entry = self._find_entry(endpoint)
         if entry is None or entry.request_task is not None or self._clock() >= entry.retry_at:
             return None
         return entry.failure
 
     def invalidate(self, key: ObjectKey, token: Credential) -> None:
-        """The target took a token no more before its end: its account was made anew, or the target's own keys."""
+        """Discard a token that the target refused before its expiry.
+
+        This happens when the account was created again, or when the target's signing keys changed.
+        """
         entry = self._entries.get(key)
         if entry is not None and entry.token == token and self._clock() - entry.requested_at >= MIN_AGE_TO_INVALIDATE:
             entry.token = None
 
     def discard_unless(self, endpoint: TokenEndpoint) -> None:
-        """Drop the token of that Connector unless it is this source's."""
+        """Discard the token of that Connector unless it belongs to this endpoint."""
         self._find_entry(endpoint)
 
     def forget(self, key: ObjectKey) -> None:
-        """Its Connector, or something that it names, has changed or is gone."""
+        """Discard the token of a Connector that was changed or deleted, or that names a changed object."""
         self._entries.drop(key)
 
     def _find_entry(self, endpoint: TokenEndpoint) -> _TokenEntry | None:
@@ -183,7 +193,7 @@ class TokenManager:
                 requested_at = self._clock()
                 outcome = await self._request_token(entry.endpoint)
         except Exception as error:
-            # Neither its text nor its locals may be shown: the answer holds a token.
+            # The log must not show the error's text or its locals, because the response contains a token.
             logger.error("token request for Connector %s failed: %s", entry.endpoint.key, type(error).__name__)
             outcome = TokenFailure(message="the request for a token failed")
         finally:
@@ -193,7 +203,7 @@ class TokenManager:
             return
         token, lifetime = outcome
         entry.token, entry.requested_at, entry.expires_at = token, requested_at, requested_at + lifetime
-        entry.renew_at = requested_at + lifetime * (RENEWAL_FRACTION - random.uniform(0, _JITTER))  # noqa: S311 - spreads, protects nothing
+        entry.renew_at = requested_at + lifetime * (RENEWAL_FRACTION - random.uniform(0, _JITTER))  # noqa: S311 - jitter, not security
         entry.failure, entry.backoff, entry.retry_at = None, 0.0, 0.0
         self._on_token_request("ok")
 
@@ -202,7 +212,7 @@ class TokenManager:
             logger.warning("Connector %s: no new token of the target: %s", entry.endpoint.key, failure.message)
         entry.failure = failure
         entry.backoff = min(entry.backoff * 2, MAX_BACKOFF) if entry.backoff else self._initial_backoff
-        delay = entry.backoff * random.uniform(0.5, 1.0)  # noqa: S311 - spreads, protects nothing
+        delay = entry.backoff * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not security
         entry.retry_at = self._clock() + max(delay, min(failure.retry_after or 0, MAX_BACKOFF))
         self._on_token_request("refused" if failure.refused else "error")
 
@@ -214,7 +224,9 @@ class TokenManager:
             headers.append(("Authorization", credential.authorization.decode("ascii")))
         body = json.dumps(token_request.body).encode()
         try:
-            async with self._client.connect(endpoint.address, endpoint.ca, identity, timeout=self._timeout) as session:
+            async with self._client.connect(
+                endpoint.address, endpoint.ca, identity, time_limit=self._timeout
+            ) as session:
                 response = await session.request(
                     "POST", token_request.path, headers, body=body, max_body=MAX_RESPONSE_BYTES
                 )
@@ -243,6 +255,6 @@ def _parse_response(response: TargetResponse) -> object:
 
 
 def _retry_after(response: TargetResponse) -> int | None:
-    """Seconds (RFC 9110 section 10.2.3); a date is passed over."""
+    """Return the seconds of Retry-After (RFC 9110 section 10.2.3), or None for a date."""
     value = response.header(b"retry-after") or b""
     return int(value) if value.isdigit() and len(value) < 6 else None

@@ -1,10 +1,13 @@
-"""Trust towards targets: TLS contexts shared by what they trust.
+"""TLS contexts for connections to targets, shared by what they trust.
 
-The proxy (pyOpenSSL, for addons/net/tls.py) and the controller's probes (ssl, for aiohttp) must come to the same
-verdict about a target, so both kinds of context are made here by the same rules: TLS 1.2 or later, the peer's
-certificate verified, subject common names ignored, HTTP/1.1 only, no key log whatever SSLKEYLOGFILE says.
-What kubectl (Go crypto/x509) trusts is trusted: any certificate of the PEM ends a chain, and CAs without key usage
-are CAs, so VERIFY_X509_STRICT stays off.
+The proxy (pyOpenSSL, in addons/net/tls.py) and the controller's probes must judge a target alike. Both kinds of context
+therefore follow the same rules:
+
+- TLS 1.2 or later, and HTTP/1.1 only
+- The peer's certificate is verified. Subject common names are ignored.
+- No key log is written, even if SSLKEYLOGFILE is set.
+- What kubectl (Go crypto/x509) trusts is trusted: each certificate of the PEM is a trust anchor, and a CA needs no key
+  usage. VERIFY_X509_STRICT is therefore off.
 """
 
 import ipaddress
@@ -23,25 +26,25 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.credential.client_certificate import ClientCertificate
 
 MAX_CONTEXTS: Final = 256
-"""Contexts kept per kind; one costs some 30 kB, with the system's store 0.8 MB."""
+"""Maximum number of contexts of each kind. One costs about 30 kB, or 0.8 MB with the system's store."""
 MAX_SESSIONS: Final = 1024
-"""Sessions that may be resumed; one costs some 5 kB."""
+"""Maximum number of TLS sessions that may be resumed. One costs about 5 kB."""
 SESSION_LIFETIME: Final = 3600.0
-"""From the handshake that has checked the certificate: RFC 8446 section 4.6.1 would allow a week."""
+"""Seconds after the handshake that verified the certificate. RFC 8446 section 4.6.1 would allow a week."""
 
 _ALPN: Final = b"http/1.1"
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
-"""What TLS 1.2 and 1.3 sign with."""
+"""Keys that sign in TLS 1.2 and 1.3."""
 
 _ContextKey = tuple[bytes | None, ClientCertificate | None]
-"""What a context is made of: whom it trusts, and who it says that we are."""
+"""Key of a context: the CAs that it trusts, and its client certificate."""
 
 
 class TrustStore:
-    """TLS contexts towards targets, one per distinct set of CAs, the least recently used dropped.
+    """Cache of TLS contexts for targets, one for each set of CAs. The least recently used one is evicted.
 
-    `ca` is PEM, None the system's store. ParseError where it has no certificate or one that cannot be read.
+    `ca` is PEM, or None for the system's store. Raises ParseError if it has no certificate or one that is not readable.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class TrustStore:
         self._sessions = Lru[tuple[SSL.Context, str], tuple[float, SSL.Session]](max_sessions)
 
     def ssl_context(self, ca: bytes | None) -> ssl.SSLContext:
-        """For asyncio and aiohttp, which check the host name against `server_hostname`."""
+        """Return the context for asyncio and aiohttp, which check the host name against `server_hostname`."""
         context = self._ssl_contexts.get(ca)
         if context is None:
             context = _make_ssl_context(ca)
@@ -65,11 +68,11 @@ class TrustStore:
         return context
 
     def openssl_context(self, ca: bytes | None, identity: ClientCertificate | None = None) -> SSL.Context:
-        """For pyOpenSSL. It checks no host name by itself: take `openssl_connection` for a target.
+        """Return the context for pyOpenSSL. It does not check host names; use `openssl_connection` for a target.
 
-        With an `identity` it shows that certificate to whoever asks; no two identities share a context.
+        With an `identity`, it presents that client certificate. Two identities never share a context.
         """
-        # PEM is one object for a target, whose hash is worked out once: no digest for each request.
+        # The PEM of a target is one object, whose hash Python computes once. So no request needs a digest.
         key = (ca, identity)
         context = self._openssl_contexts.get(key)
         if context is None:
@@ -80,10 +83,11 @@ class TrustStore:
     def openssl_connection(
         self, ca: bytes | None, host: str, identity: ClientCertificate | None = None
     ) -> SSL.Connection:
-        """A connection without a socket, ready for its handshake: trust, identity, server name and host check set.
+        """Return a connection without a socket, ready for its handshake.
 
-        `host` is a DNS name, or an IP address without brackets, for which no server name is sent (RFC 6066).
-        A session is resumed only of the same trust and the same identity: a target remembers in it who we were.
+        Trust, client certificate, server name and host check are set. `host` is a DNS name, or an IP address without
+        brackets. For an address, no server name is sent (RFC 6066). A session is resumed only with the same trust and
+        the same identity, because the target remembers the client's identity in it.
         """
         context = self.openssl_context(ca, identity)
         connection = SSL.Connection(context)
@@ -97,12 +101,12 @@ class TrustStore:
         return connection
 
     def store_session(self, connection: SSL.Connection, host: str) -> None:
-        """`connection` has served: the next one to `host` with the same trust may resume its session.
+        """Store the session of `connection`, so that the next one to `host` with the same context may resume it.
 
-        A resumed session is as good as its first handshake: what was trusted then was checked for this very host.
+        A resumed session is as safe as its first handshake, which verified the certificate for this host.
         """
         session = connection.get_session()
-        # A session whose connection ends without a farewell is not resumed (SSL_set_shutdown(3)).
+        # OpenSSL does not resume a session whose connection ended without close_notify (SSL_set_shutdown(3)).
         connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
         if session is None:
             return
@@ -115,7 +119,7 @@ class TrustStore:
 
 
 def load_certificates(pem: bytes) -> list[x509.Certificate]:
-    """All certificates of a PEM bundle; ParseError if there are none or one cannot be read."""
+    """Parse all certificates of a PEM bundle. Raises ParseError if there is none or one is not readable."""
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
@@ -123,7 +127,7 @@ def load_certificates(pem: bytes) -> list[x509.Certificate]:
 
 
 def _make_ssl_context(ca: bytes | None) -> ssl.SSLContext:
-    # SSLContext itself, unlike create_default_context, neither sets VERIFY_X509_STRICT nor reads SSLKEYLOGFILE.
+    # Unlike create_default_context, SSLContext neither sets VERIFY_X509_STRICT nor reads SSLKEYLOGFILE.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -142,9 +146,9 @@ def _make_openssl_context(ca: bytes | None, identity: ClientCertificate | None) 
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_verify(SSL.VERIFY_PEER)
-    # A target that shakes hands again in the middle would keep what is written waiting; RFC 8446 has done away with it.
+    # A renegotiation by the target would block writes. RFC 8446 removed renegotiation.
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
-    # An idle watch keeps no record buffers, 34 kB of them.
+    # This frees the record buffers of idle watches, 34 kB each.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_alpn_protos([_ALPN])
     store = context.get_cert_store()
@@ -184,12 +188,12 @@ def _load_private_key(identity: ClientCertificate) -> PrivateKey:
 
 
 def describe_tls_error(tls: SSL.Connection, error: SSL.Error) -> str:
-    """What went wrong in words: the certificate's fault, or OpenSSL's own last reason."""
+    """Return the reason of a TLS error: the verification error, or else OpenSSL's last reason."""
     reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
     last_reason = reasons[-1][-1] if reasons else type(error).__name__
     if last_reason == "certificate verify failed":
-        # pyOpenSSL has no public way to the verdict (SSL_get_verify_result(3)).
-        lib, ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
+        # pyOpenSSL has no public call for SSL_get_verify_result(3).
+        lib, ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # the binding is not public in pyOpenSSL
         verify_error = lib.X509_verify_cert_error_string(lib.SSL_get_verify_result(tls._ssl))
         return f"its certificate is not valid: {ffi.string(verify_error).decode()}"
     if tls.get_finished() is None and last_reason in (
@@ -203,13 +207,13 @@ def describe_tls_error(tls: SSL.Connection, error: SSL.Error) -> str:
 
 
 def _is_resumed(connection: SSL.Connection) -> bool:
-    # pyOpenSSL has no public way to SSL_session_reused(3).
-    return bool(SSL._lib.SSL_session_reused(connection._ssl))  # type: ignore[attr-defined]  # pyOpenSSL has no call for it
+    # pyOpenSSL has no public call for SSL_session_reused(3).
+    return bool(SSL._lib.SSL_session_reused(connection._ssl))  # type: ignore[attr-defined]  # the binding is not public in pyOpenSSL
 
 
 def _set_expected_host(connection: SSL.Connection, host: str) -> None:
-    # pyOpenSSL has no public way to the verify parameters (X509_VERIFY_PARAM_set1_host(3)); mitmproxy does the same.
-    lib = SSL._lib  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
+    # pyOpenSSL has no public call for X509_VERIFY_PARAM_set1_host(3). mitmproxy does the same.
+    lib = SSL._lib  # type: ignore[attr-defined]  # the binding is not public in pyOpenSSL
     param = lib.SSL_get0_param(connection._ssl)
     flags = lib.X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | lib.X509_CHECK_FLAG_NEVER_CHECK_SUBJECT
     lib.X509_VERIFY_PARAM_set_hostflags(param, flags)

@@ -1,7 +1,8 @@
-"""A file with an AuthenticationConfiguration -> the issuers of callers' tokens, now and after each change.
+"""File with an AuthenticationConfiguration, which lists the issuers of callers' tokens.
 
-In a cluster it is the ConfigMap `connectors-authentication`, mounted: kubelet swaps a link, within a minute or two of a
-change. A content that cannot be read leaves the issuers as they were, as the API server has it, and says why.
+The file is read at start and after each change. In a cluster, it is the mounted ConfigMap `connectors-authentication`:
+kubelet changes a link within a minute or two. If the file cannot be read, the previous issuers stay in effect, as in
+the API server, and the log says why.
 """
 
 import asyncio
@@ -18,15 +19,15 @@ from connector_store.domain.callers.authentication_config import Issuer, parse_a
 from connector_store.folder.yaml_documents import line_of, parse_documents
 
 MAX_FILE_BYTES: Final = 1024 * 1024
-"""Bytes; a ConfigMap has no more."""
+"""Maximum size of the file. A ConfigMap cannot be larger."""
 POLL_MS: Final = 1000
-"""Milliseconds between two looks without a notice: a link may change its end far away."""
+"""Milliseconds between two reads without a notification. A symbolic link's target may change elsewhere."""
 
 logger = logging.getLogger(__name__)
 
 
 class AuthenticationFile:
-    """`apply` gets the issuers at each change."""
+    """Authentication file. `apply` gets the issuers at each change."""
 
     def __init__(self, path: Path, apply: Callable[[Sequence[Issuer]], None]) -> None:
         self._path = path
@@ -35,14 +36,14 @@ class AuthenticationFile:
         self._problem = ""
 
     def load(self) -> None:
-        """Read and apply it; ParseError names file, line and field. Blocks."""
+        """Read and apply the file. Blocks. The ParseError names file, line and field."""
         content = self._read()
         issuers = _parse(self._path, content)
         self._applied_content = content
         self._apply(issuers)
 
     async def run(self) -> Never:
-        """Follow the file until cancelled."""
+        """Watch the file until cancelled."""
         while True:
             changes = awatch(
                 self._path.parent, watch_filter=None, rust_timeout=POLL_MS, yield_on_timeout=True, recursive=False
@@ -66,11 +67,11 @@ class AuthenticationFile:
             return
         self._applied_content, self._problem = content, ""
         self._apply(issuers)
-        logger.info("%s: callers of %d issuers are trusted now", self._path, len(issuers))
+        logger.info("%s: tokens of %d issuers are accepted now", self._path, len(issuers))
 
     def _log_problem(self, problem: str) -> None:
         if problem != self._problem:
-            logger.error("%s; the issuers of before stay trusted", problem)
+            logger.error("%s; the previous issuers stay in effect", problem)
         self._problem = problem
 
     def _read(self) -> bytes:

@@ -1,7 +1,7 @@
-"""Callers' tokens of the embedded default: short-lived JWTs (RFC 7519), signed with the proxy's own key.
+"""Callers' tokens in folder mode: short-lived JWTs (RFC 7519), signed with the proxy's own key.
 
-`connectorctl` mints one for one Connector, the proxy verifies it; both read the key from mitmproxy's confdir, where
-whoever comes first makes it. Claims: `iss`, `aud`, `sub` (NAMESPACE/NAME), `iat`, `exp`, `jti`.
+`connectorctl` issues a token for one Connector, and the proxy verifies it. Both read the key from mitmproxy's confdir,
+and the first of them creates it. Claims: `iss`, `aud`, `sub` (NAMESPACE/NAME), `iat`, `exp`, `jti`.
 """
 
 import hashlib
@@ -28,17 +28,17 @@ KEY_FILE: Final = "connector-callers-key.pem"
 ISSUER: Final = "kubernetes-connector"
 ALGORITHM: Final = "ES256"
 MAX_TTL: Final = 24 * 3600
-"""Seconds. A caller's token is meant for one job; whoever needs longer mints again."""
+"""Maximum lifetime in seconds. A token is meant for one job. A longer job needs another token."""
 MAX_TOKEN_LENGTH: Final = 4096
-"""Characters of a token that is looked at; ours have about 400."""
+"""Maximum length of a token in characters. Our tokens have about 400."""
 MAX_CACHED_TOKENS: Final = 4096
-"""Verified tokens that are remembered; the least recently used goes first."""
+"""Maximum number of cached tokens. The least recently used one is evicted first."""
 _MAX_KEY_BYTES: Final = 16 * 1024
 _OTHER_CONNECTOR: Final = Refused(check="use", reason="the token is for another Connector")
 
 
 class SigningKey:
-    """The proxy's key for callers' tokens: EC P-256, PKCS #8 PEM, mode 0600."""
+    """Key that signs callers' tokens: EC P-256, PKCS #8 PEM, mode 0600."""
 
     def __init__(self, private_key: ec.EllipticCurvePrivateKey) -> None:
         self._private_key = private_key
@@ -46,9 +46,10 @@ class SigningKey:
 
     @classmethod
     def load_or_create(cls, confdir: Path) -> Self:
-        """Read the key of `confdir`, made first if there is none; ParseError if it cannot be used.
+        """Read the key in `confdir`, and create it first if it is absent. Raises ParseError if it is not usable.
 
-        Two processes that start at once end with the same key: it is written whole, then linked to its name.
+        Two processes that start at once get the same key, because the file is written completely before it gets its
+        name.
         """
         path = confdir / KEY_FILE
         try:
@@ -59,7 +60,7 @@ class SigningKey:
             raise ParseError(str(path), f"{error.strerror}; make it a file that only this user can read") from error
 
     def issue(self, key: ObjectKey, *, ttl: int, now: float, audience: str) -> str:
-        """A token for Connector `key` that is good for `ttl` seconds from `now` (unix seconds)."""
+        """Issue a token for Connector `key`. It is valid for `ttl` seconds from `now` (unix seconds)."""
         if not 0 < ttl <= MAX_TTL:
             raise ParseError("ttl", f"not between 1 s and {MAX_TTL} s")
         claims = {
@@ -110,16 +111,16 @@ def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _VerifiedToken:
     key: ObjectKey | None
-    """Of the Connector that it is for; None where its subject names none."""
+    """Key of the token's Connector, or None if the subject is not a key."""
     expires_at: float
     granted: Granted
 
 
 class TokenAccess:
-    """`Access` for callers' tokens; never waits, so `cached` always has the answer."""
+    """`Access` for callers' tokens. It never waits, so `check_cached` always has the answer."""
 
     revocation_count: Final = 0
-    """A token is good until it expires."""
+    """Tokens are not revoked before their expiry."""
 
     def __init__(
         self,
@@ -130,7 +131,7 @@ class TokenAccess:
         clock: Callable[[], float] = time.monotonic,
         max_cached: int = MAX_CACHED_TOKENS,
     ) -> None:
-        """`now` is in unix seconds, `clock` that of `Granted.holds_until`."""
+        """Create the access. `now` is in unix seconds. `clock` is the clock of `Granted.valid_until`."""
         self._public_key = public_key
         self._audience = audience
         self._now = now
@@ -138,7 +139,7 @@ class TokenAccess:
         self._cache = Lru[bytes, _VerifiedToken](max_cached)
 
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult:
-        """Verify, from memory if this token was seen before."""
+        """Verify the token, with a cache."""
         result = self._verify(token)
         if isinstance(result, Refused):
             return result
@@ -150,7 +151,7 @@ class TokenAccess:
         return self.check_cached(token, key)
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        """For a live stream: the signature and the Connector count, expiry alone does not."""
+        """Check a live connection. The signature and the Connector must match. The token may have expired."""
         result = self._verify(token)
         if isinstance(result, Refused):
             return result
@@ -192,21 +193,21 @@ class TokenAccess:
 
 
 class BindingAuthorizer:
-    """The right to use Connectors of callers whom an issuer has named: Roles and bindings among the manifests."""
+    """Authorizer of callers that an OIDC issuer authenticated. It uses the Roles and bindings among the manifests."""
 
     def __init__(self, store: Store, rule: AccessRule) -> None:
         self._store = store
         self._rule = rule
 
     async def authorize_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused:
-        """Waits for nothing: the manifests are in memory."""
+        """Check the right. It never waits, because the manifests are in memory."""
         if self._store.bindings.allows(identity, self._rule, key):
             return True
         return Refused(check="use", reason=f"{identity.user} may not {self._rule} {key}")
 
 
 def _refusal_reason(error: jwt.InvalidTokenError) -> str:
-    # PyJWT's own texts may quote the token's claims.
+    # PyJWT's texts may quote the token's claims.
     match error:
         case jwt.InvalidAudienceError():
             return "the token is for another audience"

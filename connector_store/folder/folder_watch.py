@@ -1,7 +1,7 @@
-"""A folder of manifests -> the store: the embedded default, which needs no cluster.
+"""Watch of a folder of manifests that fills the store. This mode needs no cluster.
 
-Changes are in the store within a second. An object that vanishes is gone only a second later: editors save by writing
-a new file and renaming it, and a moved object is in no file for a moment.
+The store has each change within a second. It removes an object one second after it disappeared. Editors save by writing
+a new file and renaming it, and an object that is moved is in no file for a moment.
 """
 
 import asyncio
@@ -29,24 +29,24 @@ from connector_store.folder.snapshot import FolderSnapshot, read_folder
 from connector_store.store import ObjectIdentity, Store, identify
 
 SOURCE_NAME: Final = "directory"
-"""Of this source in the store."""
+"""Name of this source in the store."""
 ROLES_SOURCE_NAME: Final = "built-in roles"
-"""The source of the ClusterRoles that are there without a manifest."""
+"""Name of the source with the built-in ClusterRoles."""
 REMOVAL_GRACE: Final = 1.0
-"""Seconds that an object outlives its file."""
+"""Seconds that an object stays after it disappeared from the files."""
 POLL_INTERVAL: Final = 0.5
-"""Seconds between two looks without a notice: links may change their end far away, and grace ends."""
+"""Seconds between two reads without a notification. Links may change elsewhere, and REMOVAL_GRACE ends."""
 DEBOUNCE: Final = 0.2
-"""Seconds that notices are gathered, at most."""
+"""Maximum seconds for which notifications are collected."""
 MIN_PAUSE_RATIO: Final = 20
-"""A look is followed by a pause of at least this many times its length, unless there is a notice."""
+"""Ratio of the pause after a read to the read's duration, at least. A notification ends the pause."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class _StoredObject:
-    """An object in the store; `gone` is when it was first missed."""
+    """Object in the store. `missing_since` is when it was missed first."""
 
     located: LocatedObject
     missing_since: float | None = None
@@ -70,20 +70,20 @@ class FolderWatch:
         self._logged_problems: tuple[Problem, ...] = ()
         self._watch_problem = ""
         self.problems: tuple[Problem, ...] = ()
-        """All that is to be mended in the files, sorted by place."""
+        """All problems of the files, sorted by file and line."""
 
     @property
     def located_objects(self) -> tuple[LocatedObject, ...]:
-        """What is in the store, and where it stands."""
+        """Objects in the store, with their locations."""
         return tuple(each.located for each in self._objects.values())
 
     def load_once(self) -> tuple[Problem, ...]:
-        """Read the folder into the store; blocks."""
+        """Read the folder into the store. Blocks."""
         self._apply(self._read())
         return self.problems
 
     async def run(self) -> Never:
-        """Follow the folder until cancelled."""
+        """Watch the folder until cancelled."""
         while True:
             try:
                 await self._refresh()
@@ -91,20 +91,20 @@ class FolderWatch:
                 self._watch_problem = ""
             except OSError as error:
                 self._log_watch_problem(error.strerror or str(error))
-            except Exception:  # the loop's one: what is served would stand still
+            except Exception:  # without this, the store would never change again
                 logger.exception("following the folder %s failed; looking again", self._folder)
             await asyncio.sleep(POLL_INTERVAL)
 
     def _log_watch_problem(self, problem: str) -> None:
-        """No right to it any more, or none of the kernel's watches left: said once."""
+        """Log once why the folder cannot be watched: a missing right, or the kernel's limit of watches."""
         if problem != self._watch_problem:
             logger.warning(
-                "%s: cannot be watched, so it is only read every %g s: %s", self._folder, POLL_INTERVAL, problem
+                "%s: cannot be watched, so it is read every %g s instead: %s", self._folder, POLL_INTERVAL, problem
             )
         self._watch_problem = problem
 
     async def _watch(self) -> None:
-        """Look at each notice, and now and then without; returns when the folder has become another."""
+        """Read the folder at each notification, and at intervals. Return when the folder was replaced."""
         inode = _inode(self._folder)
         if inode is None:
             return
@@ -148,7 +148,7 @@ class FolderWatch:
             self.problems = tuple(sorted(problems, key=lambda each: (each.file, each.line)))
 
     def _update_objects(self, present: dict[ObjectIdentity, LocatedObject]) -> bool:
-        """Bring what is held up to date; True if an object came to be gone for good."""
+        """Update the stored objects. Return True if an object was removed."""
         now = self._now()
         for key, located in present.items():
             self._objects[key] = _StoredObject(located)
@@ -161,7 +161,7 @@ class FolderWatch:
         return any(key not in self._objects for key in missing)
 
     def _unusable_problems(self, present: dict[ObjectIdentity, LocatedObject]) -> Iterator[Problem]:
-        """Connectors that cannot be used, but for those whose fault, or whose Secret's, is named already."""
+        """Yield the problems of unusable Connectors, except those that the Connector's or Secret's file reports."""
         secrets = [each.object for each in present.values() if isinstance(each.object, Secret)]
         reported = {(each.key.namespace, text) for each in secrets for text in _connector_messages(each)}
         for located in present.values():
@@ -176,12 +176,12 @@ class FolderWatch:
                     yield unusable_problem(located, unusable)
 
     def _log_problems(self) -> None:
-        """Each problem once, while it lasts."""
+        """Log each problem once, while it lasts."""
         for each in self.problems:
             if each not in self._logged_problems:
                 logger.log(logging.WARNING if each.fatal else logging.INFO, "%s", each)
         if self._logged_problems and not self.problems:
-            logger.info("all problems of %s are mended", self._folder)
+            logger.info("all problems of %s are fixed", self._folder)
         self._logged_problems = self.problems
 
 

@@ -1,6 +1,6 @@
-"""The content of one manifest file -> objects, where they stand, and problems with file, line and field.
+"""Parser of a manifest file: objects with their lines, and problems with file, line and field.
 
-`kind: List` is unfolded, as kubectl writes it; a file that is no YAML gives what stands before the fault.
+A `kind: List`, which kubectl writes, becomes its items. If a file is not YAML, the objects before the error are read.
 """
 
 import re
@@ -21,10 +21,10 @@ from connector_store.domain.permissions.rbac import ClusterRole
 from connector_store.folder.yaml_documents import Document, LocatedList, line_of, parse_documents
 
 DEFAULT_NAMESPACE: Final = "default"
-"""Of objects that name none, as for kubectl."""
+"""Namespace of objects without one, as in kubectl."""
 
 UNKNOWN_FIELD: Final = "UnknownField"
-"""Why a Connector is not used that has a field which there is not: a definition's API server would not take it."""
+"""Reason that a Connector with an unknown field is unusable. An API server with the CRD would refuse it."""
 
 Object = Connector | InvalidConnector | Secret | ConnectorClass | ClusterRole | Role | Binding
 
@@ -58,9 +58,9 @@ _KEY_PATTERN: Final = re.compile(r'key "(.*?)"')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something to mend. `path` is the field, empty for the whole object or file; `reason` says what to write instead.
+    """Problem to fix. `path` is the field, or empty for the whole object or file. `reason` says what to write instead.
 
-    `fatal` is False for what is merely not run.
+    `fatal` is False for a field that has no effect.
     """
 
     file: str
@@ -71,14 +71,14 @@ class Problem:
     fatal: bool = True
 
     def __str__(self) -> str:
-        """`FILE:LINE: SUBJECT: FIELD: REASON`, as compilers write it."""
+        """Return `FILE:LINE: SUBJECT: FIELD: REASON`, the format of compilers."""
         parts = (f"{self.file}:{self.line}" if self.line else self.file, self.subject, self.path, self.reason)
         return ": ".join(each for each in parts if each)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocatedObject:
-    """An object, and the lines of it that its problems may point to."""
+    """Object, with the lines that its problems may refer to."""
 
     object: Object
     file: str
@@ -88,7 +88,7 @@ class LocatedObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestContent:
-    """What a file holds. `broken` if not all of it could be read."""
+    """Content of a file. `is_incomplete` is True if a part of it was not readable."""
 
     objects: tuple[LocatedObject, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -96,7 +96,7 @@ class ManifestContent:
 
 
 def read_manifests(file: str, data: bytes, *, system_namespace: str) -> ManifestContent:
-    """Read the documents of one file; `file` is its name in problems."""
+    """Read the documents of one file. `file` is its name in problems."""
     documents, yaml_problem = parse_documents(data)
     objects: list[LocatedObject] = []
     problems: list[Problem] = []
@@ -122,7 +122,7 @@ def read_manifests(file: str, data: bytes, *, system_namespace: str) -> Manifest
 
 
 def _reject_unknown_field(obj: Object, error: ParseError) -> InvalidConnector | None:
-    """What is left of an object with a field that an API server would not take: of a Connector, why it is not used."""
+    """Return the InvalidConnector for a Connector with an unknown field, or None for another kind."""
     match obj:
         case InvalidConnector():
             return obj
@@ -139,7 +139,7 @@ def _problem_at(error: ParseError, file: str, document: Document, subject: str =
 
 
 def unusable_problem(located: LocatedObject, unusable: Unusable) -> Problem:
-    """Why a Connector cannot be used, at the field that has to change."""
+    """Return the problem of an unusable Connector, at the field to change."""
     path, colon, reason = unusable.message.partition(": ")
     if not colon or not path.startswith("spec"):
         path, reason = _FIELD_OF_REASON.get(unusable.reason, "spec.auth.secretRef.name"), unusable.message
@@ -153,14 +153,14 @@ def unusable_problem(located: LocatedObject, unusable: Unusable) -> Problem:
 
 
 def _nearest_line(located: LocatedObject, path: str) -> int:
-    """Of the field, or of the nearest one around it."""
+    """Return the line of the field, or of the nearest field around it."""
     while path and path not in located.lines:
         path = _LAST_STEP_PATTERN.sub("", path)
     return located.lines.get(path, located.line)
 
 
 def describe(obj: Object) -> str:
-    """Kind and name, for people."""
+    """Return kind and name, for messages."""
     if isinstance(obj, ConnectorClass | ClusterRole):
         return f"{type(obj).__name__} {obj.name}"
     if isinstance(obj, Binding):
@@ -169,7 +169,7 @@ def describe(obj: Object) -> str:
 
 
 def secret_problems(secret: Secret) -> tuple[str, ...]:
-    """Why parts of a Secret cannot be used."""
+    """Return why parts of a Secret are not usable."""
     return tuple(
         each
         for each in (secret.credential_problem, secret.ca_problem, secret.pinned_address_problem)
@@ -198,7 +198,7 @@ def _locate(obj: Object, file: str, document: Document) -> LocatedObject:
 
 
 def _object_problems(obj: Object, file: str, document: Document) -> Iterator[Problem]:
-    """What is wrong with a Secret or a class, whoever uses it; a Connector's are found when it is joined."""
+    """Yield the problems of a Secret or a class itself. A Connector's problems are found when it is resolved."""
     if isinstance(obj, Secret):
         for reason in secret_problems(obj):
             path, detail = _split_reason(reason, document)
@@ -211,7 +211,7 @@ def _object_problems(obj: Object, file: str, document: Document) -> Iterator[Pro
 
 
 def _split_reason(text: str, document: Document) -> tuple[str, str]:
-    """`FIELD: REASON` or `key "KEY" REASON` -> the field and the rest."""
+    """Split `FIELD: REASON` or `key "KEY" REASON` into the field and the rest."""
     path, colon, detail = text.partition(": ")
     if colon and " " not in path:
         return path, detail
@@ -222,6 +222,6 @@ def _split_reason(text: str, document: Document) -> tuple[str, str]:
 
 
 def _key_path(document: Document, key: str) -> str:
-    """Where the value of a Secret's key stands: stringData wins, as for an API server."""
+    """Return the path of a Secret's key. As in an API server, stringData has precedence."""
     string_data = Fields(document.value, "").value("stringData")
     return f"{'stringData' if isinstance(string_data, Mapping) and key in string_data else 'data'}[{key}]"

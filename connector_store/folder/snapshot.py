@@ -1,7 +1,7 @@
-"""One look at a folder of manifests: what is in its files now, and what was in those that cannot be read.
+"""Snapshot of a folder of manifests.
 
-A file that is broken keeps the last good state of its objects. Files are read once for each change of them; sub-folders
-and hidden files are passed over, as `kubectl apply -f FOLDER` does it.
+A broken file keeps the last good state of its objects. Each file is read once after each change. Sub-folders and hidden
+files are skipped, as in `kubectl apply -f FOLDER`.
 """
 
 import os
@@ -19,10 +19,10 @@ SUFFIXES: Final = (".yaml", ".yml", ".json")
 MAX_FILE_BYTES: Final = 8 * 1024 * 1024
 MAX_FILES: Final = 10_000
 MAX_FOLDER_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of all files together."""
+"""Maximum size of all files together."""
 
 _MIN_AGE: Final = 0.1
-"""Seconds that a file must be old when it is read: younger, a second write may leave the same times and size."""
+"""Minimum age of a file in seconds, so that its signature counts. A later write may keep its times and size."""
 
 
 class _Signature(NamedTuple):
@@ -34,7 +34,7 @@ class _Signature(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestFile:
-    """What a file gave when it was read last; `signature` is None if it has to be read again."""
+    """Content of a file at the last read. `signature` is None if the file must be read again."""
 
     signature: _Signature | None
     objects: tuple[LocatedObject, ...] = ()
@@ -43,7 +43,7 @@ class ManifestFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderSnapshot:
-    """All files by name, and problems of the folder itself. `changed` if anything differs from the look before."""
+    """All files by name, and problems of the folder. `changed` is True if it differs from the previous snapshot."""
 
     files: Mapping[str, ManifestFile] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
@@ -51,7 +51,7 @@ class FolderSnapshot:
 
 
 def read_folder(folder: Path, previous: FolderSnapshot, *, system_namespace: str) -> FolderSnapshot:
-    """Read what changed. A folder that is not there is empty; one that cannot be listed keeps what it had."""
+    """Read the changed files. A missing folder is empty. A folder that cannot be listed keeps its content."""
     try:
         names = sorted(each.name for each in folder.iterdir() if _is_manifest(each.name))
     except (FileNotFoundError, NotADirectoryError):
@@ -87,7 +87,7 @@ def _is_manifest(name: str) -> bool:
 def _read_file(
     path: Path, previous: ManifestFile | None, remaining_bytes: int, system_namespace: str
 ) -> ManifestFile | None:
-    """None if it is gone, or is no file."""
+    """Return None if the path does not exist or is a directory."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -115,7 +115,7 @@ def _read_file(
 
 
 def _read_bytes(path: Path) -> tuple[bytes | None, os.stat_result]:
-    # Without O_NONBLOCK, a pipe that somebody put here would hold us.
+    # Without O_NONBLOCK, opening a named pipe would block.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - a descriptor
         status = os.fstat(file.fileno())
         return (file.read(MAX_FILE_BYTES + 1) if stat.S_ISREG(status.st_mode) else None), status
@@ -127,7 +127,7 @@ def _keep_previous(path: Path, previous: ManifestFile | None, reason: str) -> Ma
 
 
 def _merge_previous(content: ManifestContent, previous: ManifestFile | None) -> tuple[LocatedObject, ...]:
-    """What was read and, of a broken file, also what it had before."""
+    """Return the objects that were read and, for a broken file, its previous objects."""
     if not content.is_incomplete or previous is None:
         return content.objects
     identities = {identify(each.object) for each in content.objects}

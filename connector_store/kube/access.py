@@ -1,8 +1,8 @@
-"""Callers by the API server: TokenReview, then SubjectAccessReview, cached, and each asked once at a time.
+"""Access of callers by the API server: TokenReview, then SubjectAccessReview, with caches.
 
-A token is known by its digest only. What was granted lives for `recheck` seconds and never past the token's expiry,
-what was refused for a few seconds, and that the API server could not be asked for no time at all. Callers are never
-queued: what is too much is answered with Unavailable.
+The cache stores only a token's digest. A granted answer is valid for `recheck` seconds, and never after the token's
+expiry. A refused answer is valid for a few seconds. An unavailable answer is not cached. Concurrent reviews of the
+same thing share one request. Callers are never queued: reviews above the limit get Unavailable.
 """
 
 import hashlib
@@ -27,22 +27,22 @@ RECHECK: Final = 30.0
 """Seconds; the option `connector_recheck`."""
 
 REFUSAL_TTL: Final = 3.0
-"""Seconds that a refusal is remembered: who was just given a right does not wait long for it."""
+"""Seconds that a refusal is cached. It is short, so that a new right takes effect soon."""
 
 _MAX_GRANTED: Final = 20_000
 _MAX_REFUSED: Final = 2_000
 MAX_IN_FLIGHT: Final = 500
-"""Reviews under way; more are Unavailable at once."""
+"""Maximum number of concurrent reviews. Further ones get Unavailable at once."""
 
 UNKNOWN_ISSUER_RATE: Final = 1.0
 UNKNOWN_ISSUER_BURST: Final = 100
-"""Reviews of tokens whose issuer nobody's accepted token has had yet: enough to learn a new one, and no load."""
+"""Reviews of tokens whose issuer is not known yet: enough to learn a new issuer, and no load for the API server."""
 
 _MAX_ISSUERS: Final = 64
-"""Issuers that are known at most; an API server has one, and two while it changes."""
+"""Maximum number of known issuers. An API server has one, or two while it changes."""
 
 _EXPIRY_SKEW: Final = 10.0
-"""Seconds before its expiry from which a token's refusal may mean no more than that."""
+"""Seconds before a token's expiry in which its refusal may only mean that it expired."""
 
 _Digest = bytes
 _ReviewObserver = Callable[[Literal["token", "use", "owner"], str], None]
@@ -55,7 +55,7 @@ class _Reviewed[V]:
 
 
 class KubeAccess:
-    """`domain.access.Access` of a cluster."""
+    """Implementation of `Access` for a cluster."""
 
     def __init__(
         self,
@@ -71,10 +71,11 @@ class KubeAccess:
         clock: Callable[[], float] = time.monotonic,
         on_review: _ReviewObserver = lambda what, result: None,
     ) -> None:
-        """`refused_for=0` remembers no refusal. `on_review` gets each review's kind and `ok`, `refused` or `error`.
+        """Create the access. `refusal_ttl=0` caches no refusal.
 
-        `issuers` are known to be the API server's own, as that of our token; others are learnt from what it accepts.
-        `now` is for what tokens say, in unix seconds; what is remembered is timed by `clock`, which nobody sets back.
+        `on_review` gets each review's kind, and `ok`, `refused` or `error`. `issuers` are the API server's own, such as
+        the issuer of our token. Others are learned from the tokens that the API server accepts. `now` is in unix
+        seconds and is compared with the times in tokens. `clock` is monotonic and times the caches.
         """
         self._client = client
         self._audience = audience
@@ -87,7 +88,7 @@ class KubeAccess:
         self._unknown_issuer_limiter = RateLimiter(UNKNOWN_ISSUER_RATE, UNKNOWN_ISSUER_BURST)
         self._on_review = on_review
         self.revocation_count = 0
-        # Apart from each other, so that a flood of bad tokens pushes no good one out.
+        # Separate caches, so that many bad tokens do not evict good ones.
         self._tokens = ExpiringCache[_Digest, _Reviewed[Granted]](_MAX_GRANTED)
         self._uses = ExpiringCache[tuple[_Digest, ObjectKey], _Reviewed[Literal[True]]](_MAX_GRANTED)
         self._refused_tokens = ExpiringCache[_Digest, Refused](_MAX_REFUSED)
@@ -96,7 +97,7 @@ class KubeAccess:
         self._reviews = SingleFlight(max_in_flight=max_in_flight, description="reviews")
 
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
-        """The answer if it is known; None if it must be asked for. Never waits."""
+        """Return the cached answer, or None if a review is needed. Never waits."""
         digest = _digest(token)
         now = self._clock()
         authentication = self._cached_authentication(digest, now) or self._refuse_without_review(token)
@@ -110,7 +111,7 @@ class KubeAccess:
         )
 
     async def check(self, token: str, key: ObjectKey) -> AccessResult:
-        """Authenticate, then ask for the right to use `key`, also if there is no such Connector."""
+        """Authenticate the token, then authorize its use of `key`, even if there is no such Connector."""
         digest = _digest(token)
         authentication = (
             self._cached_authentication(digest, self._clock())
@@ -125,17 +126,18 @@ class KubeAccess:
         return authentication if use is True else use
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        """The answer for a live stream; expiry alone is no refusal while the token's owner is there.
+        """Return the answer for a live connection.
 
-        Streams of one caller share reviews of at most a third of `recheck` ago: asked every half of it, a right that
-        was taken away is noticed within `recheck`.
+        An expired token is not a reason to refuse it while the token's owner exists. The connections of one caller
+        share reviews that are at most a third of `recheck` old. The proxy calls this every half of `recheck`, so it
+        notices a revoked right within `recheck`.
         """
         digest = _digest(token)
         fresh_since = self._clock() - self._recheck / 3
         expires_at = read_token_times(token).expires_at
         authentication: AccessResult = Granted(identity=identity, token_expires_at=expires_at)
         if expires_at is not None and expires_at <= self._now() + _EXPIRY_SKEW:
-            # The token can be reviewed no more: its owner is looked for instead.
+            # The API server does not review an expired token. Check that its owner exists instead.
             owner = self._owners.get(identity, now=self._clock()) or await self._review_owner(identity, expires_at)
             if owner is not True:
                 return owner
@@ -152,7 +154,7 @@ class KubeAccess:
         return authentication if use is True else use
 
     def _refuse_without_review(self, token: str) -> Refused | None:
-        """What no API server would accept need not be asked for."""
+        """Refuse a token that no API server would accept."""
         reason = rejection_reason(token, self._audience, now=self._now())
         return Refused(check="token", reason=reason) if reason is not None else None
 
@@ -178,7 +180,7 @@ class KubeAccess:
                 and answer.token_expires_at is not None
                 and answer.token_expires_at <= self._now()
             ):
-                # The API server goes on for a minute (the leeway of its JWT library).
+                # The API server accepts the token for another minute (the leeway of its JWT library).
                 answer = Refused(check="token", reason="the token has expired")
             match answer:
                 case Granted(token_expires_at=expires):

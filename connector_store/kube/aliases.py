@@ -1,4 +1,4 @@
-"""Which Connectors' own Services are seen to lead to the proxy: those that somebody follows, or one by a look."""
+"""Alias Services that lead to the proxy: those that a watch reports, or one that is read now."""
 
 import logging
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Aliases:
-    """The uid of the Connector for each Service that leads to `host`, of those that `take` was told of."""
+    """UID of the owning Connector for each reported Service that leads to `host`."""
 
     def __init__(self, host: str) -> None:
         self._host = host
@@ -28,11 +28,11 @@ class Aliases:
         return len(self._owners)
 
     def has_alias(self, connector: ObjectKey, uid: str) -> bool:
-        """True if that Connector's Service is ours, as far as is known."""
+        """Return True if the last reported Service of that Connector leads to the proxy."""
         return bool(uid) and self._owners.get(connector) == uid
 
     def update(self, connector: ObjectKey, service: Service | None) -> None:
-        """What its Service is now; None: there is none."""
+        """Record the current Service of a Connector, or None if it does not exist."""
         if service is not None and is_alias_service(service, connector, service.owner_uid, self._host):
             self._owners[connector] = service.owner_uid
         else:
@@ -40,9 +40,9 @@ class Aliases:
 
 
 async def leads_to_proxy(client: KubeClient, connector: ObjectKey, uid: str, host: str) -> bool:
-    """One look at that Connector's Service; False also where it cannot be looked at, which is logged.
+    """Read the Service of that Connector. Return True if it leads to the proxy at `host`.
 
-    It needs the right to list Services of the namespace.
+    Return False if it cannot be read, and log why. This needs the right to list Services of the namespace.
     """
     name = alias_service_name(connector.name)
     if name is None:
@@ -51,6 +51,6 @@ async def leads_to_proxy(client: KubeClient, connector: ObjectKey, uid: str, hos
     try:
         services = (await client.get(SERVICES.path(connector.namespace), query)).get("items") or []
     except ApiError as error:
-        logger.warning("services %r in namespace %r cannot be looked at: %s", name, connector.namespace, error)
+        logger.warning("services %r in namespace %r cannot be read: %s", name, connector.namespace, error)
         return False
     return any(is_alias_service(parse_service(each), connector, uid, host) for each in services)

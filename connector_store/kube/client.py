@@ -1,6 +1,6 @@
-"""Requests to an API server, as JSON: aiohttp's connection pool, and no models.
+"""Client for an API server, with JSON documents and aiohttp's connection pool.
 
-10,000 objects as the library's models would not fit into the memory that the proxy may use.
+It has no model classes: 10,000 objects of the `kubernetes` library's models would exceed the proxy's memory limit.
 """
 
 import asyncio
@@ -31,13 +31,13 @@ logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 TIMEOUT: Final = 30.0
-"""Seconds for one request and its answer; watches have their own."""
+"""Seconds for one request with its response. Watches have their own limit."""
 
 MAX_RETRY_AFTER: Final = 120
-"""Seconds that we wait at most where a server names a time: what stands before an API server may name hours."""
+"""Maximum Retry-After, in seconds, that we obey. A load balancer before the API server may ask for hours."""
 
 PAGE_SIZE: Final = 500
-"""Objects of one page of a list, as client-go."""
+"""Objects in one page of a list, as in client-go."""
 
 _JSON: Final = "application/json"
 _METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -46,23 +46,23 @@ _METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8
 
 _CONNECT_TIMEOUT: Final = 10.0
 _CA_PERIOD: Final = 60.0
-"""Seconds between looks at the file with the API server's CA."""
+"""Seconds between two reads of the file with the API server's CA."""
 
 _CLOSE_TIMEOUT: Final = 1.0
-"""Seconds for connections to be gone once the client is closed."""
+"""Seconds to wait for connections to end when the client is closed."""
 _CHUNK_SIZE: Final = 64 * 1024
 _MAX_ERROR_BODY: Final = 64 * 1024
 
-# asyncio holds a buffer for each TLS connection for as long as it lives, and has no setting for its size: its own
-# 256 kB are 3 MB for the watches of a door, each of which brings an object now and then.
+# asyncio holds a buffer for each TLS connection as long as it is open, and has no setting for its size. The default of
+# 256 kB would cost 3 MB for a program's watches, which are mostly idle.
 asyncio.sslproto.SSLProtocol.max_size = _CHUNK_SIZE
 
-# A peer that vanished without a FIN is noticed within a minute.
+# Notice a peer that vanished without a FIN within a minute.
 _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 
 
 class KubeClient:
-    """One API server, one pool of connections; every method raises ApiError and nothing else for what goes wrong."""
+    """Client for one API server, with one connection pool. Its methods raise only ApiError."""
 
     def __init__(
         self,
@@ -91,9 +91,10 @@ class KubeClient:
         await self._pool.close()
 
     async def _reload_ca(self) -> None:
-        """A file with the API server's CA is looked at every minute: a new one is for new connections.
+        """Read the API server's CA file again, once a minute. New connections use a new CA.
 
-        Watches of before go on until they end, five minutes at most, as in client-go (transport/ca_rotation.go).
+        Watches that are open already continue until they end, at most five minutes later. Source: client-go,
+        transport/ca_rotation.go.
         """
         if self._now() - self._ca_read_at < _CA_PERIOD:
             return
@@ -104,11 +105,11 @@ class KubeClient:
         try:
             pool = _ConnectionPool(self._configuration)
         except (OSError, ValueError) as e:
-            # Half written, or not a certificate: what there is goes on, and it is looked at again.
+            # The file is incomplete, or not a certificate. Keep the current CA, and read the file again later.
             logger.warning("the CA of the API server, %s: %s", self._configuration.ssl_ca_cert, e)
             return
         previous_pool, self._previous_pool, self._pool, self._ca = self._previous_pool, self._pool, pool, ca
-        logger.info("the CA of the API server was read anew")
+        logger.info("the CA of the API server was read again, because it changed")
         if previous_pool is not None:
             await previous_pool.close()
 
@@ -118,7 +119,7 @@ class KubeClient:
         return self._configuration.host
 
     async def issuer(self) -> str:
-        """Of our own token: the API server's, which signs those of all pods; empty where we have none."""
+        """Return the issuer of our own token, which is that of all pods' tokens. Return "" if we have no token."""
         with contextlib.suppress(OSError, CredentialError):
             return parse_issuer((await self._configuration.authorization() or "").removeprefix("Bearer "))
         return ""
@@ -126,30 +127,30 @@ class KubeClient:
     async def get(
         self, path: str, params: Mapping[str, str] | None = None, *, metadata: Literal["object", "list"] | None = None
     ) -> Json:
-        """With `metadata` the object, or those of the list, are PartialObjectMetadata: no spec, no data."""
+        """GET. With `metadata`, the object or the list's items are PartialObjectMetadata, without spec and data."""
         accept = {None: _JSON, "object": _METADATA, "list": _METADATA_LIST}[metadata]
         return await self._request_json("GET", path, params=params, accept=accept)
 
-    async def create(self, path: str, body: Json, *, timeout: float = TIMEOUT, dry_run: bool = False) -> Json:
-        """POST; with `dry_run` it is admitted or refused as it would be, and not stored."""
+    async def create(self, path: str, body: Json, *, time_limit: float = TIMEOUT, dry_run: bool = False) -> Json:
+        """POST. With `dry_run`, the API server runs admission and does not store the object."""
         params = {"dryRun": "All"} if dry_run else None
-        return await self._request_json("POST", path, params=params, body=body, timeout=timeout)
+        return await self._request_json("POST", path, params=params, body=body, time_limit=time_limit)
 
     async def replace(self, path: str, body: Json) -> Json:
-        """PUT; with metadata.resourceVersion in the body a 409 tells that somebody else was first."""
+        """PUT. With metadata.resourceVersion in the body, the API server answers 409 if the object has changed."""
         return await self._request_json("PUT", path, body=body)
 
     async def patch(self, path: str, body: Json | list[Json], kind: Literal["merge", "json"] = "merge") -> Json:
-        """A merge patch (RFC 7396) or a JSON patch (RFC 6902)."""
+        """PATCH, with a merge patch (RFC 7396) or a JSON patch (RFC 6902)."""
         return await self._request_json("PATCH", path, body=body, content_type=f"application/{kind}-patch+json")
 
     async def delete(self, path: str, *, uid: str | None = None) -> Json:
-        """With `uid` only that very object."""
+        """DELETE. With `uid`, only the object with that UID is deleted."""
         body = {"preconditions": {"uid": uid}} if uid else None
         return await self._request_json("DELETE", path, body=body)
 
     async def list_pages(self, path: str, params: Mapping[str, str] | None = None) -> AsyncIterator[Json]:
-        """The list in pages; each is a List object, and the last one has no metadata.continue."""
+        """Return the pages of a list. Each is a List object. The last one has no metadata.continue."""
         query = {**(params or {}), "limit": str(PAGE_SIZE)}
         while True:
             page = await self.get(path, query)
@@ -160,7 +161,7 @@ class KubeClient:
             query["continue"] = continue_token
 
     async def create_token(self, namespace: str, name: str, audience: str, ttl: int) -> str:
-        """A token of that ServiceAccount (TokenRequest); `ttl` in seconds, at least 600."""
+        """Request a token of that ServiceAccount (TokenRequest). `ttl` is in seconds, at least 600."""
         body: Json = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenRequest",
@@ -171,19 +172,20 @@ class KubeClient:
 
     @asynccontextmanager
     async def watch(
-        self, path: str, params: Mapping[str, str], *, timeout: float, metadata_only: bool = False
+        self, path: str, params: Mapping[str, str], *, time_limit: float, metadata_only: bool = False
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """A watch; `seconds` are for all of it, so a stream that died without a word ends too.
+        """Open a watch and yield its chunks.
 
-        With `metadata_only` its objects are PartialObjectMetadata.
+        `time_limit` is for the whole watch, in seconds, so that a watch also ends if its connection died without a FIN.
+        With `metadata_only`, its objects are PartialObjectMetadata.
         """
-        client_timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT_TIMEOUT)
+        client_timeout = aiohttp.ClientTimeout(total=time_limit, sock_connect=_CONNECT_TIMEOUT)
         accept = _METADATA if metadata_only else _JSON
         response = await self._send("GET", path, params, None, _JSON, accept, client_timeout)
         try:
             yield _read_chunks(response)
         finally:
-            # Not released to the pool: what is left of the stream would be read first.
+            # Do not release the connection to the pool, which would first read the rest of the watch.
             response.close()
 
     async def _request_json(
@@ -195,9 +197,9 @@ class KubeClient:
         body: object = None,
         content_type: str = _JSON,
         accept: str = _JSON,
-        timeout: float = TIMEOUT,
+        time_limit: float = TIMEOUT,
     ) -> Json:
-        client_timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT_TIMEOUT)
+        client_timeout = aiohttp.ClientTimeout(total=time_limit, sock_connect=_CONNECT_TIMEOUT)
         response = await self._send(method, path, params, body, content_type, accept, client_timeout)
         try:
             document = load_json(await response.read())
@@ -222,7 +224,7 @@ class KubeClient:
             await self._reload_ca()
             headers = {
                 "Accept": accept,
-                # The API server is near: packing and unpacking would cost more than it saves.
+                # The API server is near, so compression would cost more than it saves.
                 "Accept-Encoding": "identity",
                 "Content-Type": content_type,
                 "User-Agent": self._user_agent,
@@ -239,20 +241,20 @@ class KubeClient:
 
 
 def _read_ca(configuration: Configuration) -> bytes | None:
-    """None where there is no file, or it cannot be read at the moment."""
+    """Return None if no file is set, or if it cannot be read now."""
     try:
-        # A file of some kilobytes: a thread would cost more than the read.
+        # The file has a few kilobytes, so a thread would cost more than the read.
         return Path(configuration.ssl_ca_cert).read_bytes() if configuration.ssl_ca_cert else None
     except OSError:
         return None
 
 
 class _ConnectionPool:
-    """A pool of connections, made with its first request."""
+    """Connection pool, created with its first request."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
-        # For tests alone without TLS, and then without its 30 ms.
+        # Only tests run without TLS. They save the 30 ms that a context costs.
         self._ssl_context = configuration.ssl_context() if configuration.host.startswith("https://") else True
         self._proxy = configuration.proxy
         self._session: aiohttp.ClientSession | None = None
@@ -262,13 +264,13 @@ class _ConnectionPool:
         if self._session is None:
             return
         await self._session.close()
-        # aiohttp waits for none that it has given up before, and those wait for the server's part of TLS's farewell.
+        # aiohttp does not wait for connections that it gave up before, and these wait for the server's close_notify.
         for each in self._open_sockets():
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_TIMEOUT):
-                while self._open_sockets():  # noqa: ASYNC110 - a transport tells nobody that it is gone
+                while self._open_sockets():  # noqa: ASYNC110 - a transport does not report that it is gone
                     await asyncio.sleep(0.005)
 
     def _open_sockets(self) -> list[socket.socket]:
@@ -286,9 +288,9 @@ class _ConnectionPool:
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str], body: object, client_timeout: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
-        """Its head; `body` is sent as JSON."""
+        """Send a request, with `body` as JSON. Return when the response's head was read."""
         if self._session is None:
-            # Unlimited: watches hold their connections, and what waits for one is bounded where it is asked for.
+            # No limit: watches hold their connections, and the callers bound their own requests.
             connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl_context, socket_factory=self._create_socket)
             self._proxy = self._proxy or proxy_from_environment(self._configuration.host)
             self._session = aiohttp.ClientSession(connector=connector)
@@ -312,7 +314,7 @@ async def _read_chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]
 
 
 def _error_from_response(response: aiohttp.ClientResponse, body: bytes) -> ApiError:
-    """An answer of 300 and more; the message is that of the Status in the body, if it is one."""
+    """Return the error for a response with status 300 or more. The message is that of the Status in its body."""
     response.close()
     try:
         status = load_json(body)
@@ -328,12 +330,12 @@ def _error_from_response(response: aiohttp.ClientResponse, body: bytes) -> ApiEr
 
 
 def _parse_retry_after(text: str) -> int | None:
-    """Of Retry-After; a date is passed over."""
+    """Parse a Retry-After header. Return None for a date."""
     return min(int(text), MAX_RETRY_AFTER) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
 def _error_from_exception(error: Exception) -> ApiError:
-    """No answer; the text names what failed, and never the URL of a proxy, which may hold a password."""
+    """Return the error for a missing response. Its text never has a proxy's URL, which may contain a password."""
     match error:
         case TimeoutError():
             return ApiError(0, "the API server did not answer in time")

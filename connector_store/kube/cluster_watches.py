@@ -1,4 +1,4 @@
-"""A cluster -> the store: every watch that the proxy and the CSI driver need, and no more than their roles allow."""
+"""Watches that fill the store from a cluster: all that a program needs, within the rights of its role."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -23,17 +23,18 @@ _NAMED_SECRETS: Final = "Secrets that Connectors name"
 STALE_AFTER: Final = Settings().stale_after
 
 CHECK_INTERVAL: Final = 1.0
-"""Seconds between two looks at the watches, and what may still be served of what they brought."""
+"""Seconds between two checks of the watches, which decide what the proxy may serve."""
 
 
 class ClusterWatches:
-    """Fills `store`, which is synced when all of these have listed.
+    """Watches that fill `store`. `run` never returns.
 
-    That is Connectors, classes, ClusterRoles, Secrets by type, CA Secrets.
+    They watch Connectors, classes, ClusterRoles, Secrets by type, and CA Secrets. The store is synced when all of them
+    have been listed. Connectors are watched in `namespaces`, or in all namespaces.
 
-    Connectors are watched in `namespaces`, or in all of them; `run` never returns. A namespace that the API server
-    lets us read no more, or not at all, is withheld by the store and costs no other one anything: it is tried again for
-    ever. So is, after `stale_after` seconds, all that depends on a watch that does not work.
+    If the API server refuses to list a namespace, the store does not serve that namespace. Other namespaces are not
+    affected, and the watch is retried forever. After `stale_after` seconds, the store also stops serving what depends
+    on a watch that does not work.
     """
 
     def __init__(
@@ -51,10 +52,11 @@ class ClusterWatches:
         on_not_served_changed: Callable[[], None] = lambda: None,
         consumers: Mapping[Resource, Consumer] = MappingProxyType({}),
     ) -> None:
-        """`on_known` gets a Secret when `knows` turns true for it; `readers` share the watches of their resources.
+        """Create the watches. `consumers` get the objects of their resource, too.
 
-        With `all_connectors` the Connectors of all namespaces are watched, whichever are served. `on_withheld` is
-        called when what the store withholds has changed.
+        `on_secret_read` is called when `has_read_secret` becomes True for a Secret. `on_not_served_changed` is called
+        when `Store.not_served` changed. With `all_connectors`, the Connectors of all namespaces are watched, even if
+        they are not served.
         """
         self.synced = asyncio.Event()
         self._client = client
@@ -67,7 +69,7 @@ class ClusterWatches:
         self._parse: Callable[[RawObject], StoreObject | None] = make_parser(system_namespace)
         self._namespaces = None if namespaces is None else tuple(sorted(set(namespaces)))
         self._watches: list[tuple[str | None, Reflector[Any]]] = []
-        """Each with the namespace that depends on it, None: all do."""
+        """Reflectors, each with the namespace that depends on it. None means that all namespaces do."""
         self._sources_by_scope: dict[str | None, set[str]] = {}
         self._token_sinks: list[StoreSink] = []
         self._add_watch(CONNECTOR_CLASSES)
@@ -91,13 +93,13 @@ class ClusterWatches:
         )
 
     def has_read_secret(self, key: ObjectKey) -> bool:
-        """Whether a Secret that a Connector names, and the store lacks, is known to be absent."""
+        """Return True if the Secret was read. If the store does not have it then, it does not exist."""
         return self._named_secrets.has_read(key)
 
     def watch_ages(self) -> Mapping[str, float]:
-        """Seconds since the objects of each kind were last known to be those of the API server, the oldest watch's.
+        """Return, for each kind, the seconds since its oldest watch was in sync with the API server.
 
-        Namespaces that are withheld are left out: `Store.withheld` counts them.
+        Namespaces in `Store.not_served` are left out.
         """
         now = asyncio.get_running_loop().time()
         ages: dict[str, float] = {}
@@ -113,7 +115,7 @@ class ClusterWatches:
             for scope, watch in self._watches:
                 await (watch.synced if scope is None else watch.synced_or_refused).wait()
             self._update_not_served()
-            # Only now is it known which Secrets the others bring.
+            # Only the synced watches tell which Secrets need no read.
             tasks.create_task(self._named_secrets.run())
             await self._named_secrets.initial_reads_done.wait()
             self._store.remove_source(_NAMED_SECRETS)
@@ -124,7 +126,7 @@ class ClusterWatches:
         raise AssertionError("a reflector ended")
 
     def _update_not_served(self) -> None:
-        """Withhold what cannot be relied on, and serve again what can."""
+        """Stop serving what depends on a broken watch, and serve it again when the watch works."""
         previous = dict(self._store.not_served)
         now = asyncio.get_running_loop().time()
         problems: dict[str | None, NotServed] = {}
@@ -159,7 +161,7 @@ class ClusterWatches:
         label_selector: str = "",
         required_by_all: bool = False,
     ) -> StoreSink:
-        """A watch that the store waits for; `everybodys`: all namespaces depend on it, though it is of one."""
+        """Add a watch that the store waits for. With `required_by_all`, all namespaces depend on it."""
         source = " ".join(filter(None, (resource.kind, namespace, field_selector, label_selector)))
         scope = None if required_by_all else namespace
         self._store.expect(source)
@@ -186,7 +188,7 @@ class ClusterWatches:
         return sink
 
     def _make_feed(self, scope: str | None, sink: Sink[ObjectKey]) -> Reflector[ObjectKey]:
-        """Tells which Secrets change, but for those that another watch brings."""
+        """Return a reflector that reports which Secrets changed, without those that another watch covers."""
         reflector = Reflector(
             self._client,
             SECRETS,

@@ -1,6 +1,6 @@
-"""Which API server: a pod's own, by its ServiceAccount, else that of a kubeconfig.
+"""Loader for the API server's address and credential: the pod's ServiceAccount, or else a kubeconfig.
 
-The `kubernetes` library is imported where a kubeconfig is read, and nowhere else: a pod does without its 20 MB.
+Only a program that reads a kubeconfig imports the `kubernetes` library. A pod saves its 20 MB.
 """
 
 import os
@@ -18,7 +18,7 @@ SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 def in_pod(environ: Mapping[str, str] = os.environ) -> bool:
-    """True where kubelet has started this process."""
+    """Return True if kubelet started this process."""
     return bool(environ.get(SERVICE_HOST))
 
 
@@ -31,10 +31,11 @@ async def load_configuration(
     now: Callable[[], float] = time.time,
     clock: Callable[[], float] = time.monotonic,
 ) -> Configuration:
-    """The API server of a pod's own ServiceAccount, else of the kubeconfig: `kubeconfig`, KUBECONFIG, ~/.kube/config.
+    """Load the pod's ServiceAccount, or else the kubeconfig: `kubeconfig`, KUBECONFIG, ~/.kube/config.
 
-    Naming a context or a kubeconfig passes over the pod's. ValueError says what is missing and where. `now`, in unix
-    seconds, is for what credentials say of their end; files are looked at by `clock`, which nobody sets back.
+    With a `context` or a `kubeconfig`, the pod's ServiceAccount is not used. The ValueError says what is missing and
+    where. `now` is in unix seconds and is compared with the expiry of credentials. `clock` is monotonic and times the
+    reads of files.
     """
     if context is None and kubeconfig is None and in_pod(environ):
         try:

@@ -1,4 +1,4 @@
-"""Where an API server is, how it is trusted, and who we are there."""
+"""Configuration of a client: the API server's address, its trust, and our credential."""
 
 import math
 import ssl
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final
 
 TOKEN_FILE_PERIOD: Final = 60.0
-"""Seconds between looks at a token file, as client-go (transport/token_source.go)."""
+"""Seconds between two reads of a token file. Source: client-go, transport/token_source.go."""
 
 
 class CredentialError(Exception):
-    """No credential at the moment; the message says what to mend, and holds none."""
+    """There is no usable credential now. The message says what to fix and contains no credential."""
 
 
 async def _no_authorization() -> str | None:
@@ -22,25 +22,28 @@ async def _no_authorization() -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """`authorization` gives the header of that name for one request; OSError or CredentialError if it cannot."""
+    """Address, trust and credential for one API server.
+
+    `authorization` returns the Authorization header for one request. It raises OSError or CredentialError if it cannot.
+    """
 
     host: str
-    """URL, without a slash at its end."""
+    """URL without a trailing slash."""
     ssl_ca_cert: str | None = None
-    """File with the CAs, PEM; None: those of the system."""
+    """File with the CAs in PEM. None means the system's CAs."""
     cert_file: str | None = None
     key_file: str | None = None
     verify_ssl: bool = True
     tls_server_name: str | None = None
     proxy: str | None = None
-    """URL; None: that of the environment, if it names one."""
+    """URL of the proxy. None means the proxy of the environment, if it names one."""
     authorization: Callable[[], Awaitable[str | None]] = _no_authorization
 
     def ssl_context(self) -> ssl.SSLContext:
-        """TLS with the CA and the certificate as their files are now; OSError or ssl.SSLError if they are no good."""
+        """Create a TLS context from the current files. Raises OSError or ssl.SSLError if they are not usable."""
         context = ssl.create_default_context(cafile=self.ssl_ca_cert)
-        # kubectl accepts CAs without key usage or authority key id, which OpenSSL's strict mode refuses (RFC 5280),
-        # and a pinned intermediate is an anchor for Go (crypto/x509).
+        # kubectl accepts CAs without key usage or authority key id, which OpenSSL's strict mode refuses (RFC 5280).
+        # For Go (crypto/x509), a pinned intermediate is a trust anchor.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if self.cert_file:
@@ -52,10 +55,10 @@ class Configuration:
 
 
 class TokenFile:
-    """A bearer token in a file, read again every minute: CSI drivers and kubelet replace its content."""
+    """Bearer token in a file. The file is read every minute, because kubelet and CSI drivers replace it."""
 
     def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
-        """OSError or CredentialError if there is no token now. `now` is a clock that nobody sets back."""
+        """Read the token. Raises OSError or CredentialError if there is none. `now` is a monotonic clock."""
         self._path = path
         self._now = now
         self._read_at = -math.inf
@@ -69,7 +72,7 @@ class TokenFile:
 
     def _read(self) -> None:
         self._read_at = self._now()
-        # A file of a kilobyte on tmpfs: a thread would cost more than the read.
+        # A kilobyte on tmpfs: a thread would cost more than the read.
         token = self._path.read_text().strip()
         if not token:
             raise CredentialError(f"the token file {self._path} is empty")

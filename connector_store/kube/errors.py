@@ -1,11 +1,11 @@
-"""What can go wrong between us and an API server."""
+"""Errors of requests to an API server."""
 
 
 class ApiError(Exception):
-    """The API server refused, or could not be asked.
+    """The API server refused the request, or sent no response.
 
-    `status` is the HTTP code, 0 where there was no answer; `message` is the server's own (Status.message), or says
-    what failed; `retry_after` is in seconds, None where the server named no time. Never holds a token.
+    `status` is the HTTP status, or 0 without a response. `message` is that of the server's Status, or says what failed.
+    `retry_after` is in seconds, or None if the server named no time. The error never contains a token.
     """
 
     def __init__(self, status: int, message: str, *, reason: str = "", retry_after: int | None = None) -> None:

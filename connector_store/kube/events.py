@@ -1,4 +1,4 @@
-"""The body of an event (events.k8s.io/v1), as the controller and the CSI driver write it."""
+"""Body of an event (events.k8s.io/v1), for the controller and the CSI driver."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,18 +7,18 @@ from typing import Any, Final, Literal
 from connector_store.domain.base.rfc3339 import format_micro_time
 
 MAX_NOTE: Final = 1024
-"""Bytes of a note (kubernetes pkg/apis/core/validation/events.go, which calls them characters)."""
+"""Maximum bytes of a note. Source: kubernetes pkg/apis/core/validation/events.go, which calls them characters."""
 _MAX_INSTANCE: Final = 128
-"""Characters of reportingInstance, which has no others than ASCII."""
+"""Maximum length of reportingInstance, which is ASCII."""
 _MAX_NAME_PREFIX: Final = 200
-"""Characters of the name of what an event is about that its own name begins with; names have at most 253."""
+"""Characters of the object's name at the start of the event's name. Names have at most 253 characters."""
 
 EventType = Literal["Normal", "Warning"]
 
 
 def event_name(object_name: str, suffix: str) -> str:
-    """`unique` tells it from every other event about the same object: a time, a number, chance."""
-    # What is cut must end as a name may.
+    """Return the name of an event. `suffix` must be unique among the events about the same object."""
+    # The shortened name must end with a letter or a digit.
     return f"{object_name[:_MAX_NAME_PREFIX].rstrip('-.')}.{suffix}"
 
 
@@ -35,7 +35,7 @@ def event_body(
     instance: str,
     event_time: datetime,
 ) -> dict[str, Any]:
-    """`regarding` is a core/v1 ObjectReference; `controller` and `instance` say who reports."""
+    """Return an Event. `regarding` is a core/v1 ObjectReference. `controller` and `instance` name the reporter."""
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",

@@ -1,7 +1,7 @@
-"""A kubeconfig, as the `kubernetes` library reads it.
+"""Reader for a kubeconfig, based on the `kubernetes` library.
 
-What it leaves out is here: token files and exec plugins are asked again while we run, and a plugin that fails is an
-error.
+It adds what the library lacks: token files are read again and exec plugins run again while the program runs, and a
+failing plugin is an error.
 """
 
 import math
@@ -20,32 +20,32 @@ from kubernetes.aio.config.kube_config import ConfigNode, FileOrData, KubeConfig
 from connector_store.kube.configuration import Configuration, CredentialError, TokenFile
 
 _EXPIRY_LEEWAY: Final = 60.0
-"""Seconds before its expiry that a plugin's credential is asked for again."""
+"""Seconds before its expiry that a plugin's credential is replaced."""
 
 
 async def read_kubeconfig(
     paths: str, context: str | None, now: Callable[[], float], clock: Callable[[], float]
 ) -> Configuration:
-    """Of the files in `paths`, separated as in KUBECONFIG; ValueError says what is missing and where.
+    """Read the files in `paths`, separated as in KUBECONFIG. The ValueError says what is missing and where.
 
-    `now` is in unix seconds, `clock` one that nobody sets back.
+    `now` is in unix seconds. `clock` is monotonic.
     """
     try:
         return await _read(paths, context, now, clock)
     except (ConfigException, CredentialError, OSError, yaml.YAMLError) as e:
-        # YAML's are of several lines.
+        # YAML errors have several lines.
         raise ValueError(f"no access to an API server: {' '.join(str(e).split())}") from e
     except (TypeError, AttributeError, ValueError) as e:
-        # The library does not look at the shape of a file before it reads it.
+        # The library does not check the structure of a file before it reads it.
         raise ValueError(f"no access to an API server: {paths}: is no kubeconfig: {e}") from e
 
 
 async def _read(paths: str, context: str | None, now: Callable[[], float], clock: Callable[[], float]) -> Configuration:
     merged = _merge_files(paths)
     user = _find_user(merged, context)
-    # The library would run the plugin itself, and log and pass over what goes wrong with it.
+    # The library would run the plugin itself, and would log its failure and continue.
     plugin = user.value.pop("exec", None)
-    # A token file wins over an inline token (client-go), which the library reads the other way round.
+    # A token file has precedence over an inline token (client-go). The library does the opposite.
     token_file = user.value.pop("tokenFile", None)
     if token_file is not None:
         user.value.pop("token", None)
@@ -84,8 +84,8 @@ def _merge_files(paths: str) -> ConfigNode:
             for each in merged.value[kind]:
                 each.name = f"{each.path}: {kind}[{each['name']}]"
     except (ConfigException, KeyError):
-        # What the library calls an entry is the whole of it, with its credential: in these words, and in all later ones
-        # if it had not got another name.
+        # The library names an entry by its whole content, with its credential. So its message must not be shown, and
+        # each entry gets another name for later messages.
         raise ConfigException(f"{paths}: an entry of clusters, contexts or users has no name") from None
     return merged
 
@@ -101,9 +101,9 @@ def _find_user(merged: ConfigNode, context: str | None) -> ConfigNode:
 
 
 def _check_plugin(plugin: object, location: str) -> None:
-    """CredentialError if `users[].user.exec` has other values than the library takes for granted."""
+    """Raise CredentialError if `users[].user.exec` has types that the library does not expect."""
     _check_strings(plugin, ("apiVersion", "command"), location)
-    assert isinstance(plugin, dict)  # noqa: S101 - else it was refused
+    assert isinstance(plugin, dict)  # noqa: S101 - _check_strings refuses all else
     for name in ("args", "env"):
         if not isinstance(plugin.get(name) or [], list):
             raise CredentialError(f"{location}/{name}: is not a list")
@@ -132,9 +132,9 @@ def _static_authorization(header: str | None) -> Callable[[], Awaitable[str | No
 
 
 class _ExecPlugin:
-    """`users[].user.exec`: client.authentication.k8s.io, run at start and when its token is about to expire.
+    """Exec plugin (`users[].user.exec`, client.authentication.k8s.io), run at start and before its token expires.
 
-    A certificate is taken at the start only: connections keep the TLS context that they were made with.
+    Only the first certificate is used, because connections keep their TLS context.
     """
 
     def __init__(self, config: ConfigNode, now: Callable[[], float]) -> None:
@@ -144,7 +144,10 @@ class _ExecPlugin:
         self._header: str | None = None
 
     async def start(self) -> tuple[str, str] | None:
-        """The files of its certificate and key, if it gives one; CredentialError if it gives nothing."""
+        """Run the plugin. Return the files of its certificate and key, or None if it returned a token.
+
+        Raises CredentialError if it returned neither.
+        """
         status = await self._run()
         if self._header is not None:
             return None
@@ -158,7 +161,7 @@ class _ExecPlugin:
         return self._header
 
     async def _run(self) -> Mapping[str, Any]:
-        # Set first: the requests that come meanwhile use what there is, instead of running the plugin too.
+        # Set this first, so that concurrent requests use the current token instead of running the plugin, too.
         self._refresh_at = self._now() + _EXPIRY_LEEWAY
         try:
             status: object = await ExecProvider(self._config).run()

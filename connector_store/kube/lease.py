@@ -1,7 +1,8 @@
-"""Leader election by a Lease (coordination.k8s.io/v1), with the timing of Kubernetes' own components.
+"""Leader election with a Lease (coordination.k8s.io/v1), with the timing of Kubernetes' own components.
 
-Whoever holds the Lease renews it every RETRY; who could not for RENEW_DEADLINE stops leading, before others may take
-it after DURATION. Time is counted from when a change of the Lease was seen here, so clocks need not agree.
+The leader renews the Lease every RETRY_PERIOD. If it cannot for RENEW_DEADLINE, it stops leading, before others may
+acquire the Lease after LEASE_DURATION. Each candidate measures the time since it saw the Lease change, so clocks need
+not agree.
 """
 
 import asyncio
@@ -25,14 +26,14 @@ logger = logging.getLogger(__name__)
 LEASE_DURATION: Final = 15
 RENEW_DEADLINE: Final = 10.0
 RETRY_PERIOD: Final = 2.0
-"""Seconds; as kube-controller-manager and controller-runtime (LeaderElectionConfiguration of k8s.io/component-base)."""
+"""Seconds. Source: k8s.io/component-base, LeaderElectionConfiguration, as in kube-controller-manager."""
 
 _RELEASE_TIMEOUT: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedLease:
-    """A Lease as it was last seen to change, at `seen` (monotonic seconds)."""
+    """Lease as it was when it changed last. `observed_at` is that time in monotonic seconds."""
 
     holder: str
     resource_version: str
@@ -43,7 +44,7 @@ class ObservedLease:
 
 
 def observe(raw: Mapping[str, Any], previous: ObservedLease | None, now: float) -> ObservedLease:
-    """Read a Lease; its time runs anew only if it changed since `last`."""
+    """Parse a Lease. Its `observed_at` is new only if the Lease changed since `previous`."""
     spec = raw.get("spec") or {}
     resource_version = str((raw.get("metadata") or {}).get("resourceVersion") or "")
     if previous is not None and previous.resource_version == resource_version:
@@ -59,12 +60,12 @@ def observe(raw: Mapping[str, Any], previous: ObservedLease | None, now: float) 
 
 
 def may_acquire(lease: ObservedLease, identity: str, now: float) -> bool:
-    """True if it is ours, nobody's, or not renewed for as long as its holder promised to."""
+    """Return True if the Lease is ours, has no holder, or was not renewed for its duration."""
     return lease.holder in ("", identity) or now >= lease.observed_at + lease.duration
 
 
 def lease_spec(identity: str, lease: ObservedLease | None, now: datetime) -> dict[str, Any]:
-    """The `spec` with which `identity` takes or renews it."""
+    """Return the `spec` with which `identity` acquires or renews the Lease."""
     timestamp = rfc3339.format_micro_time(now)
     is_renewal = lease is not None and lease.holder == identity
     transitions = 0 if lease is None else lease.transitions + (0 if is_renewal else 1)
@@ -78,12 +79,12 @@ def lease_spec(identity: str, lease: ObservedLease | None, now: datetime) -> dic
 
 
 def attempt_timeout(remaining: float) -> float:
-    """Seconds for one try, where `left` are left: one request that hangs leaves time for another."""
+    """Return the seconds for one attempt. A request that hangs leaves time for another attempt."""
     return max(0.0, min(remaining, RENEW_DEADLINE / 2))
 
 
 class LeaderElector:
-    """One candidate. `leading` is True while the Lease is ours."""
+    """Candidate for the Lease. `is_leading` is True while the Lease is ours."""
 
     def __init__(
         self,
@@ -94,7 +95,7 @@ class LeaderElector:
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        """`identity` must differ between all candidates, restarts included."""
+        """Create a candidate. `identity` must be unique among candidates, even after a restart."""
         self.is_leading = False
         self._client = client
         self._collection = LEASES.path(key.namespace)
@@ -102,20 +103,20 @@ class LeaderElector:
         self._name = key.name
         self._identity = identity
         self._clock = clock
-        self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._random = rng or random.Random()  # noqa: S311 - jitter, not security
         self._lease: ObservedLease | None = None
         self._must_read = True
         self._logged_problem: str | None = None
 
     async def run(self, lead: Callable[[], Awaitable[object]]) -> Never:
-        """Run `lead` whenever we lead, and cancel it before anybody else may; cancelling this releases the Lease."""
+        """Run `lead` while this candidate leads, and cancel it before others may. Cancel `run` to release the Lease."""
         while True:
             await self._acquire()
             logger.info("%s leads", self._identity)
             self.is_leading = True
             await self._run_leader(lead)
             logger.warning(
-                "%s leads no longer: the Lease could not be renewed for %s s", self._identity, RENEW_DEADLINE
+                "%s does not lead any more: the Lease could not be renewed for %s s", self._identity, RENEW_DEADLINE
             )
 
     async def _acquire(self) -> None:
@@ -125,7 +126,7 @@ class LeaderElector:
             await asyncio.sleep(RETRY_PERIOD * self._random.uniform(0.8, 1.2))
 
     async def _run_leader(self, lead: Callable[[], Awaitable[object]]) -> None:
-        """Returns when the Lease is lost; raises what `lead` raises."""
+        """Run `lead` until the Lease is lost. Raises what `lead` raises."""
         work = asyncio.ensure_future(lead())
         renewal = asyncio.ensure_future(self._renew_until_lost())
         try:
@@ -134,7 +135,7 @@ class LeaderElector:
             await _cancel_and_wait(work)
             await _cancel_and_wait(renewal)
             self.is_leading = False
-            # Only now, when nothing of ours writes any more, may the next one begin.
+            # Release the Lease only now, when this process does not write any more.
             await self._release()
         for each in (work, renewal):
             if not each.cancelled():
@@ -149,7 +150,7 @@ class LeaderElector:
                 return
 
     async def _try_acquire_or_renew(self, remaining: float) -> bool:
-        """Take or renew the Lease; False if it is somebody else's, or cannot be had. `left` is in seconds."""
+        """Acquire or renew the Lease. Return False if another holds it, or if it fails. `remaining` is in seconds."""
         try:
             async with asyncio.timeout(attempt_timeout(remaining)):
                 return await self._acquire_or_renew()
@@ -170,10 +171,10 @@ class LeaderElector:
         lease = self._lease if is_holder and not self._must_read else await self._read()
         if lease is not None and not may_acquire(lease, self._identity, self._clock()):
             return False
-        # Whatever becomes of the write, only a read tells what is there then; until it is known to be ours.
+        # If the write fails, its effect is unknown. Read the Lease before the next attempt.
         self._must_read = True
         response = await self._write(lease)
-        # Counted from before the request: it may have been written long before the answer came.
+        # Count from before the request: the server may have written the Lease long before its response arrived.
         self._lease = observe(response, None, started_at)
         self._must_read, self._logged_problem = False, None
         return True
@@ -194,7 +195,7 @@ class LeaderElector:
                 return None
             raise
         observed = observe(raw, self._lease, self._clock())
-        # A write of ours of which the answer was lost changed the version, and not since when we may lead.
+        # Our write changed the version, and its response was lost. This does not extend the time that we may lead.
         if self._lease is None or observed.holder != self._identity or self._lease.holder != self._identity:
             self._lease = observed
         else:
@@ -202,7 +203,7 @@ class LeaderElector:
         return self._lease
 
     async def _release(self) -> None:
-        """Give the Lease up, if it is still ours, so that the next one need not wait for its end."""
+        """Release the Lease if it is still ours, so that the next leader need not wait until it expires."""
         lease, self._lease, self._must_read = self._lease, None, True
         if lease is None or lease.holder != self._identity:
             return
@@ -212,7 +213,7 @@ class LeaderElector:
             async with asyncio.timeout(_RELEASE_TIMEOUT):
                 await self._client.patch(self._path, body)
         except (ApiError, TimeoutError) as error:
-            logger.info("lease %s is not released and ends by itself: %s", self._name, error)
+            logger.info("lease %s is not released; it expires by itself: %s", self._name, error)
 
 
 async def _cancel_and_wait(task: asyncio.Future[Any]) -> None:

@@ -1,8 +1,8 @@
-"""Secrets that Connectors name and that no other watch brings: read one by one, when they may have changed.
+"""Reader for Secrets that Connectors name and no watch covers. It reads each one when it may have changed.
 
-RBAC cannot limit a watch to some Secrets of a type, so Secrets of other types are never watched as a whole: one watch
-for each scope (the cluster, or each namespace) tells, by metadata alone, which Secrets changed, and of those that
-Connectors name the content is asked for. A name that leads to nothing costs one request and a place in a set.
+RBAC cannot limit a watch to some Secrets of a type, so Secrets of other types are never watched with their content. One
+watch for each scope (the cluster, or each namespace) reports by metadata which Secrets changed. The content is read
+only for those that Connectors name. A name without a Secret costs one request and an entry in a set.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from connector_store.kube.work_queue import WorkQueue, run_workers
 from connector_store.store import Store, StoreObject
 
 READ_WORKERS: Final = 8
-"""Secrets that are asked for at a time."""
+"""Number of concurrent reads."""
 
 _DEBOUNCE: Final = 0.2
-"""Seconds from a change to a look at it: a Secret applied beside its Connector comes by the watch of its type."""
+"""Seconds between a change and the read. A Secret that is applied together with its Connector arrives by its watch."""
 
 
 class ChangeFeed(Protocol):
-    """What tells of changes in one scope; see `Reflector` with `changes_only`."""
+    """Source of changes in one scope. See `Reflector` with `changes_only`."""
 
     synced: asyncio.Event
     synced_or_refused: asyncio.Event
@@ -37,7 +37,7 @@ class ChangeFeed(Protocol):
 
 
 class NamedSecrets:
-    """Reads Secrets as Connectors and Secrets come, change and go; `have` tells what other watches bring."""
+    """Reads Secrets when Connectors or Secrets change. `is_watched` tells which Secrets another watch covers."""
 
     def __init__(
         self,
@@ -51,12 +51,12 @@ class NamedSecrets:
         debounce: float = _DEBOUNCE,
         on_secret_read: Callable[[ObjectKey], None] = lambda key: None,
     ) -> None:
-        """`feed` makes what tells `sink` of changes in a namespace, or in all of them (None).
+        """Create the reader. `make_feed` returns the feed of a namespace, or of all (None), for a sink.
 
-        `on_known` is called when `knows` turns true.
+        `on_secret_read` is called when `has_read` becomes True for a Secret.
         """
         self.initial_reads_done = asyncio.Event()
-        """Set once each Secret that was named at first has been read, or is known to be out of reach."""
+        """Set when each Secret that was required at first has been read, or cannot be read."""
         self._client = client
         self._store = store
         self._parse = parse
@@ -69,11 +69,11 @@ class NamedSecrets:
         self._read_keys: set[ObjectKey] = set()
         self._pending_initial: set[ObjectKey] | None = None
         self._feeds: dict[str | None, ChangeFeed] = {}
-        # What keeps us from reading one Secret keeps its feed too, which says so once.
+        # A failure also stops the feed of the Secret's scope, which logs it once.
         self._queue: WorkQueue[ObjectKey] = WorkQueue("secrets", log_level=logging.DEBUG)
 
     def has_read(self, key: ObjectKey) -> bool:
-        """Whether a Secret that a Connector names, and the store lacks, is known to be absent."""
+        """Return True if the Secret was read. If the store does not have it then, it does not exist."""
         return key in self._read_keys
 
     async def run(self) -> Never:
@@ -90,7 +90,7 @@ class NamedSecrets:
                     self._reconcile(tasks)
         finally:
             unsubscribe()
-        raise AssertionError("a reader ended")
+        raise AssertionError("a worker ended")
 
     def _reconcile(self, tasks: asyncio.TaskGroup) -> None:
         previous, self._required = self._required, self._find_required()
@@ -128,18 +128,18 @@ class NamedSecrets:
         return key.namespace if self._by_namespace else None
 
     def enqueue(self, key: ObjectKey) -> None:
-        """That Secret is another one now, or gone."""
+        """Read this Secret again, if it is required."""
         if key in self._required:
             self._queue.add(key)
 
     def enqueue_scope(self, scope: str | None) -> None:
-        """What happened in that scope is not known."""
+        """Read all required Secrets of this scope again."""
         for key in self._required:
             if self._scope(key) == scope:
                 self._queue.add(key)
 
     async def _read(self, key: ObjectKey) -> None:
-        # Once the feed has begun, which adds all keys again, what is read cannot change unnoticed.
+        # When the feed has synced, it enqueues all keys again. So no change is missed after a read.
         if key not in self._required or not self._feeds[self._scope(key)].synced.is_set():
             return
         objects = await self._fetch(key)
@@ -147,7 +147,7 @@ class NamedSecrets:
             self._apply(key, objects)
 
     async def _fetch(self, key: ObjectKey) -> list[StoreObject]:
-        """The Secret or nothing; our role has list, and no get."""
+        """Return the Secret, or nothing. This lists by name, because the programs' roles have list and not get."""
         response = await self._client.get(SECRETS.path(key.namespace), {"fieldSelector": f"metadata.name={key.name}"})
         items: list[dict[str, Any]] = response.get("items") or []
         # The items of a list have neither apiVersion nor kind.
@@ -169,7 +169,7 @@ class NamedSecrets:
 
 
 class _ChangeSink:
-    """The sink of one scope's feed."""
+    """Sink of one scope's feed."""
 
     def __init__(self, secrets: NamedSecrets, scope: str | None) -> None:
         self._secrets = secrets

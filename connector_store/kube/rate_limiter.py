@@ -1,7 +1,7 @@
-"""A number of things that may be done at once, and a rate at which it comes back (a token bucket).
+"""Rate limiters that can refund, each a token bucket.
 
->>> budget = Budget(1.0, 2)
->>> [budget.take(0.0), budget.take(0.0), budget.take(0.5), budget.take(1.0)]
+>>> limiter = RateLimiter(1.0, 2)
+>>> [limiter.take(0.0), limiter.take(0.0), limiter.take(0.5), limiter.take(1.0)]
 [True, True, False, True]
 """
 
@@ -9,11 +9,11 @@ from collections import OrderedDict
 from typing import Final
 
 MAX_SOURCES: Final = 10_000
-"""Sources that are told apart; the one not heard of for the longest time is forgotten first."""
+"""Maximum number of sources. The least recently used one is evicted first."""
 
 
 class RateLimiter:
-    """Times are the caller's, in seconds."""
+    """Limit of `burst` events at once and `rate` events a second. The caller supplies the time, in seconds."""
 
     def __init__(self, rate: float, burst: int) -> None:
         self._rate = rate
@@ -22,7 +22,7 @@ class RateLimiter:
         self._refilled_at = 0.0
 
     def take(self, now: float) -> bool:
-        """One less, if there is one."""
+        """Take one token. Return False if there is none."""
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._refilled_at) * self._rate)
         self._refilled_at = now
         if self._tokens < 1.0:
@@ -31,12 +31,12 @@ class RateLimiter:
         return True
 
     def refund(self) -> None:
-        """It was not what the budget is for."""
+        """Return a token, for an event that the limit does not concern."""
         self._tokens = min(self._burst, self._tokens + 1.0)
 
 
 class RateLimiterBySource:
-    """One for each source, a client's address for instance."""
+    """One rate limiter for each source, such as a client's address."""
 
     def __init__(self, rate: float, burst: int, *, max_sources: int = MAX_SOURCES) -> None:
         self._rate = rate
@@ -48,7 +48,7 @@ class RateLimiterBySource:
         return len(self._limiters)
 
     def take(self, source: str, now: float) -> bool:
-        """One less of that source's, if there is one."""
+        """Take one token of that source. Return False if there is none."""
         limiter = self._limiters.get(source)
         if limiter is None:
             limiter = self._limiters[source] = RateLimiter(self._rate, self._burst)

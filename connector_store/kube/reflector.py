@@ -1,7 +1,7 @@
-"""Keeps a sink equal to one collection of the API server: list, watch, resume, list anew.
+"""Reflector of one collection of the API server into a sink: list, watch, resume, and list again.
 
-The protocol is `domain.cursor`; here are the requests, the time and the log. A failure is logged once when it begins
-and once when it is over, however often it is tried meanwhile.
+`WatchCursor` is the protocol. This module has the requests, the time and the log. A failure is logged once when it
+begins and once when it ends.
 """
 
 import asyncio
@@ -30,25 +30,25 @@ WATCH_TIMEOUT: Final = 300.0
 """Seconds; the setting `watch-timeout`."""
 
 _WATCH_GRACE: Final = 10.0
-"""Seconds that we wait longer than the server was told to: a stream that is silent for so long is dead."""
+"""Seconds to wait longer than the server's timeout. A watch that is silent for so long is dead."""
 
 _INITIAL_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 10.0
 
 REFUSAL_THRESHOLD: Final = 3
-"""Refusals in a row that are taken for an answer: an API server that starts refuses for a moment what it will grant."""
+"""Refusals in a row that count as an answer. An API server that starts may refuse for a moment what it will grant."""
 
 _REFUSAL_STATUSES: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 
 _WATCH_LIST_UNSUPPORTED: Final = frozenset({400, 422})
-"""A server without WatchList, or with it turned off, refuses sendInitialEvents so."""
+"""Statuses with which a server refuses sendInitialEvents if it lacks WatchList, or if it is disabled."""
 
 _RELIST_STATUSES: Final = frozenset({EXPIRED, *_WATCH_LIST_UNSUPPORTED})
-"""Answers to a resume that no repetition will change: a list anew will."""
+"""Statuses of a resume that a retry cannot change, but a new list can."""
 
 
 class Sink[T](Protocol):
-    """What a reflector fills; every method is called on the event loop and returns at once."""
+    """Destination of a reflector. It calls each method on the event loop. The methods must not block."""
 
     def replace(self, objects: tuple[T, ...]) -> None: ...
 
@@ -58,9 +58,10 @@ class Sink[T](Protocol):
 
 
 class Reflector[T]:
-    """One collection; `run` never returns.
+    """Reflector of one collection. `run` never returns.
 
-    `synced` is set by the first whole state; `settled` by that, or by the first REFUSALS in a row.
+    `synced` is set by the first complete state. `synced_or_refused` is set by that, or by REFUSAL_THRESHOLD refusals in
+    a row.
     """
 
     def __init__(
@@ -78,10 +79,10 @@ class Reflector[T]:
         changes_only: bool = False,
         rng: random.Random | None = None,
     ) -> None:
-        """`on_restart` gets the kind for every watch that broke, expired or was refused; `rng` spreads the pauses.
+        """Create a reflector. `on_restart` gets the kind for each watch that broke, expired or was refused.
 
-        With `changes_only` the sink gets no state but an empty `replace`, after which it gets every change, and of the
-        objects `parse` sees the metadata alone: PartialObjectMetadata of meta.k8s.io/v1.
+        With `changes_only`, the sink gets an empty `replace` and then each change. `parse` then gets only metadata
+        (PartialObjectMetadata of meta.k8s.io/v1).
         """
         self.synced = asyncio.Event()
         self.synced_or_refused = asyncio.Event()
@@ -94,7 +95,7 @@ class Reflector[T]:
         self._sink = sink
         self._watch_timeout = watch_timeout
         self._on_restart = on_restart
-        self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._random = rng or random.Random()  # noqa: S311 - jitter, not security
         self._cursor = WatchCursor(parse)
         self._uses_watch_list = True
         self._failure_count = 0
@@ -112,14 +113,14 @@ class Reflector[T]:
 
     @property
     def refusal(self) -> ApiError | None:
-        """Why the API server lets us watch this no more, or not at all: the last of REFUSALS in a row."""
+        """Last error if the API server refused this watch REFUSAL_THRESHOLD times in a row, or None."""
         return self._refusal if self._refusal_count >= REFUSAL_THRESHOLD else None
 
     def age(self, now: float) -> float:
-        """Seconds since the sink was last known to be equal to the server; `now` is of the event loop's clock.
+        """Return the seconds since the sink was in sync with the server. `now` is the event loop's time.
 
-        Counted from the first call where it never was. A server sends bookmarks every minute; one that does not ends
-        the watch after `watch_timeout` without an error, which proves as much.
+        If it never was, they count from the first call. A server sends bookmarks every minute. A server without
+        bookmarks ends the watch after `watch_timeout` without an error, which also shows that the sink is in sync.
         """
         if self._in_sync_at is None:
             self._in_sync_at = now
@@ -131,7 +132,7 @@ class Reflector[T]:
                 await self._step()
             except ApiError as e:
                 self._handle_error(e)
-            except Exception as e:  # the loop's one: what the sink has would stand still
+            except Exception as e:  # without this, the sink's content would never change again
                 self._cursor.restart()
                 self._on_restart(self._resource.kind)
                 self._log.report_failure(type(e).__name__, "is not understood and listed anew", e)
@@ -142,7 +143,7 @@ class Reflector[T]:
             await asyncio.sleep(self._backoff)
 
     async def _step(self) -> None:
-        """One list, or one stream to its end; returns where there is nothing to wait for before the next."""
+        """Run one list, or one watch until it ends. Return if the next one may follow without a pause."""
         self._cursor.start_request()
         self._opened_at, self._retry_after = None, 0
         if self._cursor.resource_version is not None:
@@ -202,7 +203,7 @@ class Reflector[T]:
                 self._mark_in_sync()
 
     def _mark_in_sync(self) -> None:
-        """The sink is equal to the server: what failed before is over."""
+        """Record that the sink is in sync with the server, and that earlier failures are over."""
         self._in_sync_at = asyncio.get_running_loop().time()
         self._refusal_count, self._refusal = 0, None
         self._log.report_recovery()
@@ -256,7 +257,7 @@ class Reflector[T]:
 
 
 class _OutageLog:
-    """One line when a kind of failure begins, one when the watch works again."""
+    """Log of failures: one line when a kind of failure begins, and one when the watch works again."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -265,7 +266,7 @@ class _OutageLog:
     def report_failure(self, failure: str, text: str, error: Exception | None = None) -> None:
         if failure not in self._reported:
             self._reported.add(failure)
-            # That a position expired is how the protocol works, and no trouble.
+            # An expired position is part of the protocol, not a problem.
             level = logging.INFO if failure == str(EXPIRED) else logging.WARNING
             logger.log(level, "watch of %s: %s", self._name, text, exc_info=error)
 

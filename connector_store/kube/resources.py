@@ -1,4 +1,4 @@
-"""The resources that we speak of, and their paths.
+"""Resources that the programs use, and their paths.
 
 >>> CONNECTORS.path("team-a", "k8s", "status")
 '/apis/connectors.alauda.io/v1alpha1/namespaces/team-a/connectors/k8s/status'
@@ -15,7 +15,7 @@ from connector_store.domain.objects.models import CA_LABEL
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A kind by its group (empty: core), version and plural."""
+    """Kind with its group (empty for core), version and plural."""
 
     group: str
     version: str
@@ -24,11 +24,14 @@ class Resource:
 
     @property
     def api_version(self) -> str:
-        """As in manifests: `GROUP/VERSION`, or `v1`."""
+        """`GROUP/VERSION`, or `v1`, as in manifests."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
-        """Of the collection, or of one object; without a namespace: all of them, or a cluster-scoped resource."""
+        """Return the path of the collection, or of one object.
+
+        Without a namespace, it is the path for all namespaces, or for a cluster-scoped resource.
+        """
         parts = ["", "apis", self.group, self.version] if self.group else ["", "api", self.version]
         if namespace is not None:
             parts += ["namespaces", quote(namespace, safe="")]
@@ -37,7 +40,7 @@ class Resource:
         return "/".join(parts)
 
     def __str__(self) -> str:
-        """As kubectl names it: `connectors.connectors.alauda.io`."""
+        """Return kubectl's name for the resource: `connectors.connectors.alauda.io`."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
 

@@ -1,4 +1,4 @@
-"""What the API server is asked about a caller: who is it (TokenReview), may it (SubjectAccessReview), is it there."""
+"""Reviews of a caller by the API server: TokenReview, SubjectAccessReview, and whether the token's owner exists."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -20,27 +20,27 @@ from connector_store.kube.resources import (
 )
 
 TIMEOUT: Final = 10.0
-"""Seconds for one review; a client of ours waits no longer for its CONNECT."""
+"""Seconds for one review. A client waits for it in its CONNECT."""
 
 _MIN_RETRY_AFTER: Final = 1
 _MAX_RETRY_AFTER: Final = 60
 
 
 async def review_token(client: KubeClient, token: str, audience: str) -> Granted | Refused | Unavailable:
-    """TokenReview (authentication.k8s.io/v1) of a token that must carry `audience`."""
+    """Run a TokenReview (authentication.k8s.io/v1) of a token that must have `audience`."""
     body: dict[str, Any] = {
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenReview",
         "spec": {"token": token, "audiences": [audience]},
     }
     try:
-        review = await client.create(TOKEN_REVIEWS.path(), body, timeout=TIMEOUT)
+        review = await client.create(TOKEN_REVIEWS.path(), body, time_limit=TIMEOUT)
     except ApiError as e:
         return _unavailable("TokenReview", e)
     status = review.get("status") or {}
     if status.get("authenticated") is not True:
         return Refused(check="token", reason=f"token not accepted: {status.get('error') or 'not authenticated'}")
-    # An authenticator that knows no audiences leaves this empty, and then the token may be anybody's.
+    # An authenticator without audience support leaves this empty. Then the token may be for another server.
     if audience not in (status.get("audiences") or ()):
         return Refused(check="token", reason=f"token is not for audience {audience}")
     return Granted(identity=_identity(status.get("user") or {}), token_expires_at=read_token_times(token).expires_at)
@@ -49,7 +49,7 @@ async def review_token(client: KubeClient, token: str, audience: str) -> Granted
 async def review_access(
     client: KubeClient, identity: Identity, key: ObjectKey, rule: AccessRule
 ) -> Literal[True] | Refused | Unavailable:
-    """SubjectAccessReview (authorization.k8s.io/v1): may this caller use the Connector of that name?"""
+    """Run a SubjectAccessReview (authorization.k8s.io/v1) for a caller's use of the Connector."""
     attributes = {
         "namespace": key.namespace,
         "name": key.name,
@@ -69,7 +69,7 @@ async def review_access(
     }
     body: dict[str, Any] = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
     try:
-        review = await client.create(SUBJECT_ACCESS_REVIEWS.path(), body, timeout=TIMEOUT)
+        review = await client.create(SUBJECT_ACCESS_REVIEWS.path(), body, time_limit=TIMEOUT)
     except ApiError as e:
         return _unavailable("SubjectAccessReview", e)
     status = review.get("status") or {}
@@ -79,22 +79,22 @@ async def review_access(
 
 
 class ReviewAuthorizer:
-    """Asks the API server for the right of callers whom somebody else has verified."""
+    """Authorizer of callers that an OIDC issuer authenticated. It asks the API server."""
 
     def __init__(self, client: KubeClient, rule: AccessRule) -> None:
         self._client = client
         self._rule = rule
 
     async def authorize_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
-        """The API server's answer, nothing remembered."""
+        """Return the API server's answer. Nothing is cached."""
         return await review_access(self._client, identity, key, self._rule)
 
 
 async def review_owner(client: KubeClient, identity: Identity) -> Literal[True] | Refused | Unavailable:
-    """Whether the ServiceAccount of that identity, and the pod that its token was bound to, are still there.
+    """Check that the identity's ServiceAccount, and the pod that its token is bound to, still exist.
 
-    By name and uid, as the API server looks when it checks a token that has not expired. Refused also for who is no
-    ServiceAccount: there is nobody to look for.
+    It compares name and UID, as the API server does for a token that has not expired. It also refuses an identity that
+    is not a ServiceAccount, because such a caller has no owner to check.
     """
     account = service_account(identity)
     if account is None:
@@ -110,7 +110,7 @@ async def review_owner(client: KubeClient, identity: Identity) -> Literal[True] 
 
 
 def service_account(identity: Identity) -> ObjectKey | None:
-    """Of `system:serviceaccount:NAMESPACE:NAME`."""
+    """Return the ServiceAccount of a user `system:serviceaccount:NAMESPACE:NAME`, or None for another user."""
     parts = identity.user.split(":")
     return ObjectKey(parts[2], parts[3]) if len(parts) == 4 and parts[:2] == ["system", "serviceaccount"] else None
 

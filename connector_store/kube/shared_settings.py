@@ -1,8 +1,8 @@
-"""The settings that the doors share, read by all of them in one way: the ConfigMap `connectors-config`, once, at start.
+"""Settings that all programs share: the ConfigMap `connectors-config`, read once at start.
 
-They are never guessed. In a pod a ConfigMap that cannot be read is asked for again, whatever the answer was: an API
-server that has just started answers 401 and 403 for a while, and defaults in place of `targets-deny`, `access` or
-`ca-secret` would open what is closed. Only outside of a pod no right to the ConfigMap means that there is none.
+They are never guessed. In a pod, a failed read of the ConfigMap is retried, whatever the status was. An API server that
+has just started answers 401 and 403 for a while, and the defaults of `targets-deny`, `access` or `ca-secret` would open
+what the ConfigMap closes. Outside of a pod, a missing right to read the ConfigMap means that the defaults apply.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 INITIAL_BACKOFF: Final = 0.5
 MAX_BACKOFF: Final = 10.0
-"""Seconds between two tries; the pause doubles, and is spread over half to all of that."""
+"""Seconds between two attempts. They double with each failure, and a random half of them may be cut off."""
 
 _FORBIDDEN_STATUSES: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
@@ -38,10 +38,10 @@ async def read_settings(
     on_problem: Callable[[str], None] = lambda problem: None,
     initial_backoff: float = INITIAL_BACKOFF,
 ) -> Settings:
-    """The settings with what the ConfigMap says; `on_problem` is told at each try why they are not there yet.
+    """Read the settings. At each failed attempt, `on_problem` gets the reason.
 
-    ParseError for what is wrong with them; with `until_valid` a wrong ConfigMap is waited for as well, not `explicit`
-    and `environ`, which stay as they are.
+    Raises ParseError for invalid settings. With `until_valid`, an invalid ConfigMap is read again instead. `explicit`
+    and `environ` do not change, so they must be valid.
     """
 
     def parse(config_map: Mapping[str, str]) -> Settings:
@@ -61,20 +61,20 @@ async def read_settings(
             problem, delay = str(error), backoff
         on_problem(problem)
         if problem != logged_problem:
-            logger.warning("%s; it is tried again until it can be used", problem)
+            logger.warning("%s; retrying until it is usable", problem)
         logged_problem, backoff = problem, min(backoff * 2, MAX_BACKOFF)
-        await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads processes, protects nothing
+        await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not security
 
 
 async def _read_config_map(client: KubeClient, namespace: str, *, default_if_forbidden: bool) -> Mapping[str, str]:
-    """The ConfigMap's data, empty if there is none; the doors' roles have list for that name, and no get."""
+    """Return the ConfigMap's data, empty if it does not exist. The programs' roles allow list for its name, not get."""
     try:
         config_maps = await client.get(CONFIG_MAPS.path(namespace), {"fieldSelector": f"metadata.name={CONFIG_MAP}"})
     except ApiError as error:
         if not default_if_forbidden or error.status not in _FORBIDDEN_STATUSES:
             raise
         logger.warning(
-            'configmaps "%s" in namespace "%s" may not be read: %s; without it defaults hold',
+            'configmaps "%s" in namespace "%s" cannot be read: %s; the defaults apply',
             CONFIG_MAP,
             namespace,
             error,

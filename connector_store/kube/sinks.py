@@ -1,4 +1,4 @@
-"""Where reflectors put what they read: the store under a source's name, or a function for one object."""
+"""Sinks of reflectors: the store under a source's name, or a function for one object."""
 
 import logging
 from collections.abc import Callable
@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 _KINDS: Final = (Secret, ConnectorClass, ClusterRole)
 
 Consumer = tuple[Callable[[RawObject], Any], Sink[Any]]
-"""A parser, which gives None for what is to be passed over, and the sink of what it makes."""
+"""Parser, which returns None for objects to skip, and the sink for its results."""
 
 
 class StoreSink:
-    """One source of the store; `names` is what it holds."""
+    """Sink for one source of the store. `keys` are the keys of its objects."""
 
     def __init__(self, store: Store, source: str) -> None:
         self._store = store
@@ -46,7 +46,7 @@ class StoreSink:
 
 
 class FanOutSink:
-    """Several readers of one watch: each parses for itself, and is told of what it could parse."""
+    """Several consumers of one watch. Each parses the objects itself and gets those that it can parse."""
 
     def __init__(self, *consumers: Consumer) -> None:
         self._consumers = consumers
@@ -71,7 +71,7 @@ class FanOutSink:
 
 
 class ObjectSink:
-    """One object by its name: `on_change` gets it, or None while there is none."""
+    """Sink for a single object. `on_change` gets the object, or None if it does not exist."""
 
     def __init__(self, on_change: Callable[[RawObject | None], None]) -> None:
         self._on_change = on_change
@@ -95,9 +95,9 @@ def object_reflector(
     watch_timeout: float = WATCH_TIMEOUT,
     on_restart: Callable[[str], None] = lambda kind: None,
 ) -> Reflector[RawObject]:
-    """Watches one object (the settings, the CA); its role needs list and watch for that name, and no get.
+    """Create a reflector of one object. Its role needs list and watch for that name, and not get.
 
-    An object of no namespace has the empty one in `key`.
+    A cluster-scoped object has an empty namespace in `key`.
     """
     return Reflector(
         client,
@@ -112,13 +112,13 @@ def object_reflector(
 
 
 def make_parser(system_namespace: str) -> Callable[[RawObject], StoreObject | None]:
-    """`manifest.parse_object`; None, and a line in the log, for what has no identity that we could keep it under."""
+    """Return a `parse_object` that logs objects without an identity and returns None for them."""
 
     def parse(raw: RawObject) -> StoreObject | None:
         try:
             return _validate(parse_object(raw, system_namespace=system_namespace))
         except ParseError as e:
-            logger.warning("an object that the API server sent is passed over: %s", e)
+            logger.warning("skipped an object of the API server: %s", e)
             return None
 
     return parse
@@ -131,7 +131,7 @@ def _key_of(obj: StoreObject) -> ObjectKey | str:
 def _validate[T](obj: T) -> T | Secret:
     if not isinstance(obj, Secret):
         return obj
-    # Only there: the driver, which is on every node, reads no Secret and does without the 11 MB of cryptography.
+    # Import it only here. The CSI driver runs on each node, reads no Secret, and saves the 11 MB of cryptography.
     from connector_store.client_certificates import validate_secret
 
     return validate_secret(obj)

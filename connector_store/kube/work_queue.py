@@ -1,5 +1,6 @@
-"""A work queue of keys, as client-go's workqueue: a key waits once however often it is added, is worked on by one
-worker at a time, and is put off longer each time that it fails.
+"""Work queue of keys, as client-go's workqueue.
+
+A key is in the queue at most once. One worker at a time processes it. Each failure delays it longer.
 """
 
 import asyncio
@@ -16,17 +17,17 @@ logger = logging.getLogger(__name__)
 
 INITIAL_BACKOFF: Final = 0.2
 MAX_BACKOFF: Final = 60.0
-"""Seconds; the pause doubles with each failure, and is spread over half to all of that."""
+"""Seconds. The delay doubles with each failure, and a random half of it may be cut off."""
 
 
 class WorkQueue[K: Hashable]:
-    """Keys to reconcile. Not thread-safe: every call is made on one event loop."""
+    """Keys to reconcile. It is not thread-safe: call it on one event loop."""
 
     def __init__(self, name: str, *, log_level: int = logging.WARNING, rng: random.Random | None = None) -> None:
-        """`level` of the log is that of a failure that is tried again: DEBUG where somebody else tells of it."""
+        """Create a queue. It logs retried failures with `log_level`. Use DEBUG if other code logs them, too."""
         self.name = name
         self.log_level = log_level
-        self._random = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._random = rng or random.Random()  # noqa: S311 - jitter, not security
         self._ready: deque[K] = deque()
         self._dirty: set[K] = set()
         self._processing: set[K] = set()
@@ -35,11 +36,11 @@ class WorkQueue[K: Hashable]:
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
-        """Keys that wait for a worker."""
+        """Return the number of keys that wait for a worker."""
         return len(self._dirty)
 
     def add(self, key: K) -> None:
-        """Have `key` worked on; once more after the work that is under way, if there is any."""
+        """Enqueue `key`. If a worker processes it now, it is processed once more afterwards."""
         if key in self._dirty:
             return
         self._dirty.add(key)
@@ -47,7 +48,7 @@ class WorkQueue[K: Hashable]:
             self._push(key)
 
     def add_after(self, key: K, delay: float) -> None:
-        """As `add`, later; of several times the first counts."""
+        """Enqueue `key` after `delay` seconds. If it is delayed already, the earlier time counts."""
         loop = asyncio.get_running_loop()
         timer = self._timers.get(key)
         if timer is not None:
@@ -57,17 +58,17 @@ class WorkQueue[K: Hashable]:
         self._timers[key] = loop.call_later(delay, self._add_due, key)
 
     def add_rate_limited(self, key: K, min_delay: float = 0.0) -> None:
-        """As `add`, after the pause that this key's failures have earned it."""
+        """Enqueue `key` after the delay that its failures require."""
         failures = self._failure_counts[key] = self._failure_counts.get(key, 0) + 1
         backoff = min(MAX_BACKOFF, INITIAL_BACKOFF * 2 ** min(failures - 1, 16)) * self._random.uniform(0.5, 1.0)
         self.add_after(key, max(backoff, min_delay))
 
     def forget(self, key: K) -> int:
-        """The work succeeded; returns how often it had failed before."""
+        """Reset the failures of `key` after a success. Return how many there were."""
         return self._failure_counts.pop(key, 0)
 
     async def get(self) -> K:
-        """The next key, which is then this worker's until `done`."""
+        """Return the next key. The worker must call `done` for it."""
         while not self._ready:
             self._wake.clear()
             await self._wake.wait()
@@ -98,7 +99,7 @@ class WorkQueue[K: Hashable]:
 async def run_workers[K: Hashable](
     queue: WorkQueue[K], reconcile: Callable[[K], Awaitable[float | None]], *, workers: int = 1
 ) -> Never:
-    """Reconcile keys for ever; what `reconcile` returns is seconds until the key is looked at again, None for never."""
+    """Reconcile keys forever. `reconcile` returns the seconds until the key's next run, or None for no further run."""
     try:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(workers):
@@ -115,7 +116,7 @@ async def _worker[K: Hashable](queue: WorkQueue[K], reconcile: Callable[[K], Awa
             requeue_after = await reconcile(key)
         except ApiError as error:
             _retry_failed(queue, key, error)
-        except Exception:  # the worker loop's one: a key that cannot be worked on must not end all others' work
+        except Exception:  # a key that fails must not end the work on other keys
             logger.exception("%s %s", queue.name, key)
             queue.add_rate_limited(key)
         else:
@@ -129,6 +130,6 @@ async def _worker[K: Hashable](queue: WorkQueue[K], reconcile: Callable[[K], Awa
 
 def _retry_failed[K: Hashable](queue: WorkQueue[K], key: K, error: ApiError) -> None:
     queue.add_rate_limited(key, float(error.retry_after or 0))
-    # A conflict says that the cache is behind: the next look is at what is there by then.
+    # A conflict means that the cache is behind. The next attempt reads newer state.
     if error.status != HTTPStatus.CONFLICT:
         logger.log(queue.log_level, "%s %s: %s; it is tried again", queue.name, key, error)

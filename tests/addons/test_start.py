@@ -1,4 +1,4 @@
-"""The start as a person sees it: what is wrong is one line and exit code 1, and what is served is said once."""
+"""The start as users see it: an error is one line and exit code 1, and the summary is logged once."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def port() -> Iterator[int]:
 
 @pytest.fixture
 def home(tmp_path: Path, confdir: Path) -> Path:
-    """With a folder of manifests: one Connector can be used, one lacks its Secret."""
+    """Folder of manifests with one usable Connector, and one without its Secret."""
     folder = tmp_path / "connectors"
     folder.mkdir()
     good, bad = connector("good", "https://192.0.2.1"), connector("bad", "https://192.0.2.1", secret="missing")
@@ -51,13 +51,13 @@ def command(home: Path, *arguments: str) -> list[str]:
 
 
 LIKE_OTHERS: Final = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
-"""Rights to files are kept by root, too."""
+"""Program that drops root's right to read all files."""
 
 
 def start(
     home: Path, *arguments: str, environment: Mapping[str, str] = {}, by: Sequence[str] = ()
 ) -> tuple[int, list[str]]:
-    """Exit code and lines of a proxy that ends by itself."""
+    """Return exit code and output lines of a proxy that exits by itself."""
     done = subprocess.run(
         tie_to_parent([*by, *command(home, *arguments)]),
         cwd=home,
@@ -99,7 +99,7 @@ def test_a_folder_without_the_right_to_it_is_one_line(home: Path, port: int) -> 
     assert said == f"error: connector_source: {folder} cannot be read; {right}"
 
 
-def test_a_folder_that_loses_its_right_is_said_and_taken_up_again(home: Path, port: int) -> None:
+def test_an_unreadable_folder_is_reported_and_read_again_when_it_is_readable(home: Path, port: int) -> None:
     folder, another = home / "connectors", home / "another"
     shutil.copytree(folder, another)
     another.chmod(0)
@@ -107,7 +107,7 @@ def test_a_folder_that_loses_its_right_is_said_and_taken_up_again(home: Path, po
         line_with(process, "serving 1 Connector")
         folder.rename(home / "former")
         another.rename(folder)
-        line_with(process, f"{folder}: cannot be watched, so it is only read every 0.5 s: Permission denied")
+        line_with(process, f"{folder}: cannot be watched, so it is read every 0.5 s instead: Permission denied")
         (home / "former").chmod(0)
         (folder / "c.yaml").write_text("kind: [\n")
         folder.chmod(0o755)
@@ -142,7 +142,7 @@ WRONG: list[tuple[Sequence[str], Mapping[str, str], str]] = [
 
 
 @pytest.mark.parametrize(("options", "environment", "says"), WRONG, ids=[str(each[2])[:50] for each in WRONG])
-def test_what_is_wrong_is_one_line(
+def test_a_start_error_is_one_line(
     home: Path, port: int, options: Sequence[str], environment: Mapping[str, str], says: str
 ) -> None:
     arguments = [part for each in options for part in ("--set", each)]
@@ -162,7 +162,7 @@ def test_what_is_wrong_is_one_line(
                      "address already in use; name another HOST:PORT, or none", id="a port for metrics that is taken"),
     ],
 )  # fmt: skip
-def test_what_fails_later_ends_it_with_one_line_too(
+def test_a_later_error_stops_the_proxy_with_one_line_too(
     home: Path, port: int, options: Sequence[str], environment: Mapping[str, str], says: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
@@ -174,7 +174,7 @@ def test_what_fails_later_ends_it_with_one_line_too(
     assert [each for each in lines if says.format(taken=taken) in each and each.endswith("; stopping")] != []
 
 
-def test_a_port_that_is_taken_is_said(home: Path) -> None:
+def test_a_port_in_use_is_reported(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         code, lines = start(home, "-p", str(holder.getsockname()[1]))
     assert code == 1
@@ -182,7 +182,7 @@ def test_a_port_that_is_taken_is_said(home: Path) -> None:
     assert any("address already in use" in each for each in lines)
 
 
-def test_on_a_folder_it_says_what_it_serves_and_listens_for_this_machine_only(home: Path, port: int) -> None:
+def test_on_a_folder_the_proxy_logs_a_summary_and_listens_on_loopback(home: Path, port: int) -> None:
     with running(home, "-p", str(port)) as process:
         said = line_with(process, "serving ")
         assert (
@@ -200,7 +200,7 @@ def test_on_a_folder_it_says_what_it_serves_and_listens_for_this_machine_only(ho
         pytest.param(["--mode", "regular@0.0.0.0:{port}"], id="as a mode"),
     ],
 )
-def test_it_listens_elsewhere_where_it_is_told_to(home: Path, port: int, arguments: Sequence[str]) -> None:
+def test_the_listen_address_can_be_set(home: Path, port: int, arguments: Sequence[str]) -> None:
     with running(home, *(each.format(port=port) for each in arguments)) as process:
         line_with(process, "serving ")
         assert _listening(process.pid) == {"00000000"}
@@ -216,7 +216,7 @@ def test_an_interrupt_ends_it_without_a_traceback(home: Path, port: int) -> None
 
 
 def _listening(pid: int) -> set[str]:
-    """The IPv4 addresses at which a process listens, as the kernel writes them: in hexadecimal, reversed."""
+    """Return the IPv4 addresses at which a process listens, as the kernel writes them: in hexadecimal, reversed."""
     inodes = {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes}

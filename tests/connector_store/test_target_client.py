@@ -36,7 +36,7 @@ def at(server: TargetServer, host: str = "127.0.0.1", prefix: str = "") -> Addre
 
 
 async def ask(server: TargetServer, *paths: str, most: int = 100) -> list[TargetResponse]:
-    async with client().connect(at(server, prefix="/p"), CA.pem, timeout=30) as session:
+    async with client().connect(at(server, prefix="/p"), CA.pem, time_limit=30) as session:
         return [await session.request("GET", each, [("X-A", "b")], max_body=most) for each in paths]
 
 
@@ -65,7 +65,7 @@ async def test_of_a_long_answer_a_part_is_read(server: TargetServer) -> None:
 
 async def test_a_body_is_sent_with_its_length_and_headers_are_found_in_lower_case(server: TargetServer) -> None:
     server.respond = lambda head: status_response(201).replace(b"\r\n\r\n", b"\r\nRetry-After: 7\r\n\r\n")
-    async with client().connect(at(server), CA.pem, timeout=30) as session:
+    async with client().connect(at(server), CA.pem, time_limit=30) as session:
         answer = await session.request("POST", "/", body=b"{}", max_body=10)
     assert (answer.status, answer.header(b"retry-after"), answer.header(b"x")) == (201, b"7", None)
     assert b"Content-Length: 2\r\n" in server.request_heads[0]
@@ -100,14 +100,14 @@ async def test_after_an_address_that_refuses_the_next_one_is_tried(
         address = Address(host="localhost", port=server.port)
         with pytest.raises(TargetError, match="certificate is not valid"):
             # The second answers; its certificate is not for the name that was asked for.
-            async with made.connect(address, CA.pem, timeout=30) as session:
+            async with made.connect(address, CA.pem, time_limit=30) as session:
                 await session.request("GET", "/", max_body=1)
 
 
 async def test_time_is_for_all_requests_together(server: TargetServer) -> None:
     server.silent = True
     with pytest.raises(TargetError, match="did not answer within 0 s"):
-        async with client().connect(at(server), CA.pem, timeout=0.2) as session:
+        async with client().connect(at(server), CA.pem, time_limit=0.2) as session:
             await session.request("GET", "/", max_body=1)
 
 

@@ -103,7 +103,7 @@ async def test_a_bad_change_leaves_the_issuers_as_they_were_and_is_said_once(
     path.write_text(ONE)
     async with followed(path) as applied:
         path.write_text(ONE.replace("sub", ""))
-        await until(lambda: "stay trusted" in caplog.text)
+        await until(lambda: "stay in effect" in caplog.text)
         path.write_text(ONE.replace("sub", "").replace("connectors", "other"))
         path.unlink()
         await until(lambda: "No such file" in caplog.text)
@@ -120,7 +120,7 @@ async def test_a_folder_that_goes_and_comes_again(tmp_path: Path, caplog: pytest
     async with followed(path) as applied:
         path.unlink()
         folder.rmdir()
-        await until(lambda: "stay trusted" in caplog.text)
+        await until(lambda: "stay in effect" in caplog.text)
         folder.mkdir()
         path.write_text(NONE)
         await until(lambda: len(applied.all) > 1)

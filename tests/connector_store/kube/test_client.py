@@ -157,9 +157,9 @@ async def test_a_request_has_its_time() -> None:
         port = listener.sockets[0].getsockname()[1]
         async with KubeClient(Configuration(host=f"http://127.0.0.1:{port}")) as client:
             with pytest.raises(ApiError, match="in time"):
-                await client.create("/x", {}, timeout=0.05)
+                await client.create("/x", {}, time_limit=0.05)
             with pytest.raises(ApiError, match="in time"):
-                async with client.watch("/x", {}, timeout=0.05):
+                async with client.watch("/x", {}, time_limit=0.05):
                     pass
 
 
@@ -346,7 +346,7 @@ async def test_once_it_is_closed_no_connection_is_left_to_a_server_that_says_no_
         serving = asyncio.get_running_loop().run_in_executor(None, begin_a_watch, listening)
         configuration = Configuration(host=host, ssl_ca_cert=str(tmp_path / "ca.crt"))
         async with KubeClient(configuration) as client:
-            async with client.watch("/api/v1/pods", {}, timeout=60) as chunks:
+            async with client.watch("/api/v1/pods", {}, time_limit=60) as chunks:
                 assert await anext(chunks) == b"{}"
             served = await serving
         with served:

@@ -237,4 +237,4 @@ async def test_a_lease_that_cannot_be_released_ends_by_itself(server, client, ca
     await soon(one.began)
     server.faults.append(lambda request: refusal(403, "Forbidden", "no patch") if request.method == "PATCH" else None)
     await one.stop()
-    assert "ends by itself" in caplog.text
+    assert "expires by itself" in caplog.text

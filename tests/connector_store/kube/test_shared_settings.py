@@ -90,7 +90,7 @@ async def test_outside_of_a_pod_no_right_means_no_config_map_and_is_said(
     server.faults.append(first(1, lambda: refusal(status, "", "no")))
     settings = await read(server, environ={})
     assert settings.targets_deny == ()
-    assert "defaults hold" in caplog.text
+    assert "the defaults apply" in caplog.text
 
 
 async def test_outside_of_a_pod_an_api_server_that_is_away_is_waited_for(server: FakeApiServer) -> None:
