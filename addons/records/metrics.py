@@ -58,8 +58,8 @@ class Metrics(Collector):
     def record(self, record: Record) -> None:
         """Count `record`, and update the number of live connections. These were counted as requests at their start."""
         connector = record.connector if record.identity else None
-        if record.stream_kind and connector is not None:
-            kind = record.stream_kind if record.stream_kind in KINDS else _OTHER
+        if record.long_running_kind and connector is not None:
+            kind = record.long_running_kind if record.long_running_kind in KINDS else _OTHER
             self.live_connections[connector, kind] += 1 if record.event == "request" else -1
         if record.event == "request":
             verb = record.info.verb if record.info else _OTHER

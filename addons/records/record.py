@@ -30,10 +30,10 @@ class Record(NamedTuple):
     cause: Cause | str = ""
     """Reason of a refusal or of a close by the proxy, or ""."""
     bytes_in: int = 0
-    """Bytes of the request body, or from the client after an upgrade."""
+    """Bytes sent to the target after the head of the request, with the framing of chunks."""
     bytes_out: int = 0
-    """Bytes of the response body, or to the client after an upgrade."""
-    stream_kind: str = ""
+    """Bytes sent to the client for the request, with heads and framing."""
+    long_running_kind: str = ""
     """Kind of the watch, log or session that the request started or that has ended, or ""."""
     role: str = ""
     """ClusterRole that allows or denies the request, or ""."""

@@ -204,7 +204,7 @@ class Exchange:
             cause=self.cause,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
-            stream_kind=self.long_running_kind,
+            long_running_kind=self.long_running_kind,
             role=decision.role if isinstance(decision, Inject | Forward | Deny) else "",
             audit_id=self.audit_id,
         )

@@ -87,16 +87,14 @@ class DirectRoute:
         path_match = direct_access.parse_direct_path(head.target)
         if self._is_misdirected(head, host_key) or (path_match is not None and host_key not in (None, path_match.key)):
             return denial.misdirected()
-        if path_match is None and (host_key is None or head.target.startswith(direct_access.PATH_PREFIX)):
-            return denial.not_found()
-        if is_page(head.target):
-            # Pages of the proxy need a separate connection.
-            return denial.misdirected()
-        key, target = (
-            path_match
-            if path_match is not None
-            else direct_access.DirectRequest(host_key or ObjectKey("", ""), head.target)
-        )
+        if path_match is None:
+            if host_key is None or head.target.startswith(direct_access.PATH_PREFIX):
+                return denial.not_found()
+            if is_page(head.target):
+                # Pages of the proxy need a separate connection.
+                return denial.misdirected()
+            path_match = direct_access.DirectRequest(host_key, head.target)
+        key, target = path_match
         connector_request = ConnectorRequest(key, None, _parse_token(head, key))
         return RoutedRequest(
             connector_request, RequestHead(head.method, target, head.minor_version, head.headers, head.body)

@@ -35,8 +35,8 @@ class UpstreamConnection:
         """Number of requests sent on the connection."""
         self.at_eof = False
         """The target sends nothing more."""
-        self.clean_eof = True
-        """False if the connection ended without close_notify."""
+        self.clean_eof = False
+        """The target ended the connection with close_notify."""
         self.tls_error = ""
         """Error of the TLS session, empty if none. A part of the response may be lost."""
         self._stream = stream
@@ -100,7 +100,7 @@ class UpstreamConnection:
             self.tls_error = str(error)
             self.on_eof()
             return b""
-        self.at_eof = self._stream.at_eof
+        self.at_eof = self.clean_eof = self._stream.at_eof
         if plaintext:
             # An idle connection receives data only without a request, and more may follow.
             self.idle_since = None
@@ -108,9 +108,7 @@ class UpstreamConnection:
 
     def on_eof(self) -> None:
         """Record that the connection ended. This is not a clean EOF unless close_notify was received before."""
-        if not self.at_eof:
-            self.at_eof = True
-            self.clean_eof = False
+        self.at_eof = True
 
     def send_eof(self, *, clean: bool) -> None:
         """Send EOF. The target can continue to send."""

@@ -73,7 +73,7 @@ class UpstreamPool:
         return len(self._expires_at)
 
     def release(self, connection: UpstreamConnection) -> None:
-        """Pool `connection`, or close it if it is not reusable. Raises RuntimeError if it was released before."""
+        """Pool `connection`, or close it if it is not reusable. The caller must not use it afterwards."""
         if connection.idle_since is None or not self._keepalive_expiry:
             connection.close()
             return

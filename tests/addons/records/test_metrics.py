@@ -68,10 +68,10 @@ def test_free_text_from_callers_creates_no_new_series() -> None:
 def test_a_live_connection_is_active_until_it_ends_and_is_not_a_second_request() -> None:
     metrics = Metrics()
     for kind in ("watch", "anything"):
-        metrics.record(REQUEST._replace(stream_kind=kind))
+        metrics.record(REQUEST._replace(long_running_kind=kind))
     active = "connector_streams_active"
     assert scrape(metrics)[active, (("connector", "a/k8s"), ("kind", "watch"))] == 1
-    metrics.record(REQUEST._replace(event="stream", stream_kind="watch", cause="cut"))
+    metrics.record(REQUEST._replace(event="stream", long_running_kind="watch", cause="cut"))
     found = scrape(metrics)
     assert found[active, (("connector", "a/k8s"), ("kind", "watch"))] == 0
     assert found[active, (("connector", "a/k8s"), ("kind", "other"))] == 1
@@ -89,12 +89,14 @@ def test_a_deleted_connector_keeps_only_the_series_of_live_connections() -> None
     metrics = Metrics()
     metrics.set_objects(dict, lambda key: key.name == "other")
     for key in (ObjectKey("a", "k8s"), ObjectKey("a", "other")):
-        metrics.record(REQUEST._replace(connector=key, stream_kind="watch"))
+        metrics.record(REQUEST._replace(connector=key, long_running_kind="watch"))
     assert {name for name, labels in scrape(metrics) if ("connector", "a/k8s") in labels} == {
         "connector_streams_active"
     }
     for key in (ObjectKey("a", "k8s"), ObjectKey("a", "other")):
-        metrics.record(REQUEST._replace(connector=key, event="stream", stream_kind="watch", bytes_in=0, bytes_out=0))
+        metrics.record(
+            REQUEST._replace(connector=key, event="stream", long_running_kind="watch", bytes_in=0, bytes_out=0)
+        )
     assert not any(("connector", "a/k8s") in labels for _, labels in scrape(metrics))
     assert any(("connector", "a/other") in labels for _, labels in scrape(metrics))
 

@@ -56,13 +56,13 @@ def test_a_long_running_response_is_recorded_at_its_start_and_its_end(path: byte
     records: list[Record] = []
     exchange = create_exchange(path)
     receive_response(exchange, data, records)
-    assert [(record.event, record.stream_kind) for record in records] == [("request", kind)]
+    assert [(record.event, record.long_running_kind) for record in records] == [("request", kind)]
     assert exchange.response is not None
     assert exchange.response.head is not None
     assert exchange.response.head.headers == (), "a long-running response must not keep them in memory"
     exchange.bytes_out = 7
     exchange.record_end("it was cut", (records.append,))
-    assert (records[1].event, records[1].stream_kind, records[1].cause) == ("stream", kind, "it was cut")
+    assert (records[1].event, records[1].long_running_kind, records[1].cause) == ("stream", kind, "it was cut")
     assert records[1].bytes_out == 7
 
 
