@@ -1,4 +1,4 @@
-"""A Kubernetes control plane, or with --node a whole node (root, Linux), for the time of a command."""
+"""Run a command beside a Kubernetes control plane, or with --node beside a whole node (root, Linux)."""
 
 import argparse
 import os
@@ -18,17 +18,17 @@ from lab.programs import ProgramsMissingError, control_plane_programs, node_prog
 from lab.scratch import scratch_folder
 
 GRACE = 20.0
-"""Seconds that CMD has to end after a signal."""
+"""Seconds between SIGTERM and SIGKILL for CMD."""
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/cluster", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    build = verbs.add_parser("build", help="build the programs, or do nothing if they are there")
-    run = verbs.add_parser("run", help="run CMD with KUBECONFIG set to a fresh cluster's admin")
+    build = verbs.add_parser("build", help="build the programs if they are not in the cache")
+    run = verbs.add_parser("run", help="run CMD with KUBECONFIG set to the admin of a new cluster")
     isolate = verbs.add_parser("isolate", help="run CMD in the private namespaces that a node needs, without a node")
     for verb in (build, run):
-        verb.add_argument("--node", action="store_true", help="a whole node, with kubelet, pods, Services and DNS")
+        verb.add_argument("--node", action="store_true", help="run a whole node, with kubelet, pods, Services and DNS")
     for verb in (run, isolate):
         verb.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Certificates for tests, in the shapes that occur in the wild: CAs without key usage, intermediates, other hosts."""
+"""Certificates for tests, of all kinds that exist in practice: CAs without key usage, intermediates, other hosts."""
 
 import datetime
 import ipaddress
@@ -15,7 +15,7 @@ _DAY = datetime.timedelta(days=1)
 
 @dataclass(frozen=True, kw_only=True)
 class KeyPair:
-    """A certificate with its key; `chain` is what a server sends after its own certificate."""
+    """A certificate with its key. `chain` has the certificates that a server sends after its own."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey = field(repr=False)
@@ -33,13 +33,13 @@ class KeyPair:
 
     @property
     def combined_pem(self) -> bytes:
-        """Key, certificate and chain in one text, as `SSLContext.load_cert_chain` reads them from one file."""
-        chain_pem = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in self.chain)
+        """Key, certificate and chain in one PEM text, as `SSLContext.load_cert_chain` reads them from a file."""
+        chain_pem = b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in self.chain)
         return self.key_pem + self.pem + chain_pem
 
 
 def make_ca(name: str = "test CA", *, issuer: KeyPair | None = None, without_key_usage: bool = False) -> KeyPair:
-    """A CA, self-signed without `issuer`. `bare`: basic constraints only, as older tools made them."""
+    """Create a CA, self-signed without `issuer`. `without_key_usage` adds only basic constraints, as older tools do."""
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _builder(name, key, issuer)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -50,7 +50,7 @@ def make_ca(name: str = "test CA", *, issuer: KeyPair | None = None, without_key
 
 
 def cross_sign(ca: KeyPair, issuer: KeyPair) -> KeyPair:
-    """The key and the name of `ca` in a certificate that `issuer` signs, as after a rotation."""
+    """Create a certificate for the key and the name of `ca` that `issuer` signs, as after a rotation."""
     certificate = ca.certificate
     names = x509.CertificateBuilder().subject_name(certificate.subject).issuer_name(issuer.certificate.subject)
     builder = (
@@ -67,11 +67,11 @@ def cross_sign(ca: KeyPair, issuer: KeyPair) -> KeyPair:
 def make_leaf(
     ca: KeyPair | None, hosts: Sequence[str], *, name: str = "server", expired: bool = False, send_chain: bool = True
 ) -> KeyPair:
-    """A server's certificate for `hosts` (DNS names and IP addresses), self-signed without `ca`."""
+    """Create a server certificate for `hosts` (DNS names and IP addresses), self-signed without `ca`."""
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _builder(name, key, ca, expired=expired)
     if hosts:
-        names = x509.SubjectAlternativeName([_general_name(each) for each in hosts])
+        names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
         builder = builder.add_extension(names, critical=False)
     certificate = builder.sign(ca.key if ca else key, hashes.SHA256())
     return KeyPair(

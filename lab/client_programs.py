@@ -1,7 +1,7 @@
-"""Clients of other languages than Go, built once from the pins in scripts/clients into the cache folder.
+"""Clients in other languages than Go, built once from the pins in scripts/clients into the cache folder.
 
-Each folder there has the sources of a language and what its package manager needs to get the same bytes again; none
-names the host of a registry. The cache folder is named by their digest.
+Each folder in scripts/clients has the sources and the lock files of one language. The lock files do not name the host
+of a registry. The name of the cache folder has the digest of these files.
 """
 
 import fcntl
@@ -30,14 +30,14 @@ from lab.programs import (
 PINS = Path(__file__).parents[1] / "scripts" / "clients"
 COLLECTION = "ansible_collections/kubernetes/core/"
 _COMPLETE_MARKER = "whole"
-"""A file that is there once everything else is."""
+"""Name of a file that is created after all other files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ecosystem:
-    """`build` makes what clients of a language need, from the folder of its pins, in the cache folder.
+    """The clients of one language. `build` builds them from the folder of the pins into the cache folder.
 
-    `tool` has to be on PATH; `hint` says how it is installed. `pinned` are the files of the folder that `build` reads.
+    `tool` must be on PATH; `hint` says how to install it. `pinned_files` matches the files that `build` reads.
     """
 
     folder: str
@@ -59,7 +59,7 @@ class Ecosystem:
 
 
 def ensure_clients(ecosystem: Ecosystem) -> Path:
-    """Its cache folder, whole; built now if it is not there yet."""
+    """Return the cache folder of the clients. Build them if they are not complete."""
     cache = ecosystem.cache
     if not (cache / _COMPLETE_MARKER).exists():
         if shutil.which(ecosystem.tool) is None:
@@ -75,7 +75,7 @@ def ensure_clients(ecosystem: Ecosystem) -> Path:
 
 
 def build_all() -> None:
-    """All of them, and what Go builds."""
+    """Build the clients of all languages, including Go."""
     ensure_programs(CLIENTS, ["client"])
     ensure_programs(OPERATOR, ["operator"])
     for ecosystem in ECOSYSTEMS:
@@ -93,7 +93,7 @@ def _build(ecosystem: Ecosystem, cache: Path) -> None:
 
 
 def _python(pins: Path, cache: Path) -> None:
-    """A venv, because Ansible starts programs of its own; beside it one collection of the package that has them all."""
+    """Create a venv, because Ansible starts other programs, and unpack one collection of the package `ansible`."""
     run_with_output([sys.executable, "-m", "venv", str(cache / "venv")], cache)
     pip = [str(cache / "venv/bin/python"), "-m", "pip", "--disable-pip-version-check"]
     pip_options = ["--only-binary=:all:", "--require-hashes", "-r"]
@@ -129,7 +129,7 @@ def _rust(pins: Path, cache: Path) -> None:
 
 
 def add_registry(pinned: str, resolved: str) -> str:
-    """Cargo.lock of crates.lock, which is the same without `source`: the registry that Cargo itself has just named."""
+    """Return crates.lock as a Cargo.lock: with the lines `source`, which name the registry in Cargo's own lock file."""
     [registry] = set(re.findall(r"^source = .*$", resolved, re.MULTILINE))
     return re.sub(r"^checksum = ", f"{registry}\nchecksum = ", pinned, flags=re.MULTILINE)
 
@@ -142,7 +142,7 @@ ECOSYSTEMS = (PYTHON, JAVASCRIPT, JAVA, RUST)
 
 
 def run_with_output(command: Sequence[str], folder: Path) -> None:
-    """One that says what it does line by line, of which some are shown."""
+    """Run a command, and print a line of its output now and then."""
     environment = os.environ | {"NO_COLOR": "1"}
     run_with_progress(
         tie_to_parent(command), folder, environment, lambda count, line: f"{count} lines, now {line[:100]}"

@@ -1,7 +1,7 @@
-"""A real Kubernetes control plane, etcd and kube-apiserver, on loopback: RBAC, ServiceAccount tokens, an audit log.
+"""A real Kubernetes control plane on loopback, etcd and kube-apiserver, with RBAC, ServiceAccount tokens and audit log.
 
-There is no controller-manager: deleted namespaces are never emptied, nobody creates the ServiceAccount `default`,
-and garbage is not collected. `with ControlPlane(folder) as plane: plane.kubectl("get", "namespaces")`
+There is no controller-manager: deleted namespaces stay, a new namespace has no ServiceAccount `default`, and garbage is
+not collected. `with ControlPlane(folder) as plane: plane.kubectl("get", "namespaces")`
 """
 
 import shutil
@@ -21,14 +21,14 @@ from lab.tokens import TokenIssuer
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 SERVICE_CIDR = "10.96.0.0/16"
 SERVICE_ADDRESS = "10.96.0.1"
-"""Of the Service `kubernetes`."""
+"""Address of the Service `kubernetes`."""
 READY_TIMEOUT = 120.0
-"""Seconds until /readyz; 3 on an idle machine."""
+"""Seconds until /readyz succeeds; about 3 on an idle machine."""
 AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
 
 
 class ControlPlane(Startable):
-    """Starts, stops and disturbs one control plane whose files all lie in `folder`."""
+    """A control plane that can be started, stopped and disturbed. All its files are in `folder`."""
 
     def __init__(
         self,
@@ -39,10 +39,10 @@ class ControlPlane(Startable):
         arguments: Sequence[str] = (),
         issuer: str = ISSUER,
     ) -> None:
-        """`issuer` is that of its ServiceAccounts' tokens. `arguments` are added to kube-apiserver's command line, and
-        win over those given here.
+        """Prepare a control plane. `issuer` issues the tokens of its ServiceAccounts.
 
-        On a node, `address` is the node's own when pods shall reach this API server.
+        `arguments` are added to the command line of kube-apiserver, where they override ours. On a node, `address` must
+        be the node's address if pods use this API server.
         """
         self.folder = folder
         self.programs = programs or control_plane_programs()
@@ -64,7 +64,7 @@ class ControlPlane(Startable):
         self.apiserver = Process(self._apiserver_command(arguments), log=folder / "kube-apiserver.log")
 
     def start(self) -> None:
-        """Returns when /readyz says ok."""
+        """Start etcd and the API server, and wait until /readyz succeeds."""
         self.etcd.start()
         self.start_apiserver()
 
@@ -83,25 +83,25 @@ class ControlPlane(Startable):
         self.etcd.stop()
 
     def close(self) -> None:
-        """Stops everything and gives up ports and data; logs, keys and kubeconfig stay in the folder."""
+        """Stop all programs and release ports and data. Logs, keys and kubeconfig stay in the folder."""
         self.stop()
         self._port.release()
         self.etcd.close()
         shutil.rmtree(self.folder / "kubectl-cache", ignore_errors=True)
 
     def kill(self) -> None:
-        """kill -9 of the API server: connections are reset, the port refuses."""
+        """Send SIGKILL to the API server: connections are reset, new ones are refused."""
         self.apiserver.kill()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and silent, new ones are accepted by the kernel and never answered."""
+        """Send SIGSTOP to the API server: connections stay open, new ones are accepted, and no request is answered."""
         self.apiserver.pause()
 
     def resume(self) -> None:
         self.apiserver.signal(signal.SIGCONT)
 
     def restart_apiserver(self, *, graceful: bool = False) -> None:
-        """On the same port, with the same data; its watch cache starts anew."""
+        """Restart the API server on the same port, with the same data and an empty watch cache."""
         if graceful:
             self.apiserver.stop()
         else:
@@ -109,7 +109,10 @@ class ControlPlane(Startable):
         self.start_apiserver()
 
     def recover(self) -> None:
-        """Runs and is ready, whatever was done to it; what runs goes on, with its connections and caches."""
+        """Resume or start the programs after a test, and wait until they are ready.
+
+        A program that still runs keeps its connections and caches.
+        """
         self.resume()
         self.etcd.recover()
         if not self.apiserver.is_running:
@@ -117,12 +120,12 @@ class ControlPlane(Startable):
         self.apiserver.wait_until(self.is_ready, timeout=READY_TIMEOUT)
 
     def write_kubeconfig(self, file: str, user: dict[str, str], *, namespace: str = "default") -> Path:
-        """A kubeconfig in the folder for this API server: user={"token": …}, or certificate_user(…)."""
+        """Write a kubeconfig for this API server to the folder. `user` is {"token": …} or certificate_user(…)."""
         path = self.folder / file
         return write_kubeconfig(path, server=self.url, ca_pem=self.ca_pem, user=user, namespace=namespace)
 
     def create_namespace(self, name: str) -> str:
-        """Made at once, with the ServiceAccount `default` that a controller would make."""
+        """Create a namespace with the ServiceAccount `default`, which a controller would create."""
         self.api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         self.create_service_account(name, "default")
         return name
@@ -133,7 +136,7 @@ class ControlPlane(Startable):
     def issue_token(
         self, namespace: str, name: str, *, audiences: Sequence[str] = (ISSUER,), lifetime: float = 3600
     ) -> str:
-        """A token of an existing ServiceAccount for any number of seconds (TokenRequest gives 600 at least)."""
+        """Return a token of an existing ServiceAccount, with any lifetime in seconds (TokenRequest: at least 600)."""
         return self.token_issuer.issue(namespace, name, audiences=audiences, lifetime=lifetime)
 
     def _apiserver_command(self, arguments: Sequence[str]) -> list[str]:

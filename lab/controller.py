@@ -1,4 +1,4 @@
-"""A control plane with the CRDs and the controller's role, and controllers that run under just that role."""
+"""A control plane with the CRDs and the role of the controller, and controller processes that have only this role."""
 
 import base64
 import itertools
@@ -65,7 +65,7 @@ class Controller:
             return False
 
     def read_metric(self, name: str) -> float:
-        """0 while nobody listens."""
+        """Return the value of a metric, or 0 if the controller does not serve."""
         if not self.is_serving():
             return 0.0
         line = next(line for line in self.get("/metrics").splitlines() if line.startswith(name + " "))
@@ -77,7 +77,7 @@ class Controller:
 
 
 class ConnectorCluster:
-    """What tests do to objects; each has a namespace of its own."""
+    """A control plane with the CRDs, in which tests create and read objects. Each test uses its own namespace."""
 
     def __init__(self, plane: ControlPlane) -> None:
         self.plane = plane
@@ -92,13 +92,13 @@ class ConnectorCluster:
         return self.plane.create_namespace(f"team-{next(_NUMBER)}")
 
     def issue_token(self, namespace: str) -> str:
-        """A credential for the API server as a target."""
+        """Return a token that the API server accepts as a target."""
         return self.plane.issue_token(namespace, "default")
 
     def put_secret(
         self, namespace: str, name: str = "s", secret_type: str | None = None, /, **data: str | bytes
     ) -> None:
-        """Keys are given as `ca_crt` for `ca.crt`. An existing one is replaced, its type included."""
+        """Create a Secret, or replace it with its type. The keyword `ca_crt` is the key `ca.crt`."""
         encoded = {
             key.replace("_", "."): base64.b64encode(value if isinstance(value, bytes) else value.encode()).decode()
             for key, value in data.items()
@@ -125,7 +125,7 @@ class ConnectorCluster:
         return self.api.call("GET", f"{API_PATH}/namespaces/{namespace}/connectors/{name}")
 
     def get_condition(self, namespace: str, kind: str = "Ready", name: str = "k8s") -> dict[str, str]:
-        """Empty while the status is of an earlier spec."""
+        """Return a condition, or an empty dict if the status belongs to an earlier spec."""
         connector = self.get_connector(namespace, name)
         status = connector.get("status") or {}
         conditions = status.get("conditions", ())
@@ -135,7 +135,10 @@ class ConnectorCluster:
     def wait_for_condition(
         self, namespace: str, kind: str, status: str, reason: str = "", *, message: str = "", name: str = "k8s"
     ) -> dict[str, str]:
-        """What holds and has nothing more to say has the reason AsExpected; others need `reason`."""
+        """Wait until the condition has the status and the reason, and its message contains `message`.
+
+        The default of `reason` is AsExpected for the status True.
+        """
         reason = reason or ("AsExpected" if status == "True" else "")
 
         def matching_condition() -> dict[str, str] | None:

@@ -1,4 +1,4 @@
-"""One etcd member on loopback, with what fault tests do to it."""
+"""One etcd member on loopback, with the faults that tests cause."""
 
 import base64
 import http.client
@@ -46,7 +46,7 @@ class Etcd:
         self.start()
 
     def recover(self) -> None:
-        """Runs and is healthy, whatever was done to it."""
+        """Resume or start the member, and wait until it is healthy."""
         self.process.signal(signal.SIGCONT)
         if not self.process.is_running:
             self.process.start()
@@ -59,10 +59,10 @@ class Etcd:
         shutil.rmtree(self._data, ignore_errors=True)
 
     def compact(self) -> int:
-        """Forgets all history before the current revision, and returns it.
+        """Remove the history before the current revision, and return this revision.
 
-        An open watch lives on; a resume from before answers 410 once the API server was restarted,
-        because its watch cache still holds what etcd forgot.
+        An open watch continues. A watch from an earlier version fails with 410 only after a restart of the API server,
+        because its watch cache still has the old events.
         """
         revision = int(self._call("/v3/kv/range", {"key": base64.b64encode(b"/").decode()})["header"]["revision"])
         self._call("/v3/kv/compaction", {"revision": str(revision), "physical": True})

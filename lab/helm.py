@@ -1,4 +1,4 @@
-"""Helm as a function of a test, beside `Kubectl` and with its kubeconfig."""
+"""Helm as a function for tests."""
 
 import json
 import os
@@ -10,11 +10,11 @@ from typing import Any
 from lab.process import environment_without_proxies
 
 TIMEOUT = 300.0
-"""Seconds that one command may take, with what it waits for."""
+"""Seconds that one command may take, including --wait."""
 
 
 class Helm:
-    """`home` keeps what Helm caches."""
+    """Runs Helm. Its caches and configuration are in `home`."""
 
     def __init__(self, program: Path, kubeconfig: Path, home: Path) -> None:
         self.program = program
@@ -28,7 +28,10 @@ class Helm:
         }
 
     def __call__(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
-        """Its output; AssertionError with what it said if it failed. `values` come as a file does."""
+        """Run Helm and return its output. Raise AssertionError with its messages if it failed.
+
+        `values` are passed like a values file.
+        """
         result = self.run(*arguments, values=values)
         assert result.returncode == 0, f"helm {' '.join(arguments)}\n{result.stdout}\n{result.stderr}"
         return result.stdout

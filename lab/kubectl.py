@@ -1,4 +1,4 @@
-"""Stock kubectl as a function of a test, and the kubeconfig files that it reads."""
+"""Stock kubectl as a function for tests, and the kubeconfig files that it reads."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ TIMEOUT = 60.0
 
 
 class Kubectl:
-    """`kubectl("get", "pods", namespace="a")` returns stdout; failure is a CalledProcessError."""
+    """Runs kubectl: `kubectl("get", "pods", namespace="a")` returns stdout, or raises CalledProcessError."""
 
     def __init__(self, program: Path, kubeconfig: Path) -> None:
         self.program = program
@@ -34,7 +34,7 @@ class Kubectl:
     def run(
         self, *arguments: str, namespace: str | None = None, stdin: str | None = None, timeout: float = TIMEOUT
     ) -> subprocess.CompletedProcess[str]:
-        """The finished command, whatever its exit code."""
+        """Run a command, and return its output and exit code."""
         return subprocess.run(
             self.command(*arguments, namespace=namespace),
             input=stdin or "",
@@ -46,22 +46,22 @@ class Kubectl:
         )
 
     def command(self, *arguments: str, namespace: str | None = None) -> list[str]:
-        """For a test that starts kubectl itself (a watch, an exec)."""
+        """Return the command line for a test that starts kubectl itself (a watch, an exec)."""
         scope = ["--namespace", namespace] if namespace else []
         return [str(self.program), "--kubeconfig", str(self.kubeconfig), *scope, *arguments]
 
     @property
     def environment(self) -> dict[str, str]:
-        """The discovery cache lies beside the kubeconfig."""
+        """Environment of kubectl. The discovery cache is next to the kubeconfig."""
         return environment_without_proxies() | {"KUBECACHEDIR": str(self.kubeconfig.parent / "kubectl-cache")}
 
     def apply(self, *manifests: dict[str, Any], namespace: str | None = None) -> None:
-        """`kubectl apply` of objects given as Python values; as cluster-admin, AdminApi.apply is quicker."""
+        """Apply objects with `kubectl apply`. As cluster-admin, AdminApi.apply is faster."""
         items = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
         self("apply", "-f", "-", namespace=namespace, stdin=json.dumps(items))
 
     def wait_for_crds(self, *crds: str) -> None:
-        """Returns when objects of the kinds can be listed, a moment after the conditions say so."""
+        """Wait until objects of the kinds can be listed, which is a moment after the condition Established."""
         started_at = time.monotonic()
         while self.run("get", ",".join(crds), "--all-namespaces", "--output=name").returncode != 0:
             if time.monotonic() > started_at + 2 * TIMEOUT:
@@ -69,17 +69,17 @@ class Kubectl:
             sleep_before_retry(started_at, min_interval=0.1)
 
     def json(self, *arguments: str, namespace: str | None = None) -> Any:
-        """`kubectl … -o json`, parsed."""
+        """Return the parsed output of `kubectl … -o json`."""
         return json.loads(self(*arguments, "-o", "json", namespace=namespace))
 
 
 def certificate_user(certificate: Path, key: Path) -> dict[str, str]:
-    """The `user` of a kubeconfig that logs in with a client certificate."""
+    """Return the `user` of a kubeconfig with a client certificate."""
     return {"client-certificate-data": _base64(certificate), "client-key-data": _base64(key)}
 
 
 def write_kubeconfig(path: Path, *, server: str, ca_pem: str, user: dict[str, str], namespace: str = "default") -> Path:
-    """One cluster, one user, one context, mode 0600 (JSON is YAML)."""
+    """Write a kubeconfig with one cluster, user and context, with mode 0600. It is JSON, which is valid YAML."""
     cluster = {"server": server, "certificate-authority-data": base64.b64encode(ca_pem.encode()).decode()}
     context = {"cluster": "test", "user": "test", "namespace": namespace}
     content = {

@@ -1,4 +1,4 @@
-"""A Connector and its Secret as a user writes them, for a target that tests and measurements run, and their folder."""
+"""Manifests of a Connector and its Secret for tests and measurements, and the folder that contains them."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,10 @@ from typing import Any
 
 
 def connector(name: str, address: str, *, namespace: str = "", secret: str = "", **spec: Any) -> dict[str, Any]:
-    """With the token of the Secret `secret`, by default of its own name; `spec` goes into its spec, `auth` too."""
+    """Return a Connector that uses the token of the Secret `secret`, by default of the same name.
+
+    `spec` overrides fields of its spec, such as `auth`.
+    """
     return {
         "apiVersion": "connectors.alauda.io/v1alpha1",
         "kind": "Connector",
@@ -22,7 +25,7 @@ def connector(name: str, address: str, *, namespace: str = "", secret: str = "",
 
 
 def secret(name: str, *, namespace: str = "", token: str, ca: str) -> dict[str, Any]:
-    """`ca` is PEM."""
+    """Return a Secret with a token and a CA in PEM."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -33,7 +36,7 @@ def secret(name: str, *, namespace: str = "", token: str, ca: str) -> dict[str, 
 
 
 def service_account_token_auth(account: str, *, secret: str, seconds: int | None = None) -> dict[str, Any]:
-    """`auth` of a Connector whose Secret may mint tokens of `account` (NAMESPACE/NAME) only, each for `seconds`."""
+    """Return the `auth` of a Connector that requests tokens of `account` (NAMESPACE/NAME) for `seconds`."""
     params: list[dict[str, Any]] = [{"name": "serviceAccount", "value": account}]
     if seconds is not None:
         params.append({"name": "expirationSeconds", "value": seconds})
@@ -41,12 +44,12 @@ def service_account_token_auth(account: str, *, secret: str, seconds: int | None
 
 
 def write_manifests(folder: Path, *objects: Mapping[str, Any], file: str = "objects.yaml") -> None:
-    """Their file in a folder for the owner alone, made if it is not there; put there at once, so no half is read."""
+    """Write the manifests to a file of a folder with mode 0700. A rename puts the file there, so it is always whole."""
     folder.mkdir(mode=0o700, exist_ok=True)
     draft = folder.parent / f".{file}"
     draft.touch(mode=0o600)
-    # JSON is YAML, and is read faster.
-    draft.write_text("\n---\n".join(json.dumps(each) for each in objects))
+    # JSON is valid YAML, and faster to read.
+    draft.write_text("\n---\n".join(json.dumps(manifest) for manifest in objects))
     draft.rename(folder / file)
 
 

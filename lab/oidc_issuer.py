@@ -1,9 +1,9 @@
-"""An OpenID Connect issuer on loopback: discovery, keys, tokens in the shapes of GitHub Actions and GitLab, faults.
+"""An OpenID Connect issuer on loopback: discovery, keys, tokens like those of GitHub Actions and GitLab, and faults.
 
-It is also the token service of GitHub's runners for a job that it knows: `runner(repository)` is the job's environment.
+It is also the token service of GitHub's runners: `runner_environment(repository)` returns the environment of a job.
 
 with TestIssuer() as issuer:
-    token = issuer.github(repository="org/app", audience="connectors")
+    token = issuer.issue_github_token(repository="org/app", audience="connectors")
 """
 
 import json
@@ -28,11 +28,11 @@ DISCOVERY_PATH = "/.well-known/openid-configuration"
 KEYS_PATH = "/keys"
 RUNNER_PATH = "/idtoken"
 RESPONSE_TIMEOUT = 30.0
-"""Seconds that an answer waits at most."""
+"""Maximum number of seconds that a response waits."""
 
 
 class SigningKey:
-    """A key of an issuer: EC P-256, or RSA 2048 as those in the wild."""
+    """A signing key of an issuer: EC P-256, or RSA 2048 as real issuers use it."""
 
     def __init__(self, kid: str, *, kind: str = "ES256", bits: int = 2048) -> None:
         self.kid = kid
@@ -60,7 +60,10 @@ class SigningKey:
 
 
 class TestIssuer:
-    """Serves while entered. `answers` maps a path to (status, headers, body), to be changed; `asked` has the paths."""
+    """An issuer that serves inside a `with` block.
+
+    Tests may set `responses`, which maps a path to (status, headers, body). `requested_paths` has all requests.
+    """
 
     __test__ = False
 
@@ -71,9 +74,9 @@ class TestIssuer:
         self.requested_paths: list[str] = []
         self.responses: dict[str, tuple[int, dict[str, str], bytes]] = {}
         self.unavailable = False
-        """Answer nothing but 503."""
+        """Respond to each request with 503."""
         self.unblocked = threading.Event()
-        """While it is cleared, answers wait."""
+        """Responses wait while this event is cleared."""
         self.unblocked.set()
         self._repositories: dict[str, str] = {}
         self._path = path
@@ -96,12 +99,12 @@ class TestIssuer:
         self._server.server_close()
 
     def rotate(self, kid: str, *, keep_old_keys: bool = True) -> None:
-        """Sign with a new key from now on; the old one stays in the key set with `keep`."""
+        """Sign with a new key from now on. With `keep_old_keys` the old keys stay in the key set."""
         self.key = SigningKey(kid)
         self.keys = [*(self.keys if keep_old_keys else []), self.key]
 
     def issue_token(self, *, ttl: float = 600, headers: Mapping[str, Any] | None = None, **claims: Any) -> str:
-        """A token; a claim of None is left out."""
+        """Return a token with the claims. A claim of None is left out."""
         now = int(time.time())
         all_claims = {
             "iss": self.url,
@@ -115,7 +118,7 @@ class TestIssuer:
     def issue_github_token(
         self, repository: str = "org/app", *, ref: str = "refs/heads/main", audience: str = "connectors"
     ) -> str:
-        """Shaped like docs.github.com, "OpenID Connect reference"."""
+        """Return a token as in docs.github.com, "OpenID Connect reference"."""
         return self.issue_token(
             aud=audience,
             sub=f"repo:{repository}:ref:{ref}",
@@ -131,7 +134,7 @@ class TestIssuer:
         )
 
     def issue_gitlab_token(self, project: str = "group/app", *, audience: str = "connectors") -> str:
-        """Shaped like docs.gitlab.com, "OpenID Connect (OIDC) authentication using ID tokens"."""
+        """Return a token as in docs.gitlab.com, "OpenID Connect (OIDC) authentication using ID tokens"."""
         return self.issue_token(
             aud=audience,
             sub=f"project_path:{project}:ref_type:branch:ref:main",
@@ -147,7 +150,7 @@ class TestIssuer:
         )
 
     def runner_environment(self, repository: str) -> dict[str, str]:
-        """What a job of GitHub Actions with `id-token: write` has in its environment."""
+        """Return the environment of a job of GitHub Actions with `id-token: write`."""
         secret = f"runner-{secrets.token_hex(16)}"
         self._repositories[f"bearer {secret}"] = repository
         return {
@@ -156,7 +159,7 @@ class TestIssuer:
         }
 
     def _runner_response(self, path: str, authorization: str) -> tuple[int, dict[str, str], bytes]:
-        """docs.github.com, "OpenID Connect reference": the audience is that of the query."""
+        """Return the token for a job, as in docs.github.com, "OpenID Connect reference". The query has the audience."""
         scheme, _, secret = authorization.partition(" ")
         repository = self._repositories.get(f"{scheme.lower()} {secret}")
         if repository is None:
@@ -178,17 +181,19 @@ class TestIssuer:
         if path == self._path + DISCOVERY_PATH:
             return 200, {}, json.dumps({"issuer": self.url, "jwks_uri": self.url + KEYS_PATH}).encode()
         if path == self._path + KEYS_PATH:
-            return 200, {}, json.dumps({"keys": [each.jwk() for each in self.keys]}).encode()
+            return 200, {}, json.dumps({"keys": [key.jwk() for key in self.keys]}).encode()
         return 404, {}, b""
 
-    def _handler(issuer: Self) -> type[BaseHTTPRequestHandler]:
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        issuer = self
+
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 issuer.requested_paths.append(self.path)
                 issuer.unblocked.wait(RESPONSE_TIMEOUT)
                 status, headers, body = issuer._response(self.path, self.headers.get("Authorization", ""))
                 if not re.search(r"\*/\*|jwk-set\+json", self.headers.get("Accept", "*/*")):
-                    # kube-apiserver gives its keys to nobody who asks for application/json.
+                    # kube-apiserver, too, refuses its keys to clients that accept only application/json.
                     status, body = 406, b""
                 self.send_response(status)
                 for name, value in {"Content-Length": str(len(body)), **headers}.items():
@@ -197,13 +202,13 @@ class TestIssuer:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Quiet."""
+                """Write no log."""
 
             def handle(self) -> None:
                 try:
                     super().handle()
                 except OSError:
-                    """The client has gone; tests look at what the client got."""
+                    """The client closed the connection; tests check the response that the client got."""
 
         return Handler
 

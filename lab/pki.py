@@ -1,4 +1,4 @@
-"""The certificates and keys of one control plane, made fresh for it."""
+"""New certificates and keys for one control plane."""
 
 import datetime
 import ipaddress
@@ -27,7 +27,7 @@ def write_private_file(path: Path, content: bytes) -> Path:
 
 
 class CertificateAuthority:
-    """A CA in a folder: issue("admin", …) writes admin.crt and admin.key there."""
+    """A CA whose files are in a folder: issue("admin", …) writes admin.crt and admin.key."""
 
     def __init__(self, folder: Path, name: str = "test-ca") -> None:
         self.folder = folder
@@ -48,7 +48,7 @@ class CertificateAuthority:
     def issue(
         self, file: str, *, common_name: str, groups: Sequence[str] = (), hosts: Sequence[str] = ()
     ) -> tuple[Path, Path]:
-        """Paths of certificate and key, good for a server of these hosts and for a client of that name and groups."""
+        """Return the paths of a new certificate and its key, for servers of `hosts` and for clients."""
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
@@ -88,7 +88,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def create_service_account_key(folder: Path) -> tuple[Path, Path]:
-    """Paths of the private and the public key that ServiceAccount tokens are signed with (RS256)."""
+    """Return the paths of a new private and public key for signing ServiceAccount tokens (RS256)."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = folder / "sa.pub"
     public.write_bytes(key.public_key().public_bytes(_PEM, serialization.PublicFormat.SubjectPublicKeyInfo))

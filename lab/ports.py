@@ -1,6 +1,6 @@
-"""Loopback ports that no other test process of this user will pick, kept until this process ends.
+"""Loopback ports that no other test process of this user gets, reserved until this process ends.
 
-They lie below the ephemeral range, so that no outgoing connection takes one while its server restarts.
+They are below the ephemeral range, so that no outgoing connection gets one while its server restarts.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ RANGE = range(20000, 32000)
 
 
 class Port:
-    """One claimed port; the claim is a file lock, so it ends with the process at the latest."""
+    """A reserved port. The reservation is a file lock, so it ends with the process at the latest."""
 
     def __init__(self) -> None:
         folder = Path(tempfile.gettempdir()) / f"kubernetes-connector-ports-{os.getuid()}"

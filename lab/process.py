@@ -1,4 +1,4 @@
-"""A child process with a log file that cannot outlive the process that started it."""
+"""A child process with a log file. It cannot outlive the process that started it."""
 
 import contextlib
 import os
@@ -19,22 +19,22 @@ STOP_GRACE = 10.0
 
 
 class ProcessFailedError(RuntimeError):
-    """A program of the test's own ended or did not get ready; the message holds the end of its log."""
+    """A program that a test started has ended or is not ready; the message has the end of its log."""
 
 
 def tie_to_parent(command: Sequence[str]) -> list[str]:
-    """The command, killed by the kernel when its parent dies however that happens (Linux with util-linux)."""
+    """Return the command such that the kernel kills it when its parent dies (Linux with util-linux)."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else list(command)
 
 
 def environment_without_proxies() -> dict[str, str]:
-    """This process's environment; its proxies are not for the test's own addresses."""
+    """Return the environment without proxies, which must not be used for the addresses of tests."""
     return {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
 
 
 class Startable(ABC):
-    """`with` starts it, and closes it in the end, and where it has started in part only."""
+    """Context manager that starts an object and closes it at the end, also if it started only in part."""
 
     @abstractmethod
     def start(self) -> None: ...
@@ -57,10 +57,10 @@ class Startable(ABC):
 
 
 class Process:
-    """Starts, stops and restarts one program with the same arguments.
+    """A program that can be started, stopped and restarted with the same arguments.
 
-    The kernel kills the child when the *thread* that started it ends (PR_SET_PDEATHSIG): start it from one that stays,
-    not in asyncio.to_thread.
+    The kernel kills the child when the *thread* that started it ends (PR_SET_PDEATHSIG), so do not start it in
+    asyncio.to_thread.
     """
 
     def __init__(self, command: Sequence[str | Path], *, log: Path, environment: Mapping[str, str] = {}) -> None:
@@ -102,31 +102,31 @@ class Process:
             self._child.send_signal(number)
 
     def pause(self) -> None:
-        """SIGSTOP; returns when none of its threads runs, which on a busy machine may still answer something."""
+        """Send SIGSTOP, and wait until all threads have stopped. On a busy machine they may still respond before."""
         self.signal(signal.SIGSTOP)
         wait_until(self._is_stopped, f"{self.name} to stop")
 
     def _is_stopped(self) -> bool:
-        """True if all of its threads have stopped (proc_pid_stat(5)); one may end while one looks."""
+        """Return True if all threads have stopped (proc_pid_stat(5)). A thread may end during the check."""
         threads = Path(f"/proc/{self.pid}/task").iterdir()
         with contextlib.suppress(OSError):
-            return all((each / "stat").read_text().rpartition(")")[2].split()[0] == "T" for each in threads)
+            return all((thread / "stat").read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
         return False
 
     def kill(self) -> None:
-        """SIGKILL, which also ends a paused process."""
+        """Send SIGKILL, which also ends a paused process."""
         self.signal(signal.SIGKILL)
         self._wait(None)
 
     def stop(self) -> None:
-        """SIGTERM, then SIGKILL after STOP_GRACE."""
+        """Send SIGTERM, and SIGKILL after STOP_GRACE."""
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
         if not self._wait(STOP_GRACE):
             self.kill()
 
     def wait(self, timeout: float) -> int:
-        """The exit code of a program that ends by itself; TimeoutExpired if it does not."""
+        """Wait until the program ends, and return its exit code. Raise TimeoutExpired after `timeout` seconds."""
         if self._child is None:
             raise RuntimeError(f"{self.name} was not started")
         return self._child.wait(timeout)
@@ -141,7 +141,10 @@ class Process:
         return True
 
     def wait_until(self, condition: Callable[[], bool], *, timeout: float) -> None:
-        """Polls for the condition; a process that ends or takes longer is an error with its last log lines."""
+        """Wait until the condition is true.
+
+        Raise ProcessFailedError with the end of the log if the process ends or `timeout` seconds have passed.
+        """
         started_at = time.monotonic()
         while not condition():
             if not self.is_running:

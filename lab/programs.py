@@ -1,6 +1,7 @@
-"""The Kubernetes programs that tests run: from KUBEBUILDER_ASSETS, else built once from the pins in scripts/go.
+"""The Kubernetes programs that tests run: from KUBEBUILDER_ASSETS, or built once from the pins in scripts/go.
 
-Each folder there is a Go module whose go.mod and go.sum pin one upstream; the cache folder is named by their digest.
+Each folder in scripts/go is a Go module whose go.mod and go.sum pin one upstream. The name of the cache folder has the
+digest of these files.
 """
 
 import fcntl
@@ -17,26 +18,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROGRESS_INTERVAL = 10.0
-"""Seconds between two lines of a build."""
+"""Seconds between two progress reports of a build."""
 PINS = Path(__file__).parents[1] / "scripts" / "go"
 
 
 class ProgramsMissingError(Exception):
-    """Neither the programs nor Go to build them; the message says what to install."""
+    """The programs are missing and cannot be built; the message says what to install."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoModule:
-    """One pinned Go module and the programs that it builds: name -> package path."""
+    """One pinned Go module, and the package paths of the programs that it builds, by name."""
 
     folder: str
     packages: Mapping[str, str]
     upstream: str
-    """The module whose version the folder pins."""
+    """Module whose version the folder pins."""
     version_variable: str | None = None
     tags: str = ""
     extra_folders: tuple[str, ...] = ()
-    """Of the upstream module, kept beside the programs under their last names."""
+    """Folders of the upstream module that are copied to the cache folder."""
 
     @property
     def version(self) -> str:
@@ -54,7 +55,7 @@ class GoModule:
     @property
     def flags(self) -> list[str]:
         version = f" -X {self.version_variable}={self.version}" if self.version_variable else ""
-        # Nobody debugs them: neither written nor, in a tenth of a compiler's time, prepared.
+        # Without debug information: preparing it takes a tenth of the compiler's time.
         return ["-trimpath", "-tags", self.tags, "-gcflags", "all=-dwarf=false", "-ldflags", f"-s -w{version}"]
 
     @property
@@ -118,11 +119,13 @@ TEKTON = GoModule(
     extra_folders=("config",),
 )
 GATEWAY_API = GoModule(folder="gateway-api", upstream="sigs.k8s.io/gateway-api", packages={}, extra_folders=("config",))
-"""Its definitions alone."""
+"""The definitions of the Gateway API, without programs."""
 NODE_MODULES = (KUBERNETES, CONTAINERD, COREDNS, CSI_TEST, CLIENTS, TEKTON, OLD_KUBECTL)
-"""What tests on a node run: built before, as its namespaces have no network. kubectl on PATH is that of the first."""
+"""Programs of tests on a node. They are built before, because its namespaces have no network. kubectl on PATH is that
+of the first module.
+"""
 _BUILD_ENVIRONMENT = {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOGC": "400"}
-"""With GOGC of 400 a compiler collects less often: a fifth of its time, for more memory."""
+"""Environment of the compiler. With GOGC=400 it collects garbage less often: a fifth of its time, for more memory."""
 CONTROL_PLANE_PROGRAMS = ("etcd", "kubectl", "kube-apiserver")
 
 
@@ -132,7 +135,7 @@ def cache_root() -> Path:
 
 
 def control_plane_programs() -> Path:
-    """A folder with etcd, kube-apiserver and kubectl; built now if they are not there yet."""
+    """Return a folder with etcd, kube-apiserver and kubectl. Build them if they are not in the cache."""
     if assets := os.environ.get("KUBEBUILDER_ASSETS"):
         missing = [name for name in CONTROL_PLANE_PROGRAMS if not os.access(Path(assets) / name, os.X_OK)]
         if missing:
@@ -144,12 +147,12 @@ def control_plane_programs() -> Path:
 
 
 def node_programs() -> list[Path]:
-    """The folders of everything that a whole node runs, of csi-sanity, of clients for its pods, and of Tekton."""
+    """Return the folders of all programs of a node, of csi-sanity, of clients for its pods, and of Tekton."""
     return [ensure_programs(module, tuple(module.packages)) for module in NODE_MODULES]
 
 
 def prometheus_programs() -> Path:
-    """The folder with prometheus and promtool: of PATH, else where scripts/install-node puts Debian's."""
+    """Return the folder of prometheus and promtool: from PATH, or the Debian package of scripts/install-node."""
     promtool = shutil.which(
         "promtool", path=os.pathsep.join([os.environ.get("PATH", ""), str(cache_root() / "prometheus")])
     )
@@ -159,7 +162,7 @@ def prometheus_programs() -> Path:
 
 
 def ensure_programs(module: GoModule, names: Sequence[str]) -> Path:
-    """The module's cache folder, holding at least these programs."""
+    """Return the cache folder of the module. Build those of the programs that it does not have."""
     cache = module.cache
     names = (*names, *module.extra_folders)
     if _missing_programs(cache, names):
@@ -182,7 +185,7 @@ def _missing_programs(cache: Path, names: Sequence[str]) -> list[str]:
 
 
 def _build(go: str, module: GoModule, name: str) -> None:
-    """Compiles beside the cache's own files and renames, so that a program that exists is whole."""
+    """Build a program in a temporary folder and rename it, so that a program in the cache is whole."""
     started_at = time.monotonic()
     report_progress(f"building {name} for {module.upstream} {module.version} (once; it stays in {module.cache})")
     with tempfile.TemporaryDirectory(dir=module.cache) as scratch:
@@ -195,7 +198,7 @@ def _build(go: str, module: GoModule, name: str) -> None:
 
 
 def _copy_folder(go: str, module: GoModule, name: str) -> None:
-    """A folder of the upstream module, checked by go.sum."""
+    """Copy a folder of the upstream module, which go.sum verifies."""
     for command in (["mod", "download", module.upstream], ["list", "-m", "-f", "{{.Dir}}", module.upstream]):
         result = subprocess.run(
             [go, *command],
@@ -210,14 +213,14 @@ def _copy_folder(go: str, module: GoModule, name: str) -> None:
     with tempfile.TemporaryDirectory(dir=module.cache) as scratch:
         target = Path(scratch) / name
         shutil.copytree(Path(result.stdout.strip()) / name, target)
-        # Modules are read-only, their folders too.
+        # The files and folders of a module are read-only.
         for path in (target, *target.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
         target.rename(module.cache / name)
 
 
 def _count_packages(go: str, module: GoModule, name: str) -> int:
-    """How many packages the program has; those in Go's cache are not compiled again."""
+    """Return the number of packages of the program. Packages in Go's cache are not compiled again."""
     command = [go, "list", "-deps", *module.flags, module.packages[name]]
     report_progress("  downloading its modules")
     result = subprocess.run(
@@ -244,9 +247,9 @@ def _compile(command: list[str], folder: Path, environment: Mapping[str, str], t
 def run_with_progress(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], describe: Callable[[int, str], str]
 ) -> None:
-    """Run what says line by line what it does; now and then `tell` says how far it is, by their number and the last.
+    """Run a command. Raise ProgramsMissingError with the last lines of its output if it fails.
 
-    ProgramsMissingError has the last lines, where it fails.
+    Every PROGRESS_INTERVAL, report what `describe` returns for the number of lines so far and the last line.
     """
     lines: list[str] = []
     last_report_at = time.monotonic()
@@ -274,6 +277,6 @@ def _last_lines(lines: Sequence[str]) -> str:
 
 
 def report_progress(message: str) -> None:
-    """To whoever waits for a build, who reads stdout for what comes of it."""
+    """Print to stderr, because callers read stdout for the result."""
     sys.stderr.write(message + "\n")
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""The folder of one `scripts/cluster run`; one that a killed run left behind is swept by the next."""
+"""Temporary folder of one `scripts/cluster run`. The next run removes the folders of killed runs."""
 
 import contextlib
 import fcntl
@@ -13,7 +13,7 @@ PREFIX = "kubernetes-connector-run-"
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Locked while in use, and before it has the name that a sweep looks for."""
+    """Create a folder and remove it at the end. It is locked before it gets the name that others check for removal."""
     remove_stale_folders()
     new = Path(tempfile.mkdtemp(prefix="new-"))
     with (new / "lock").open("w") as lock:

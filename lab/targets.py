@@ -1,4 +1,4 @@
-"""Small TLS servers on loopback that answer, or fail to answer, as targets do in the wild."""
+"""Small TLS servers on loopback that respond, or fail to respond, as real targets do."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ def status_response(code: int) -> bytes:
 
 
 class TargetServer:
-    """Answers each request with `answer(head)`, which a test may change; without `tls` it only accepts."""
+    """A TLS server that answers each request with `respond(head)`. Tests may replace `respond`."""
 
     def __init__(
         self, key_pair: KeyPair, respond: RequestHandler = lambda head: OK_RESPONSE, *, host: str = "127.0.0.1"
@@ -31,7 +31,7 @@ class TargetServer:
         self.request_heads: list[bytes] = []
         self.connection_count = 0
         self.silent = False
-        """Accept connections and never say a word."""
+        """Accept connections and send nothing."""
         self._context = _tls_context(key_pair)
         self._listener = socket.create_server((host, 0))
         self._host = host
@@ -39,7 +39,7 @@ class TargetServer:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def require_client_certificates(self) -> None:
-        """From now on serve only clients with a certificate of `CA`."""
+        """Serve only clients with a certificate of `CA` from now on."""
         self._context.verify_mode = ssl.CERT_REQUIRED
         self._context.load_verify_locations(cadata=CA.pem.decode())
 
@@ -86,7 +86,7 @@ class TargetServer:
         except OSError as error:
             with tls:
                 if isinstance(error, ssl.SSLError):
-                    # With what the peer has sent unread, closing would reset the connection, and the alert be lost.
+                    # Closing with unread input would reset the connection, and the client would not get the alert.
                     tls.settimeout(None)
                     while os.read(tls.fileno(), 65536):
                         pass

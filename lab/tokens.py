@@ -1,4 +1,4 @@
-"""ServiceAccount tokens made with the cluster's own key, as TokenRequest makes them but with any lifetime.
+"""ServiceAccount tokens signed with the key of the cluster, like those of TokenRequest but with any lifetime.
 
 Claims: https://github.com/kubernetes/enhancements/tree/master/keps/sig-auth/1205-bound-service-account-tokens
 """
@@ -18,20 +18,20 @@ from lab.admin_api import AdminApi
 class TokenIssuer:
     def __init__(self, api: AdminApi, key_pem: str, issuer: str) -> None:
         self._api = api
-        # Parsed once: that costs a hundred times what a signature does.
+        # Parsed once, because parsing takes a hundred times as long as a signature.
         key = load_pem_private_key(key_pem.encode(), None)
         assert isinstance(key, RSAPrivateKey)
         self._key = key
         self._issuer = issuer
 
     def issue(self, namespace: str, name: str, *, audiences: Sequence[str], lifetime: float) -> str:
-        """The ServiceAccount must exist: the token names its uid. A negative lifetime gives an expired token."""
+        """Return a token of an existing ServiceAccount. With a negative lifetime it has expired."""
         return self.issue_many(1, namespace, name, audiences=audiences, lifetime=lifetime)[0]
 
     def issue_many(
         self, count: int, namespace: str, name: str, *, audiences: Sequence[str], lifetime: float
     ) -> list[str]:
-        """So many tokens, each with an id of its own."""
+        """Return `count` tokens with different IDs."""
         account = self._api.call("GET", f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}")
         uid = account["metadata"]["uid"]
         return [self._sign(namespace, name, uid, audiences, lifetime) for _ in range(count)]

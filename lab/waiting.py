@@ -1,25 +1,25 @@
-"""Waiting for what gives no sign when it happens, in a thread that may block."""
+"""Polling for conditions that have no event, in a thread that may block."""
 
 import time
 from collections.abc import Callable
 from typing import Final
 
 TIMEOUT: Final = 60.0
-"""Seconds that anything may take on a busy machine; the product's own promises are far below."""
+"""Seconds that a condition may take on a busy machine. The limits of the product itself are much lower."""
 MIN_INTERVAL: Final = 0.05
-"""Seconds between two looks, at first."""
+"""Seconds between the first polls."""
 MAX_INTERVAL: Final = 2.0
 _BACKOFF_DIVISOR: Final = 20
-"""Looks cost as much as what is waited for: what has taken its time is looked for after a twentieth of that again."""
+"""The pause is this fraction of the time that has passed, so that polling needs little CPU on a busy machine."""
 
 
 def sleep_before_retry(started_at: float, min_interval: float = MIN_INTERVAL) -> None:
-    """Sleeps before the next look; `since` is when the first was, in seconds of time.monotonic()."""
+    """Sleep until the next poll. `started_at` is the time.monotonic() of the first one."""
     time.sleep(min(MAX_INTERVAL, max(min_interval, (time.monotonic() - started_at) / _BACKOFF_DIVISOR)))
 
 
 def wait_until[T](poll: Callable[[], T | None], description: str, *, timeout: float = TIMEOUT) -> T:
-    """The first answer that is true; AssertionError, which says `what`, after `timeout` seconds."""
+    """Call `poll` until its result is true, and return it. Raise AssertionError with the description on timeout."""
     started_at = time.monotonic()
     while True:
         result = poll()

@@ -1,4 +1,4 @@
-"""One cgroup of our own in each hierarchy (version 1) or in the only one (version 2), for all pods of one node."""
+"""One cgroup for all pods of a node, in each hierarchy (version 1) or in the only one (version 2)."""
 
 import os
 import time
@@ -29,13 +29,13 @@ def create(name: str) -> None:
             for folder in (ROOT, group):
                 (folder / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in controllers))
         for value in ("cpuset.cpus", "cpuset.mems"):
-            # An empty cpuset takes no process, and version 1 starts a new one empty.
+            # A process cannot join an empty cpuset, and in version 1 a new one is empty.
             if not VERSION_2 and (hierarchy / value).exists():
                 (group / value).write_text((hierarchy / value).read_text())
 
 
 def remove_stale(folders: Path) -> None:
-    """Removes what killed runs left: our cgroups that have no folder of their name."""
+    """Remove the cgroups of killed runs, which are those without a folder of the same name."""
     names = {path.name for hierarchy in hierarchies() for path in hierarchy.glob(PREFIX + "*")}
     for name in names:
         if not (folders / name).exists():
@@ -43,7 +43,7 @@ def remove_stale(folders: Path) -> None:
 
 
 def remove(name: str) -> None:
-    """From the leaves up; the last processes may take a moment to go."""
+    """Remove a cgroup from the leaves up. The last processes may need a moment to end."""
     deadline = time.monotonic() + REMOVE_TIMEOUT
     for hierarchy in hierarchies():
         while (hierarchy / name).exists() and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""The configuration files of a node's programs; JSON where the program reads YAML."""
+"""The configuration files of a node's programs. Files that a program reads as YAML are JSON."""
 
 import json
 from pathlib import Path
@@ -9,15 +9,15 @@ from lab.node.oci_image import BOX_IMAGE
 from lab.node.requirements import CNI_PLUGINS, find_program
 
 NODE = "node"
-"""The Node object's name."""
+"""Name of the Node object."""
 CLUSTER_DOMAIN = "cluster.local"
 POD_CIDR = "10.88.0.0/16"
 SYNC_FREQUENCY = "10s"
-"""How often kubelet looks at each pod's volumes; its own default is 1m."""
+"""Interval in which kubelet checks the volumes of each pod; its default is 1m."""
 
 
 def kubelet(*, ca: Path, socket: Path, cgroup: str, sync_frequency: str) -> dict[str, Any]:
-    """https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/"""
+    """Return a KubeletConfiguration: https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/"""
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -84,7 +84,7 @@ def corefile(kubeconfig: Path, server: str) -> str:
 
 
 def containerd(folder: Path, *, socket: Path) -> str:
-    """restrict_oom_score_adj: a container that runs the tests may lack CAP_SYS_RESOURCE."""
+    """Return config.toml. It has restrict_oom_score_adj, because the tests may run without CAP_SYS_RESOURCE."""
     return f"""\
 version = 3
 root = "{folder}/root"

@@ -1,4 +1,4 @@
-"""The CSI driver as a process of the node, with the identity of its DaemonSet's ServiceAccount."""
+"""The CSI driver as a process of the node, with the ServiceAccount of its DaemonSet."""
 
 import json
 import sys
@@ -17,14 +17,14 @@ DRIVER = "connectors-csi"
 SYSTEM_NAMESPACE = "connectors-system"
 PLACEHOLDER_CA = "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n"
 TOKEN_SECONDS = 600
-"""The least that a TokenRequest gives."""
+"""Minimum lifetime of a token of TokenRequest."""
 TIMEOUT = 180.0
-"""Seconds that anything of kubelet's may take on a busy machine; its back-off for volumes reaches 2 minutes."""
+"""Seconds that an action of kubelet may take on a busy machine. Its back-off for volumes reaches 2 minutes."""
 ADMIN_PORT = 19809
 
 
 class CsiDriver:
-    """Installed in the cluster of `node`; `process` can be killed and started again."""
+    """The driver in the cluster of `node`. `process` can be killed and started again."""
 
     def __init__(self, node: Node, *, token_seconds: int) -> None:
         self._node = node
@@ -38,7 +38,7 @@ class CsiDriver:
         self.process = Process([sys.executable, "-m", "connector_csi", *arguments], log=self.log)
 
     def start(self) -> None:
-        """Returns when kubelet knows the driver."""
+        """Start the driver, and wait until kubelet has registered it."""
         registration_count = self._count_registrations()
         self.process.start()
         self.process.wait_until(lambda: self._count_registrations() > registration_count, timeout=TIMEOUT)
@@ -77,7 +77,7 @@ def connector(name: str, *, address: str = "https://192.168.1.100:6443") -> dict
 def pod(
     name: str, image: str, attributes: dict[str, str], *, read_only: bool = True, security: Mapping[str, int] = {}
 ) -> dict[str, Any]:
-    """Non-root; `security` goes into the pod's securityContext (fsGroup)."""
+    """Return a pod that runs as non-root. `security` is added to its securityContext (fsGroup)."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -104,13 +104,13 @@ def pod(
 
 
 def volume_path(node: Node, namespace: str, name: str) -> Path:
-    """Where a pod's volume `connector` lies on the node: who waits for a change looks there, as each exec costs CPU."""
+    """Return the path of a pod's volume `connector` on the node. Polling it needs less CPU than an exec."""
     uid: str = node.api.call("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")["metadata"]["uid"]
     return node.kubelet_root / "pods" / uid / "volumes" / "kubernetes.io~csi" / "connector" / "mount"
 
 
 def eventually[T](poll: Callable[[], T], *, timeout: float = TIMEOUT) -> T:
-    """The first answer that is true."""
+    """Call `poll` until its result is true, and return it. Raise TimeoutError on timeout."""
     started_at = time.monotonic()
     while not (result := poll()):
         if time.monotonic() > started_at + timeout:

@@ -1,7 +1,7 @@
-"""What stands between csi-sanity and a driver for inline volumes: the part of kubelet that csi-sanity does not play.
+"""Adapter between csi-sanity and a driver for inline volumes: it does what kubelet does and csi-sanity does not.
 
-csi-sanity makes volumes by a controller and publishes them for no pod, writable. Here a volume that it makes is the
-inline volume of a pod, and publishing adds what kubelet adds: readOnly, the pod's names, its token.
+csi-sanity creates volumes with a controller service and publishes them writable, for no pod. In the adapter, such a
+volume is the inline volume of a pod, and publishing adds what kubelet adds: readOnly, the names of the pod, its token.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ Context = grpc.ServicerContext
 
 
 class KubeletAdapter(csi_pb2_grpc.IdentityServicer, csi_pb2_grpc.NodeServicer, csi_pb2_grpc.ControllerServicer):
-    """Passes everything on to the driver but the making of volumes."""
+    """Forwards all calls to the driver, except those that create and delete volumes."""
 
     def __init__(self, channel: grpc.Channel, attributes: Mapping[str, str], secrets: Mapping[str, str]) -> None:
         self._identity = csi_pb2_grpc.IdentityStub(channel)
@@ -75,7 +75,7 @@ def forward(call: Any, request: Any, context: Context) -> Any:
 def serve_adapter(
     socket: Path, driver: Path, attributes: Mapping[str, str], secrets: Mapping[str, str]
 ) -> Iterator[None]:
-    """Serves on `socket` in front of the driver's."""
+    """Serve the adapter on `socket`, in front of the socket `driver`."""
     with grpc.insecure_channel(f"unix://{driver}") as channel, ThreadPoolExecutor(4) as pool:
         server = grpc.server(pool)
         servicer = KubeletAdapter(channel, attributes, secrets)

@@ -1,5 +1,5 @@
-"""Private network, mount and process namespaces around a command, so that a node's addresses, mounts and processes
-vanish with it. `python -m lab.node.isolation CMD…` is the inner half: PID 1 that prepares them and runs CMD.
+"""Private network, mount and process namespaces for a command. The addresses, mounts and processes of a node end with
+them. `python -m lab.node.isolation CMD…` is PID 1 inside: it prepares the namespaces and runs CMD.
 """
 
 import os
@@ -16,9 +16,9 @@ from lab.process import tie_to_parent
 from lab.scratch import scratch_folder
 
 ADDRESS = "10.77.0.1"
-"""The node's own address; it exists only inside."""
+"""Address of the node; it exists only in the namespaces."""
 RUN_FOLDER_VARIABLE = "KUBERNETES_CONNECTOR_NODE"
-"""Environment variable that is set inside: this run's folder, which is removed when all its processes are gone."""
+"""Environment variable in the namespaces: the folder of this run, which is removed after all its processes."""
 PRIVATE_FOLDERS = (
     "/var/lib/kubelet",
     "/var/lib/cni",
@@ -35,12 +35,12 @@ def is_isolated() -> bool:
 
 
 def run_folder() -> Path:
-    """Its name is the run's name."""
+    """Return the folder of this run. Its name is the name of the run."""
     return Path(os.environ[RUN_FOLDER_VARIABLE])
 
 
 def run_isolated(command: Sequence[str]) -> int:
-    """Exit code of the command; no process of it, and no cgroup, is left, also after a KeyboardInterrupt."""
+    """Run the command and return its exit code. No process and no cgroup is left, also after a KeyboardInterrupt."""
     with scratch_folder() as folder:
         cgroups.remove_stale(folder.parent)
         try:
@@ -61,7 +61,7 @@ def _run_isolated(command: Sequence[str], folder: Path) -> int:
         return code if code >= 0 else 128 - code
     except KeyboardInterrupt:
         with suppress(subprocess.TimeoutExpired, OSError):
-            # unshare itself ignores SIGTERM.
+            # unshare ignores SIGTERM.
             for init_pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split():
                 os.kill(int(init_pid), signal.SIGTERM)
             child.wait(GRACE)
@@ -94,7 +94,7 @@ def _run(*command: str) -> None:
 
 
 def run_init(command: Sequence[str]) -> int:
-    """Exit code of the command. As PID 1 it passes SIGTERM on and reaps the orphans of container shims."""
+    """Run the command as PID 1 and return its exit code. Forward SIGTERM, and reap the orphans of container shims."""
     child = subprocess.Popen(command)
     signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)

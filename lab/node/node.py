@@ -1,6 +1,6 @@
 """A whole Kubernetes node: control plane, controllers, scheduler, kubelet, containerd, Services, DNS, pod network.
 
-It must run in the namespaces that `isolation.py` makes; kubelet's folder is /var/lib/kubelet there, as everywhere.
+It must run in the namespaces of `isolation.py`. The folder of kubelet is /var/lib/kubelet, as on every node.
 """
 
 import subprocess
@@ -18,7 +18,7 @@ from lab.programs import node_programs
 
 KUBELET_ROOT = Path("/var/lib/kubelet")
 READY_TIMEOUT = 180.0
-"""Seconds for each program to be ready; all together take 8 on an idle machine."""
+"""Seconds until each program must be ready. All programs together need 8 on an idle machine."""
 
 
 class Node(Startable):
@@ -53,7 +53,7 @@ class Node(Startable):
         self.kubelet = self._make_kubelet(sync_frequency)
 
     def start(self) -> None:
-        """Returns when pods can be created and the node is Ready."""
+        """Start all programs, and wait until the node is Ready and pods can be created."""
         self._containerd.start()
         self.control_plane.start()
         for process in self._controllers:
@@ -67,7 +67,7 @@ class Node(Startable):
         self._controllers[0].wait_until(self._has_default_account, timeout=READY_TIMEOUT)
 
     def close(self) -> None:
-        """Ends the programs; containers, mounts and addresses end with the namespaces."""
+        """End the programs. Containers, mounts and addresses end with the namespaces."""
         for process in (self.kubelet, *self._controllers, self._containerd):
             process.kill()
         self.control_plane.close()
@@ -77,14 +77,14 @@ class Node(Startable):
         self.kubelet.wait_until(self._is_ready, timeout=READY_TIMEOUT)
 
     def restart_kubelet(self) -> None:
-        """A fresh kubelet asks for fresh ServiceAccount tokens of every volume. Pods go on meanwhile."""
+        """Restart kubelet, which then requests new ServiceAccount tokens for every volume. Pods keep running."""
         self.kubelet.stop()
         restarted_at = time.time()
         self.kubelet.start()
         self.kubelet.wait_until(lambda: self._is_ready(restarted_at), timeout=READY_TIMEOUT)
 
     def import_image(self, archive: Path) -> None:
-        """An OCI or docker archive with a name in it; imagePullPolicy must not be Always."""
+        """Import an OCI or Docker archive that has a name. Pods must not have the imagePullPolicy Always."""
         result = self.ctr("images", "import", str(archive))
         if result.returncode != 0:
             raise RuntimeError(f"cannot import {archive}: {result.stderr}")
@@ -94,7 +94,7 @@ class Node(Startable):
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=READY_TIMEOUT)
 
     def wait_for_pod(self, name: str, namespace: str, *, condition: str = "condition=Ready") -> None:
-        """`kubectl wait`; a pod that does not get there is a RuntimeError with its events."""
+        """Wait for a condition of a pod. Raise RuntimeError with the events of the pod on timeout."""
         result = self.kubectl.run(
             "wait", f"--for={condition}", f"pod/{name}", "--timeout=120s", namespace=namespace, timeout=READY_TIMEOUT
         )

@@ -1,4 +1,4 @@
-"""OCI images without a registry: a folder becomes a one-layer archive that `ctr images import` reads.
+"""OCI images without a registry: an archive with one layer that `ctr images import` reads.
 
 https://github.com/opencontainers/image-spec/blob/main/image-layout.md
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 BOX_IMAGE = "docker.io/kubernetes-connector/box:1"
-"""busybox with its applets, and kubectl; without a command it sleeps."""
+"""Image with busybox, its applets, and kubectl. Its default command is sleep."""
 APPLETS = "sh ls cat sleep env tar wget nc ps id stat vi head tail grep date nslookup mkdir rm touch true false httpd"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -48,7 +48,7 @@ def write_archive(root: Path, archive: Path, *, name: str, command: Sequence[str
 
 
 def write_box_image(archive: Path, *, busybox: Path, kubectl: Path) -> None:
-    """The image that pods of the tests run, and their pause container too."""
+    """Write the image of the tests' pods and of their pause containers."""
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         root = Path(folder)
         for part in ("bin", "etc", "tmp"):

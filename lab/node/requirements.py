@@ -1,4 +1,4 @@
-"""What a machine must have to run a whole node; `scripts/install --node` brings it."""
+"""Requirements of a machine that runs a whole node; `scripts/install --node` installs them."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ _SBIN = "/usr/sbin:/sbin:/usr/bin:/bin"
 
 
 def search_path() -> str:
-    """PATH with the system's own folders, where a user's shell may lack them."""
+    """Return PATH with the system folders, which the shell of a user may not have."""
     return f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"
 
 
@@ -25,7 +25,7 @@ def find_program(name: str) -> str:
 
 
 def find_missing() -> str:
-    """Empty, or one line that says what is absent and what to do."""
+    """Return an empty string, or one line with the missing requirement and the next step."""
     names = [name for name in PROGRAMS if shutil.which(name, path=search_path()) is None]
     if not (CNI_PLUGINS / "bridge").exists():
         names.append("containernetworking-plugins")
