@@ -1,4 +1,4 @@
-"""The command line; also installed as the kubectl plugin `kubectl connector`."""
+"""Entry points of connectorctl, which is also installed as the kubectl plugin `kubectl connector`."""
 
 import sys
 from pathlib import Path
@@ -7,12 +7,12 @@ from connectorctl.cli import run
 
 
 def main() -> None:
-    """Run the command of this process and end it with its exit code."""
+    """Run the command of this process, and exit with its code."""
     sys.exit(run(sys.argv[1:], is_plugin=Path(sys.argv[0]).name.startswith("kubectl-")))
 
 
 def complete() -> None:
-    """Answer kubectl, which completes a plugin by running `kubectl_complete-connector` with its words."""
+    """Print completions for kubectl, which runs `kubectl_complete-connector` with the words of the command line."""
     from connectorctl.complete import print_kubectl_completions
 
     sys.exit(print_kubectl_completions(sys.argv[1:]))

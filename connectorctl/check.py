@@ -1,4 +1,4 @@
-"""`connectorctl check`: everything in a folder of manifests that cannot work, or will not for long."""
+"""Checks of a folder of manifests: problems that keep a Connector from working, now or soon."""
 
 import shlex
 import stat
@@ -24,12 +24,12 @@ Severity = Literal["error", "warning", "info"]
 
 _OTHERS_MODE: Final = stat.S_IRWXG | stat.S_IRWXO
 _BEARER: Final = b"Bearer "
-_PATTERNS: Final = ", ".join(f"*{each}" for each in SUFFIXES)
+_PATTERNS: Final = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """`error` must be mended, `warning` should be, `info` is told. `line` 0: the whole file."""
+    """A finding of the check. An error must be fixed, a warning should be. Line 0 stands for the whole file."""
 
     severity: Severity
     file: str
@@ -39,15 +39,15 @@ class Finding:
     reason: str
 
     def __str__(self) -> str:
-        """`FILE:LINE: [SEVERITY: ]SUBJECT: FIELD: REASON`; of an error, which is the rule, it is not said."""
+        """Return `FILE:LINE: [SEVERITY: ]SUBJECT: FIELD: REASON`. The severity of an error is left out."""
         location = f"{self.file}:{self.line}" if self.line else self.file
         severity = "" if self.severity == "error" else self.severity
-        return ": ".join(each for each in (location, severity, self.subject, self.path, self.reason) if each)
+        return ": ".join(part for part in (location, severity, self.subject, self.path, self.reason) if part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was found, in order of place; `targets` are the Connectors that can be used, and where they stand."""
+    """Findings in order of file and line. `targets` are the usable Connectors with their place."""
 
     findings: tuple[Finding, ...]
     connectors: int
@@ -55,24 +55,24 @@ class Report:
 
     @property
     def error_count(self) -> int:
-        """How many must be mended."""
-        return sum(each.severity == "error" for each in self.findings)
+        """Number of errors."""
+        return sum(finding.severity == "error" for finding in self.findings)
 
     def with_findings(self, findings: Iterable[Finding]) -> "Report":
-        """The same with what was found besides."""
+        """Return a report with additional findings."""
         return replace(self, findings=_sorted((*self.findings, *findings)))
 
     @property
     def summary(self) -> str:
-        """One line for a person."""
-        warning_count = sum(each.severity == "warning" for each in self.findings)
+        """Summary in one line."""
+        warning_count = sum(finding.severity == "warning" for finding in self.findings)
         errors = "nothing to mend" if self.error_count == 0 else f"{_pluralize(self.error_count, 'problem')} to mend"
         warnings_suffix = f", {_pluralize(warning_count, 'warning')}" if warning_count else ""
         return f"{len(self.targets)} of {self.connectors} Connectors can be used; {errors}{warnings_suffix}"
 
 
 def check_folder(path: Path, settings: Settings, *, now: float) -> Report:
-    """Look at a folder, or at one file of it; `now` in unix seconds. ParseError if there is neither."""
+    """Check a folder, or one file in it. `now` is in unix seconds. Raises ParseError if `path` does not exist."""
     folder, file_name = (path.parent, path.name) if path.is_file() else (path, None)
     if not folder.is_dir() and path.name.endswith(SUFFIXES):
         raise ParseError(str(path), "is not there; name a folder of manifests, or one file of it")
@@ -81,12 +81,18 @@ def check_folder(path: Path, settings: Settings, *, now: float) -> Report:
     store = Store()
     source = FolderWatch(folder, store, system_namespace=settings.system_namespace)
     problems = source.load_once()
-    placed = [each for each in source.located_objects if file_name is None or Path(each.file).name == file_name]
-    connectors = [each for each in placed if isinstance(each.object, Connector | InvalidConnector)]
+    located_objects = [
+        located for located in source.located_objects if file_name is None or Path(located.file).name == file_name
+    ]
+    connectors = [located for located in located_objects if isinstance(located.object, Connector | InvalidConnector)]
     findings = [
-        *(_problem_finding(each) for each in problems if file_name is None or Path(each.file).name == file_name),
-        *(finding for each in placed for finding in _object_findings(each, now)),
-        *_file_mode_findings(placed),
+        *(
+            _problem_finding(problem)
+            for problem in problems
+            if file_name is None or Path(problem.file).name == file_name
+        ),
+        *(finding for located in located_objects for finding in _object_findings(located, now)),
+        *_file_mode_findings(located_objects),
         *(_folder_findings(folder, connectors) if file_name is None else ()),
     ]
     return Report(
@@ -95,8 +101,8 @@ def check_folder(path: Path, settings: Settings, *, now: float) -> Report:
 
 
 def _usable_targets(store: Store, connectors: Iterable[LocatedObject]) -> Iterator[tuple[Facts, LocatedObject]]:
-    for placed in connectors:
-        connector = placed.object
+    for located in connectors:
+        connector = located.object
         if isinstance(connector, Connector) and isinstance(store.get(connector.key), Target):
             facts = gather_facts(
                 connector,
@@ -105,7 +111,7 @@ def _usable_targets(store: Store, connectors: Iterable[LocatedObject]) -> Iterat
                 store.shared_ca,
                 store.cluster_role,
             )
-            yield facts, placed
+            yield facts, located
 
 
 def _problem_finding(problem: Problem) -> Finding:
@@ -119,41 +125,47 @@ def _problem_finding(problem: Problem) -> Finding:
     )
 
 
-def _object_findings(placed: LocatedObject, now: float) -> Iterator[Finding]:
-    """What a proxy does not say: that a value is an example's, that a credential has ended."""
-    match placed.object:
+def _object_findings(located: LocatedObject, now: float) -> Iterator[Finding]:
+    """Find problems that a proxy does not report: example values, and credentials that expire."""
+    match located.object:
         case Connector(address=address) if is_example_host(address.host):
             reason = f"{address.host} is an example's; put in the address of the target"
-            yield finding_at(placed, "spec.address", "error", reason)
+            yield finding_at(located, "spec.address", "error", reason)
         case Secret(credential=BearerToken(authorization=bytes(authorization), expires_at=expires)):
             token = authorization.removeprefix(_BEARER).decode("ascii")
-            path = _secret_key_path(placed, "token")
+            path = _secret_key_path(located, "token")
             if is_placeholder(token):
-                yield finding_at(placed, path, "error", "is a placeholder; put in a token of the target")
-            yield from _expiry_findings(placed, path, "token", expires, now)
+                yield finding_at(located, path, "error", "is a placeholder; put in a token of the target")
+            yield from _expiry_findings(located, path, "token", expires, now)
         case Secret(credential=ClientCertificate(expires_at=expires)):
-            yield from _expiry_findings(placed, _secret_key_path(placed, CERTIFICATE_KEY), "certificate", expires, now)
+            yield from _expiry_findings(
+                located, _secret_key_path(located, CERTIFICATE_KEY), "certificate", expires, now
+            )
 
 
-def _secret_key_path(placed: LocatedObject, key: str) -> str:
-    """Path of a Secret's key, in data or in stringData."""
-    return next(each for each in placed.lines if each.endswith(f"[{key}]"))
+def _secret_key_path(located: LocatedObject, key: str) -> str:
+    """Return the path of a Secret's key in data or stringData."""
+    return next(path for path in located.lines if path.endswith(f"[{key}]"))
 
 
 def _expiry_findings(
-    placed: LocatedObject, path: str, noun: str, expires: float | None, now: float
+    located: LocatedObject, path: str, noun: str, expires: float | None, now: float
 ) -> Iterator[Finding]:
     if expires is not None and expires <= now:
-        yield finding_at(placed, path, "error", f"the {noun} expired {format_relative_time(expires - now)}; renew it")
+        yield finding_at(located, path, "error", f"the {noun} expired {format_relative_time(expires - now)}; renew it")
     elif expires is not None and expires <= now + DEFAULT_EXPIRY_WARNING:
         yield finding_at(
-            placed, path, "warning", f"the {noun} expires {format_relative_time(expires - now)}; renew it before"
+            located, path, "warning", f"the {noun} expires {format_relative_time(expires - now)}; renew it before"
         )
 
 
-def _file_mode_findings(placed: Iterable[LocatedObject]) -> Iterator[Finding]:
-    """Files with a credential that others than their owner can read, as ssh looks at keys."""
-    files = {each.file for each in placed if isinstance(each.object, Secret) and each.object.credential is not None}
+def _file_mode_findings(located_objects: Iterable[LocatedObject]) -> Iterator[Finding]:
+    """Find files with a credential that users other than the owner can access, as ssh does for keys."""
+    files = {
+        located.file
+        for located in located_objects
+        if isinstance(located.object, Secret) and located.object.credential is not None
+    }
     for file in sorted(files):
         if Path(file).stat().st_mode & _OTHERS_MODE:
             reason = f"holds a credential, and others than its owner may read it; run: chmod 600 {shlex.quote(file)}"
@@ -161,29 +173,29 @@ def _file_mode_findings(placed: Iterable[LocatedObject]) -> Iterator[Finding]:
 
 
 def _folder_findings(folder: Path, connectors: list[LocatedObject]) -> Iterator[Finding]:
-    """Files that are passed over, and a folder in which there is nothing: a gate on the wrong folder must not open."""
-    entries = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
-    manifests = [each for each in entries if each.name.endswith(SUFFIXES) and not each.is_dir()]
-    for each in entries:
-        if each not in manifests:
-            kind = "sub-folders are" if each.is_dir() else "is"
-            yield Finding(severity="info", file=str(each), reason=f"{kind} not read; manifests are {_PATTERNS}")
+    """Find ignored files, and folders without Connectors: a CI check of the wrong folder must fail."""
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    manifests = [entry for entry in entries if entry.name.endswith(SUFFIXES) and not entry.is_dir()]
+    for entry in entries:
+        if entry not in manifests:
+            kind = "sub-folders are" if entry.is_dir() else "is"
+            yield Finding(severity="info", file=str(entry), reason=f"{kind} not read; manifests are {_PATTERNS}")
     if not manifests:
         yield Finding(severity="error", file=str(folder), reason=f"there are no manifests in it ({_PATTERNS})")
     elif not connectors:
         yield Finding(severity="error", file=str(folder), reason="there is no Connector in it")
 
 
-def finding_at(placed: LocatedObject, path: str, severity: Severity, reason: str) -> Finding:
-    """A finding at a field of an object."""
-    line = placed.lines.get(path, placed.line)
+def finding_at(located: LocatedObject, path: str, severity: Severity, reason: str) -> Finding:
+    """Return a finding at a field of an object."""
+    line = located.lines.get(path, located.line)
     return Finding(
-        severity=severity, file=placed.file, line=line, subject=describe(placed.object), path=path, reason=reason
+        severity=severity, file=located.file, line=line, subject=describe(located.object), path=path, reason=reason
     )
 
 
 def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    return tuple(sorted(findings, key=lambda each: (each.file, each.line)))
+    return tuple(sorted(findings, key=lambda finding: (finding.file, finding.line)))
 
 
 def _pluralize(number: int, name: str) -> str:

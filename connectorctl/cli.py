@@ -1,8 +1,7 @@
-"""The command line: arguments -> a command, which prints its document on stdout and messages on stderr; an exit code.
+"""Command line: runs one command, which prints its document to stdout and messages to stderr.
 
-0: done, 1: refused, not found or wrong in a file, 2: usage, 130: interrupted.
-
-A command is one module in `connectorctl/commands` whose `command` is the click command, and one line in COMMANDS.
+Exit codes: 0 done; 1 refused, not found or wrong in a file; 2 usage; 130 interrupted. A command is a module in
+`connectorctl/commands` whose `command` is the click command, and one line in COMMANDS.
 """
 
 import importlib
@@ -36,23 +35,23 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "version": "connectorctl.commands.version",
     }
 )
-"""Name -> module, in the order in which help lists them. A module is imported when its command is asked for."""
+"""Module by command name, in the order of the help. A module is imported when its command runs."""
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130
 COMPLETE_VARIABLE: Final = "_CONNECTORCTL_COMPLETE"
-"""The variable by which completion scripts ask (click's name for this program)."""
+"""Environment variable of completion scripts, as click names it for this program."""
 _POD_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
 
 
 class CommandGroup(DocumentedCommand, click.Group):
-    """The commands by name."""
+    """Group of the commands in COMMANDS."""
 
     def __init__(self, **values: object) -> None:
-        # Names alone: for the list of what may have been meant.
+        # Placeholders with the names only, for click's "Did you mean".
         names = {name: click.Command(name) for name in COMMANDS}
-        super().__init__(PROGRAM, commands=names, **values)  # type: ignore[arg-type]  # passed on as they came
+        super().__init__(PROGRAM, commands=names, **values)  # type: ignore[arg-type]  # passed through
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -73,7 +72,7 @@ ROOT: Final = CommandGroup(
             is_flag=True,
             expose_value=False,
             is_eager=True,
-            callback=lambda ctx, _, asked: _print_version(ctx) if asked else None,
+            callback=lambda ctx, _, value: _print_version(ctx) if value else None,
             help="Print the version.",
         )
     ],
@@ -86,7 +85,7 @@ def _print_version(ctx: click.Context) -> None:
 
 
 def run(arguments: Sequence[str], *, is_plugin: bool) -> int:
-    """Run one command; `plugin` when started as `kubectl connector`."""
+    """Run one command and return its exit code. `is_plugin` means that it runs as `kubectl connector`."""
     invocation = Invocation(is_plugin=is_plugin, in_pod=bool(os.environ.get(_POD_VARIABLE)))
     try:
         code = ROOT.main(

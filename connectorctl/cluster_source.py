@@ -1,4 +1,4 @@
-"""A cluster as a source: its Connectors, and ServiceAccount tokens that it signs (TokenRequest)."""
+"""Cluster source: Connectors, and ServiceAccount tokens from TokenRequest."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,7 +22,7 @@ from connector_store.kube.resources import CONNECTORS
 from connector_store.store import Store
 from connectorctl.inventory import Inventory
 from connectorctl.listing import fill_store, missing_crd_error
-from connectorctl.options import CallerOptions, SourceOptions
+from connectorctl.option_values import CallerOptions, SourceOptions
 from connectorctl.output import print_message
 from connectorctl.proxy_ca import read_proxy_ca
 
@@ -36,7 +36,7 @@ class _ClusterConnector:
 def load_inventory(
     source_options: SourceOptions, cluster: ClusterSource, settings: Settings, *, namespace: str | None
 ) -> Inventory:
-    """The store that a proxy in this cluster would have, of `namespace` only (None: all)."""
+    """Load what a proxy in this cluster would have, of `namespace` only (None: all)."""
 
     async def list_objects(client: KubeClient) -> Inventory:
         store = Store()
@@ -55,11 +55,11 @@ def build_entries(
     *,
     proxy: str | None,
 ) -> list[KubeconfigEntry]:
-    """What a kubeconfig for `keys` is made of; tokens are of the caller's ServiceAccount."""
+    """Return the kubeconfig entries of `keys`, with tokens of the caller's ServiceAccount."""
 
     async def build(client: KubeClient) -> list[KubeconfigEntry]:
         connectors = [await _get_connector(client, key) for key in keys]
-        return [await _build_entry(client, each, caller_options, settings, proxy) for each in connectors]
+        return [await _build_entry(client, connector, caller_options, settings, proxy) for connector in connectors]
 
     return asyncio.run(_run_with_client(source_options, cluster, build))
 
@@ -71,7 +71,7 @@ def issue_token(
     caller_options: CallerOptions,
     settings: Settings,
 ) -> str:
-    """A token for one Connector."""
+    """Return a token for one Connector."""
 
     async def issue(client: KubeClient) -> str:
         return await _create_token(client, caller_options, await _get_connector(client, key), settings)
@@ -122,7 +122,7 @@ async def _build_entry(
 
 
 async def _resolve_proxy(client: KubeClient, cluster_connector: _ClusterConnector, settings: Settings) -> str | None:
-    """What the controller published, unless the Service there is another's by now: then the proxy's own host."""
+    """Return the published proxy URL, or the proxy's own host if the Connector's Service is not the controller's."""
     connector, http_address = cluster_connector.connector, cluster_connector.http_address
     if http_address is None or http_address.url != alias_url(connector.key, settings.cluster_domain):
         return http_address.url if http_address else None
@@ -137,7 +137,7 @@ async def _resolve_proxy(client: KubeClient, cluster_connector: _ClusterConnecto
 
 
 def _proxy_ca(caller_options: CallerOptions, http_address: HttpAddress | None) -> bytes:
-    """What the controller published, unless a confdir is named: then the proxy is one that has its own CA."""
+    """Return the published CA, or that of --confdir: a proxy with a confdir has its own CA."""
     if caller_options.confdir is None and http_address is not None:
         return http_address.ca
     return read_proxy_ca(caller_options.confdir)

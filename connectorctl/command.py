@@ -1,4 +1,4 @@
-"""What every command is made with: help with examples, and errors as kubectl prints them."""
+"""Base of all commands: help with examples, printed through `output`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -12,7 +12,7 @@ PLUGIN: Final = "kubectl connector"
 
 
 class DocumentedCommand(click.Command):
-    """One whose help is a document as others are: a reader that ends early is no failure."""
+    """Command whose help is written like other documents: a reader that closes stdout early is not a failure."""
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         option = super().get_help_option(ctx)
@@ -28,25 +28,25 @@ def _print_help(ctx: click.Context, option: click.Parameter, value: bool) -> Non
 
 
 class Command(DocumentedCommand):
-    """A command whose help ends with examples, written for `connectorctl` and shown under the name that was typed."""
+    """Command whose help ends with examples. They begin with `connectorctl`, and show the name that was typed."""
 
     def __init__(self, *arguments: Any, examples: Sequence[str] = (), **values: Any) -> None:
         super().__init__(*arguments, **values)
         self.examples = tuple(examples)
-        # Given, it is listed whole; what click takes from the help it cuts.
+        # Set explicitly, because click shortens the text that it takes from the help.
         self.short_help = (self.help or "").partition("\n")[0]
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if not self.examples:
             return
         with formatter.section("Examples"):
-            for each in self.examples:
-                formatter.write(f"  {self._with_program_name(ctx, each)}\n")
+            for example in self.examples:
+                formatter.write(f"  {self._with_program_name(ctx, example)}\n")
 
     def _with_program_name(self, ctx: click.Context, example: str) -> str:
         return example.replace(f"{PROGRAM} ", f"{ctx.find_root().info_name} ")
 
 
 def make_command(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., Any]], Command]:
-    """Decorates the function of a command; its docstring is the help, the first line the one in the list."""
+    """Decorate the function of a command. Its docstring is the help; the first line is in the list of commands."""
     return click.command(name, cls=Command, examples=examples)

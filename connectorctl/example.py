@@ -1,4 +1,4 @@
-"""`connectorctl init`: a folder with the manifests of one Connector, to be filled in."""
+"""Example manifests of `connectorctl init`: one Connector and its Secret."""
 
 from pathlib import Path
 from typing import Final
@@ -38,7 +38,10 @@ spec:
 
 
 def write_example(folder: Path) -> Path:
-    """Make `folder` (mode 0700: it holds credentials) and the example in it; FileExistsError if it is there."""
+    """Write the example into `folder` (mode 0700, because it holds credentials).
+
+    Raises FileExistsError if the example exists.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / FILE_NAME
     create_private(path, MANIFESTS)

@@ -1,4 +1,4 @@
-"""kubectl's credential plugins (KEP-541): the stanza of a kubeconfig that runs us, and what we print then.
+"""Exec credential plugin (KEP-541): the entry in a kubeconfig that runs this program, and the program's output.
 
 Source: k8s.io/client-go/pkg/apis/clientauthentication, v1.
 """
@@ -15,22 +15,22 @@ from connector_store.domain.base.expiry import read_token_times
 from connector_store.domain.base.names import ObjectKey
 from connectorctl.command import PROGRAM
 from connectorctl.oidc_token import TokenProvider
-from connectorctl.options import CallerOptions, SourceOptions
+from connectorctl.option_values import CallerOptions, SourceOptions
 
 GROUP: Final = "client.authentication.k8s.io"
 VERSIONS: Final = (f"{GROUP}/v1", f"{GROUP}/v1beta1")
 EXEC_INFO_VARIABLE: Final = "KUBERNETES_EXEC_INFO"
-"""The variable in which a client says what it wants."""
+"""Environment variable with the client's ExecCredential request."""
 EXPIRY_LEEWAY: Final = 30.0
-"""Seconds before its end that a token counts as ended: requests are on their way, clocks differ."""
+"""Seconds before its expiry that a token counts as expired, because requests take time and clocks differ."""
 
 
 ExecPlugin = Callable[[ObjectKey], Mapping[str, object]]
-"""`users[].user.exec` for a Connector."""
+"""Builds `users[].user.exec` for a Connector."""
 
 
 def make_plugin(source_options: SourceOptions, caller_options: CallerOptions, is_cluster: bool) -> ExecPlugin:
-    """`users[].user.exec` for a Connector: this program with the options of now, its paths made absolute."""
+    """Return a builder that runs this program with the current options. Paths become absolute."""
     options = [*_source_arguments(source_options, is_cluster), "--ttl", f"{caller_options.ttl}s"]
     if caller_options.service_account is not None:
         options += ["--service-account", str(caller_options.service_account)]
@@ -41,7 +41,7 @@ def make_plugin(source_options: SourceOptions, caller_options: CallerOptions, is
 
 
 def make_oidc_plugin(provider: TokenProvider, audience: str) -> ExecPlugin:
-    """The same for a caller whom an issuer has named: the token is the same for each Connector."""
+    """Return a builder for an OIDC caller, whose token is the same for each Connector."""
     return lambda key: _exec_config("--oidc", provider.text, "--audience", audience)
 
 
@@ -56,7 +56,7 @@ def _exec_config(*arguments: str) -> Mapping[str, object]:
 
 
 def exec_credential(token: str, environ: Mapping[str, str]) -> str:
-    """An ExecCredential with this token as JSON, in the version that the client asks for."""
+    """Return an ExecCredential with this token as JSON, in the API version that the client requests."""
     status: dict[str, str] = {"token": token}
     expires = read_token_times(token).expires_at
     if expires is not None:
@@ -85,5 +85,5 @@ def _source_arguments(source_options: SourceOptions, is_cluster: bool) -> list[s
 
 
 def _program_path() -> Path:
-    """`connectorctl` beside the interpreter, wherever clients look for programs."""
+    """Return `connectorctl` next to the interpreter, so that the client's PATH does not matter."""
     return Path(sys.executable).absolute().with_name(PROGRAM)

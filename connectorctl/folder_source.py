@@ -1,4 +1,4 @@
-"""A folder of manifests as a source: its Connectors, and tokens signed with the proxy's own key."""
+"""Folder source: Connectors of a folder of manifests, and tokens that are signed with the proxy's key."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +12,14 @@ from connector_store.domain.objects.models import Connector, InvalidConnector
 from connector_store.folder.caller_tokens import SigningKey
 from connector_store.folder.folder_watch import FolderWatch
 from connector_store.store import Store
-from connectorctl.options import CallerOptions
+from connectorctl.option_values import CallerOptions
 from connectorctl.proxy_ca import confdir_or_default, read_proxy_ca
 
 DEFAULT_PROXY: Final = "http://127.0.0.1:8080"
 
 
 def load_store(folder: Path, settings: Settings) -> Store:
-    """The store that a proxy on this folder would have; ParseError if there is no such folder."""
+    """Load what a proxy on this folder would have. Raises ParseError if the folder does not exist."""
     if folder.is_file():
         raise ParseError(str(folder), f"is a file; name its folder, {folder.parent}")
     if not folder.is_dir():
@@ -38,24 +38,24 @@ def build_entries(
     *,
     proxy: str | None,
 ) -> list[KubeconfigEntry]:
-    """What a kubeconfig for `keys` is made of; `now` in unix seconds."""
+    """Return the kubeconfig entries of `keys`. `now` is in unix seconds."""
     store = load_store(folder, settings)
     connectors = [_get_connector(store, key, folder) for key in keys]
     ca = read_proxy_ca(caller_options.confdir)
     return [
         KubeconfigEntry(
-            key=each.key,
-            address=each.address,
+            key=connector.key,
+            address=connector.address,
             proxy=proxy or DEFAULT_PROXY,
             ca=ca,
-            token=_sign_token(each.key, caller_options, settings, now),
+            token=_sign_token(connector.key, caller_options, settings, now),
         )
-        for each in connectors
+        for connector in connectors
     ]
 
 
 def issue_token(folder: Path, key: ObjectKey, caller_options: CallerOptions, settings: Settings, now: float) -> str:
-    """A token for one Connector."""
+    """Return a token for one Connector."""
     _get_connector(load_store(folder, settings), key, folder)
     return _sign_token(key, caller_options, settings, now)
 

@@ -1,7 +1,7 @@
-"""A user's kubeconfig -> a Connector and its Secret, pinned to that kubeconfig's server.
+"""Conversion of a user's kubeconfig into a Connector and its Secret, pinned to the kubeconfig's server.
 
-What can be lent is a token or a client certificate. What cannot is named: exec plugins and auth providers run on the
-user's machine, passwords and proxies have no place in a Connector, and a server that is not verified gets nothing.
+The credential must be a token or a client certificate. Errors name what a Connector does not support: exec plugins and
+auth providers, which run on the user's machine; passwords; proxies; and servers that are not verified.
 """
 
 import base64
@@ -23,7 +23,7 @@ from connector_store.domain.objects.manifest import API_VERSION, parse_object
 from connector_store.domain.objects.models import ADDRESS_ANNOTATION, Secret
 
 MAX_FILE_SIZE: Final = 8 * 1024 * 1024
-"""Bytes of a kubeconfig that is read."""
+"""Maximum bytes of a kubeconfig."""
 
 _UNSUPPORTED_USER_FIELDS: Final = {
     "exec": "is a plugin that runs on your machine; lend a ServiceAccount's token instead",
@@ -39,12 +39,12 @@ _UNSUPPORTED_CLUSTER_FIELDS: Final = {
 
 
 def convert_kubeconfig(path: Path, context: str | None, *, namespace: str, name: str | None) -> list[dict[str, Any]]:
-    """The Secret and the Connector; ParseError names the field that cannot be taken, and quotes no credential."""
+    """Return the Secret and the Connector. ParseError names the unsupported field, and quotes no credential."""
     config = Fields(_load(path), "")
     context_name = context or config.text("current-context")
     if context_name is None:
         raise ParseError("current-context", "is empty; name one with --context")
-    context_names = [each.text("name") or "" for each in config.items("contexts")]
+    context_names = [context_item.text("name") or "" for context_item in config.items("contexts")]
     if context_name not in context_names:
         raise ParseError(
             "--context", f"{path} has no context {context_name!r}; it has: {', '.join(context_names) or 'none'}"
@@ -106,9 +106,9 @@ def _load(path: Path) -> object:
 
 
 def _find_by_name(config: Fields, kind: str, name: str) -> Fields:
-    for each in config.items(kind):
-        if each.text("name") == name:
-            return each
+    for item in config.items(kind):
+        if item.text("name") == name:
+            return item
     raise ParseError(kind, f"has no {name!r}")
 
 
@@ -129,14 +129,14 @@ def _credential(user: Fields, folder: Path) -> tuple[str, str, dict[str, bytes]]
         token = text.encode()
     if token is not None:
         return BEARER_TOKEN_SECRET, "bearerTokenAuth", {"token": token}
-    certificate, key = (_data_or_file(user, each, folder) for each in ("client-certificate", "client-key"))
+    certificate, key = (_data_or_file(user, field, folder) for field in ("client-certificate", "client-key"))
     if certificate is None or key is None:
         raise ParseError(user.path, "has neither a token nor a client certificate with its key")
     return CLIENT_CERTIFICATE_SECRET, "clientCertificateAuth", {CERTIFICATE_KEY: certificate, PRIVATE_KEY: key}
 
 
 def _data_or_file(fields: Fields, name: str, folder: Path) -> bytes | None:
-    """NAME-data wins over NAME, which is a file relative to the kubeconfig's folder, as for kubectl."""
+    """Return NAME-data, or else the content of the file NAME, relative to the kubeconfig's folder, as kubectl does."""
     data, file = fields.text(f"{name}-data"), fields.text(name)
     if data is not None:
         try:

@@ -1,4 +1,4 @@
-"""What is seen of a source: the store that a proxy would have, and the controller's opinion where there is one."""
+"""Inventory of a source: the store that a proxy would have, and the controller's conditions if it has any."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from connector_store.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """`ready` has the condition of that type of each Connector; None where nobody writes any, as in a folder."""
+    """Connectors of a source. `ready_conditions` is None if no controller writes them, as in a folder."""
 
     store: Store
     ready_conditions: Mapping[ObjectKey, Condition] | None = None
@@ -19,11 +19,10 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One Connector. `usable` is what the proxy makes of it, `ready` the controller's opinion (None: it has none).
+    """One Connector. `usable` is the proxy's result, `ready` the controller's (None: it has none).
 
-    `expires` is when what its Secret holds ends, in unix seconds; None where that is not known.
-
-    `reason` and `message` say why the proxy cannot use it, else why the controller thinks that it will not work.
+    `expires` is the expiry of the credential in its Secret in unix seconds, or None if unknown. `reason` and `message`
+    say why the proxy cannot use it, or else why the controller reports a problem.
     """
 
     connector: ObjectKey
@@ -36,9 +35,11 @@ class Row:
 
 
 def build_rows(inventory: Inventory, namespace: str | None) -> list[Row]:
-    """Of `namespace` (None: all), in order of name."""
-    connectors = sorted(inventory.store.connectors(), key=lambda each: each.key)
-    return [_build_row(inventory, each) for each in connectors if namespace in (None, each.key.namespace)]
+    """Return the rows of `namespace` (None: all), in order of name."""
+    connectors = sorted(inventory.store.connectors(), key=lambda connector: connector.key)
+    return [
+        _build_row(inventory, connector) for connector in connectors if namespace in (None, connector.key.namespace)
+    ]
 
 
 def _build_row(inventory: Inventory, connector: Connector | InvalidConnector) -> Row:

@@ -1,7 +1,7 @@
-"""A kubeconfig in a file of the user's: what is theirs in it stays, unless they say otherwise.
+"""Updates of a user's kubeconfig file. Entries that do not lead to a Connector stay, unless the user forces it.
 
-An entry is ours if it leads to a Connector as `connectorctl kubeconfig` writes it: its cluster's proxy-url has one for
-a user name, or its server names one by path or by host.
+An entry leads to a Connector if `connectorctl kubeconfig` could have written it: the proxy-url of its cluster has a
+Connector as user name, or its server names one by path or by host.
 """
 
 import contextlib
@@ -20,22 +20,22 @@ from connector_store.domain.kubeconfig.proxy_service import ALIAS_PREFIX
 from connectorctl.private_files import write_private
 
 MAX_FILE_SIZE: Final = 8 * 1024 * 1024
-"""Bytes of a kubeconfig that is read."""
+"""Maximum bytes of a kubeconfig."""
 _SECTIONS: Final = ("clusters", "contexts", "users")
 _MAX_LISTED: Final = 5
-"""Contexts of others that a refusal names."""
+"""Maximum number of contexts that an error lists."""
 
 Config = dict[str, Any]
 
 
 def default_file(environ: Mapping[str, str]) -> Path:
-    """Where kubectl would write: the first file of KUBECONFIG, else ~/.kube/config."""
-    first = next((each for each in environ.get("KUBECONFIG", "").split(os.pathsep) if each), None)
+    """Return the file that kubectl writes: the first of KUBECONFIG, or ~/.kube/config."""
+    first = next((name for name in environ.get("KUBECONFIG", "").split(os.pathsep) if name), None)
     return Path(first) if first else Path.home() / ".kube" / "config"
 
 
 def check_replaceable(path: Path) -> None:
-    """ParseError if `path` holds something that is not ours: replacing it would lose that."""
+    """Raise ParseError if `path` has content that does not lead to a Connector, and that a replacement would lose."""
     if not path.is_file():
         return
     config = _read(path)
@@ -50,11 +50,11 @@ def check_replaceable(path: Path) -> None:
 
 
 def merge_into(path: Path, new_config: Config, *, force: bool) -> str | None:
-    """Put the entries of `made` into the file, and make its context the current one; returns which it was before.
+    """Merge `new_config` into the file, with its current context. Return the previous current context.
 
-    ParseError if an entry of one of their names is not ours, unless `force`.
+    Raises ParseError if an entry to replace does not lead to a Connector, unless `force`.
     """
-    path = Path(os.path.realpath(path))  # Path.resolve() makes a RuntimeError of a loop of links before Python 3.13
+    path = Path(os.path.realpath(path))  # Path.resolve() raises RuntimeError for a loop of links before Python 3.13
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _lock(path):
         config = _read(path) if path.exists() else {}
@@ -70,22 +70,24 @@ def merge_into(path: Path, new_config: Config, *, force: bool) -> str | None:
 
 def _merge(config: Config, new_config: Config) -> Config:
     merged = {"apiVersion": "v1", "kind": "Config", **config, "current-context": new_config["current-context"]}
-    for each in _SECTIONS:
-        new_names = {entry["name"] for entry in new_config[each]}
-        other_entries = [entry for entry in _entries(config, each) if entry.get("name") not in new_names]
-        merged[each] = [*other_entries, *new_config[each]]
+    for section in _SECTIONS:
+        new_names = {entry["name"] for entry in new_config[section]}
+        other_entries = [entry for entry in _entries(config, section) if entry.get("name") not in new_names]
+        merged[section] = [*other_entries, *new_config[section]]
     return merged
 
 
 def _is_foreign(config: Config, name: str) -> bool:
-    return any(name in _names(config, each) for each in _SECTIONS) and name not in _connector_contexts(config)
+    return any(name in _names(config, section) for section in _SECTIONS) and name not in _connector_contexts(config)
 
 
 def _connector_contexts(config: Config) -> set[str]:
-    """Names of contexts, and of their clusters and users, that lead through a proxy as we write them."""
-    clusters = {each.get("name") for each in _entries(config, "clusters") if _leads_to_connector(each.get("cluster"))}
-    contexts = [each for each in _entries(config, "contexts") if isinstance(each.get("context"), Mapping)]
-    return {str(each.get("name")) for each in contexts if each["context"].get("cluster") in clusters}
+    """Return the names of contexts that lead to a Connector. Their clusters and users have the same names."""
+    clusters = {
+        entry.get("name") for entry in _entries(config, "clusters") if _leads_to_connector(entry.get("cluster"))
+    }
+    contexts = [entry for entry in _entries(config, "contexts") if isinstance(entry.get("context"), Mapping)]
+    return {str(entry.get("name")) for entry in contexts if entry["context"].get("cluster") in clusters}
 
 
 def _leads_to_connector(cluster: object) -> bool:
@@ -98,8 +100,8 @@ def _leads_to_connector(cluster: object) -> bool:
 
 
 def _is_direct_access(server: SplitResult) -> bool:
-    service, namespace, *rest = [*(server.hostname or "").split("."), "", ""]
-    if service.startswith(ALIAS_PREFIX) and rest[0] == "svc":
+    service, namespace, *domain = [*(server.hostname or "").split("."), "", ""]
+    if service.startswith(ALIAS_PREFIX) and domain[0] == "svc":
         return _is_key(f"{namespace}/{service.removeprefix(ALIAS_PREFIX)}")
     return parse_direct_path(server.path.encode()) is not None
 
@@ -120,11 +122,11 @@ def _is_key(text: str) -> bool:
 
 
 def _names(config: Config, key: str) -> list[str]:
-    return [str(each.get("name")) for each in _entries(config, key)]
+    return [str(entry.get("name")) for entry in _entries(config, key)]
 
 
 def _entries(config: Config, key: str) -> list[Config]:
-    return [each for each in config.get(key) or [] if isinstance(each, dict)]
+    return [entry for entry in config.get(key) or [] if isinstance(entry, dict)]
 
 
 def _read(path: Path) -> Config:
@@ -140,14 +142,14 @@ def _read(path: Path) -> Config:
         raise ParseError(str(path), "is no YAML; name another file, or --force") from error
     if config is None:
         return {}
-    if not isinstance(config, dict) or any(not isinstance(config.get(each) or [], list) for each in _SECTIONS):
+    if not isinstance(config, dict) or any(not isinstance(config.get(section) or [], list) for section in _SECTIONS):
         raise ParseError(str(path), "is no kubeconfig; name another file, or --force")
     return config
 
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """The lock that kubectl takes before it changes a kubeconfig (clientcmd/loader.go): a file FILE.lock."""
+    """Hold kubectl's lock on a kubeconfig, the file FILE.lock (client-go tools/clientcmd/loader.go)."""
     lock = path.with_name(f"{path.name}.lock")
     try:
         os.close(os.open(lock, os.O_CREAT | os.O_EXCL, 0))

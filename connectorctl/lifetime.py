@@ -1,4 +1,4 @@
-"""How long a token shall be good.
+"""Lifetime of a token.
 
 >>> parse_lifetime("1h30m")
 5400
@@ -13,7 +13,7 @@ MAX_LIFETIME: Final = 366 * 24 * 3600
 
 
 def parse_lifetime(text: str) -> int:
-    """Read a duration; in whole seconds, at least 1 and at most a year."""
+    """Parse a duration into whole seconds: at least 1, at most a year."""
     seconds = int(parse_duration(text))
     if not 0 < seconds <= MAX_LIFETIME:
         raise ParseError("", "is not between 1s and a year")

@@ -1,4 +1,4 @@
-"""The manual page of the command line, made of what its help says, in the macros of man(7)."""
+"""Manual page of the command line, from the texts of its help, in the macros of man(7)."""
 
 from collections.abc import Iterator
 
@@ -11,19 +11,19 @@ EXIT_CODES = (("0", "done"), ("1", "refused, not found, or wrong in a file"), ("
 
 
 def render_man_page(root: click.Context) -> str:
-    """For section 1, as `man -l FILE` shows it."""
+    """Return the page for section 1. `man -l FILE` shows it."""
     return "\n".join(_lines(root)) + "\n"
 
 
 def _lines(root: click.Context) -> Iterator[str]:
     group = root.command
-    assert isinstance(group, click.Group)  # noqa: S101 - the program is one
+    assert isinstance(group, click.Group)  # noqa: S101 - the root command is a group
     yield f'.TH {PROGRAM.upper()} 1 "" "{PROGRAM} {VERSION}"'
     yield from (".SH NAME", f"{PROGRAM} \\- {escape_roff((group.help or '').rstrip('.'))}")
     yield from (".SH SYNOPSIS", f".B {PROGRAM}", "COMMAND [OPTIONS]...", ".SH COMMANDS")
     for name in group.list_commands(root):
         subcommand = group.get_command(root, name)
-        assert subcommand is not None  # noqa: S101 - the group has listed it
+        assert subcommand is not None  # noqa: S101 - the group lists it
         with subcommand.make_context(name, [], parent=root, resilient_parsing=True) as subcontext:
             yield from _command_lines(subcontext, subcommand)
     yield ".SH EXIT STATUS"
@@ -44,7 +44,7 @@ def _command_lines(ctx: click.Context, command: click.Command) -> Iterator[str]:
         yield from (".PP", "Examples:", ".PP", ".nf", *map(escape_roff, command.examples), ".fi")
 
 
-def escape_roff(words: str) -> str:
-    """With what troff(1) would take for its own escaped."""
-    escaped = words.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
+def escape_roff(text: str) -> str:
+    """Escape the characters that have a meaning in troff(1)."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped

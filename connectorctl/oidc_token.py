@@ -1,4 +1,4 @@
-"""Tokens that whoever runs us already has: of a CI job, of a pod, or what a command prints. Nothing is kept on disk.
+"""OIDC tokens that the user already has: of a CI job, of a pod, or from a command. Nothing is stored on disk.
 
 github          the job's token of GitHub Actions; the job needs `permissions: {id-token: write}`
 gitlab[:NAME]   GitLab's `id_tokens` variable, CONNECTORS_ID_TOKEN unless named
@@ -21,11 +21,11 @@ from connector_store.domain.base.errors import ParseError
 
 DEFAULT_AUDIENCE: Final = "connectors"
 GITLAB_VARIABLE: Final = "CONNECTORS_ID_TOKEN"
-"""Of GitLab, unless another is named."""
+"""Default variable of `gitlab`."""
 TIMEOUT: Final = 30.0
-"""Seconds for a CI service's answer, and for a command."""
+"""Seconds for the response of a CI service, and for a command."""
 MAX_TOKEN_SIZE: Final = 64 * 1024
-"""Bytes that are read of a file, an answer or an output."""
+"""Bytes to read from a file, a response or the output of a command."""
 _GITHUB_URL_VARIABLE: Final = "ACTIONS_ID_TOKEN_REQUEST_URL"
 _GITHUB_TOKEN_VARIABLE: Final = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"  # noqa: S105 - the name of a variable
 KINDS: Final = "github, gitlab[:VARIABLE], file:PATH or command:COMMAND"
@@ -33,32 +33,35 @@ KINDS: Final = "github, gitlab[:VARIABLE], file:PATH or command:COMMAND"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenProvider:
-    """Where the token comes from; `text` is how it was written, with a path made absolute."""
+    """Provider of the token. `text` is its value on the command line, with an absolute path."""
 
     text: str
     fetch: Callable[[Mapping[str, str], str], str]
-    """The environment and the audience -> the token; ParseError says what the job, or the file, lacks."""
+    """Return the token for an environment and an audience. Raises ParseError with what the job or file lacks."""
 
 
 def parse_token_provider(text: str) -> TokenProvider:
-    """ParseError if it is none of the above."""
-    kind, _, rest = text.partition(":")
+    """Parse the value of --oidc. Raises ParseError if it is not one of the above."""
+    kind, _, argument = text.partition(":")
     match kind:
-        case "github" if not rest:
+        case "github" if not argument:
             return TokenProvider(text=text, fetch=_fetch_github)
         case "gitlab":
-            variable = rest or GITLAB_VARIABLE
+            variable = argument or GITLAB_VARIABLE
             return TokenProvider(text=text, fetch=lambda environ, audience: _read_gitlab(environ, audience, variable))
-        case "file" if rest:
-            path = Path(rest).expanduser().absolute()
+        case "file" if argument:
+            path = Path(argument).expanduser().absolute()
             return TokenProvider(text=f"file:{path}", fetch=lambda environ, audience: _read_file(path))
-        case "command" if rest.strip():
-            return TokenProvider(text=text, fetch=lambda environ, audience: _run_command(rest))
+        case "command" if argument.strip():
+            return TokenProvider(text=text, fetch=lambda environ, audience: _run_command(argument))
     raise ParseError("oidc", f"is none of: {KINDS}")
 
 
 def _fetch_github(environ: Mapping[str, str], audience: str) -> str:
-    """docs.github.com, "OpenID Connect reference": a GET with the runner's own token answers {"value": TOKEN}."""
+    """Get the job's token: a GET with the runner's token returns {"value": TOKEN}.
+
+    Source: docs.github.com, "OpenID Connect reference".
+    """
     url, token = environ.get(_GITHUB_URL_VARIABLE), environ.get(_GITHUB_TOKEN_VARIABLE)
     if not url or not token:
         raise ParseError(

@@ -1,15 +1,14 @@
-"""Options that several commands share, each bundle read into one frozen value.
+"""Options that several commands share. Each group of options becomes one frozen value of `option_values`.
 
-    @command("token", examples=…)
-    @source_options
-    def command(where: Where) -> None: …
+    @make_command("token", examples=…)
+    @add_source_options
+    def command(source_options: SourceOptions) -> None: …
 
-An option that has a variable of the environment takes its value from there when it is not given.
+If an option is not given, its environment variable, where it has one, sets the value.
 """
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,38 +20,18 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connectorctl.lifetime import parse_lifetime
 from connectorctl.oidc_token import DEFAULT_AUDIENCE, KINDS, TokenProvider, parse_token_provider
+from connectorctl.option_values import CallerOptions, SourceOptions
 
 DEFAULT_TTL: Final = "30m"
-"""As long as the CSI driver's tokens."""
+"""Lifetime of a token, as that of the CSI driver's tokens."""
 ENVIRONMENT: Final = "CONNECTORCTL_"
-"""Variables of this program; those of the product's settings begin with CONNECTORS_."""
+"""Prefix of the environment variables of this program. Those of the shared settings begin with CONNECTORS_."""
 
 Function = Callable[..., Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceOptions:
-    """Where Connectors are looked for."""
-
-    source: str = "auto"
-    kubeconfig: str | None = None
-    context: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallerOptions:
-    """Whose token is made: an account's of the cluster, or one signed with the proxy's own key in `confdir`.
-
-    `ttl` is in seconds.
-    """
-
-    service_account: ObjectKey | None = None
-    ttl: int = 30 * 60
-    confdir: Path | None = None
-
-
 class KeyParam(click.ParamType[ObjectKey]):
-    """NAMESPACE/NAME."""
+    """NAMESPACE/NAME of an object."""
 
     name = "NAMESPACE/NAME"
 
@@ -66,7 +45,7 @@ class KeyParam(click.ParamType[ObjectKey]):
 
 
 class ConnectorKeyParam(KeyParam):
-    """NAMESPACE/NAME of a Connector, which the shell completes from the source of the command line."""
+    """NAMESPACE/NAME of a Connector. The shell completes it from the source on the command line."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
         from connectorctl.complete import complete_connectors
@@ -77,14 +56,14 @@ class ConnectorKeyParam(KeyParam):
             context=ctx.params.get("context"),
         )
         return [
-            CompletionItem(each)
-            for each in complete_connectors(options, ctx.find_root().obj)
-            if each.startswith(incomplete)
+            CompletionItem(name)
+            for name in complete_connectors(options, ctx.find_root().obj)
+            if name.startswith(incomplete)
         ]
 
 
 class DurationParam(click.ParamType[int]):
-    """Seconds, written as for kubectl."""
+    """Duration in seconds, in kubectl's syntax."""
 
     name = "DURATION"
 
@@ -98,7 +77,7 @@ class DurationParam(click.ParamType[int]):
 
 
 class TokenProviderParam(click.ParamType[TokenProvider]):
-    """Where the token of a caller from outside comes from."""
+    """Provider of the token of an OIDC caller."""
 
     name = "SOURCE"
 
@@ -112,30 +91,34 @@ class TokenProviderParam(click.ParamType[TokenProvider]):
 
 
 def add_oidc_options(function: Function) -> Function:
-    """`--oidc`, `--audience`, as `identity: IdentitySource | None` and `audience: str`; the second needs the first."""
+    """Add `--oidc` and `--audience` as `token_provider: TokenProvider | None` and `audience: str`.
+
+    `--audience` without `--oidc` is a usage error.
+    """
 
     @functools.wraps(function)
-    def wrapped(*arguments: Any, identity: TokenProvider | None, audience: str, **values: Any) -> Any:
+    def wrapped(*arguments: Any, token_provider: TokenProvider | None, audience: str, **values: Any) -> Any:
         is_audience_given = click.get_current_context().get_parameter_source("audience") is not ParameterSource.DEFAULT
-        if is_audience_given and identity is None:
+        if is_audience_given and token_provider is None:
             raise click.UsageError("--audience goes with --oidc; else the audience is that of the proxy's settings")
-        return function(*arguments, identity=identity, audience=audience, **values)
+        return function(*arguments, token_provider=token_provider, audience=audience, **values)
 
     return _apply_decorators(
         wrapped,
-        click.option("--oidc", "identity", type=TokenProviderParam(), help=f"Be whom an issuer has named: {KINDS}."),
+        click.option("--oidc", "token_provider", type=TokenProviderParam(),
+                     help=f"Be whom an issuer has named: {KINDS}."),
         click.option("--audience", default=DEFAULT_AUDIENCE, show_default=True, metavar="NAME",
                      help="Of that token, as the proxy's issuers have it."),
     )  # fmt: skip
 
 
 def add_source_options(function: Function) -> Function:
-    """`--source`, `--kubeconfig`, `--context`, as `where: Where`."""
+    """Add `--source`, `--kubeconfig` and `--context` as `source_options: SourceOptions`."""
 
     @functools.wraps(function)
     def wrapped(*arguments: Any, source: str, kubeconfig: str | None, context: str | None, **values: Any) -> Any:
         return function(
-            *arguments, where=SourceOptions(source=source, kubeconfig=kubeconfig, context=context), **values
+            *arguments, source_options=SourceOptions(source=source, kubeconfig=kubeconfig, context=context), **values
         )
 
     return _apply_decorators(
@@ -149,14 +132,16 @@ def add_source_options(function: Function) -> Function:
 
 
 def add_caller_options(function: Function) -> Function:
-    """`--service-account`, `--ttl`, `--confdir`, as `caller: Caller`."""
+    """Add `--service-account`, `--ttl` and `--confdir` as `caller_options: CallerOptions`."""
 
     @functools.wraps(function)
     def wrapped(
         *arguments: Any, service_account: ObjectKey | None, ttl: int, confdir: Path | None, **values: Any
     ) -> Any:
         return function(
-            *arguments, caller=CallerOptions(service_account=service_account, ttl=ttl, confdir=confdir), **values
+            *arguments,
+            caller_options=CallerOptions(service_account=service_account, ttl=ttl, confdir=confdir),
+            **values,
         )
 
     return _apply_decorators(
@@ -176,11 +161,11 @@ confdir_option: Final = click.option(
 
 
 def add_format_option(*forms: str) -> Callable[[Function], Function]:
-    """`-o` with one of `forms`, as `form: str | None`."""
+    """Add `-o` with one of `forms` as `form: str | None`."""
     return click.option("-o", "--output", "form", type=click.Choice(forms), help="Print it in this form.")
 
 
 def _apply_decorators(function: Function, *decorators: Callable[[Function], Function]) -> Function:
-    for each in reversed(decorators):
-        function = each(function)
+    for decorator in reversed(decorators):
+        function = decorator(function)
     return function

@@ -1,4 +1,4 @@
-"""Where words go: documents to stdout, messages to stderr; colours on terminals only, and never with NO_COLOR."""
+"""Output: documents to stdout, messages to stderr. Colours on terminals only, and never with NO_COLOR."""
 
 import errno
 import json
@@ -10,7 +10,7 @@ import click
 import yaml
 
 EXIT_READER_GONE: Final = 0
-"""Exit code where the reader of stdout has had enough, as in `… | head`: that is no failure."""
+"""Exit code if the reader closes stdout early, as in `… | head`. That is not a failure."""
 
 
 _HINTS: Final = {
@@ -19,18 +19,18 @@ _HINTS: Final = {
 
 
 class ReaderGoneError(Exception):
-    """Nobody reads stdout any more."""
+    """The reader of stdout has closed it."""
 
 
 def write(document: str) -> None:
-    """To stdout, at once: nothing is left to fail at the end of the process. OSError if it takes nothing."""
-    # Python has None for one that was closed, and click passes over it.
+    """Write to stdout and flush, so that no error can come at the end of the process. Raises OSError on failure."""
+    # If stdout is closed at start, it is None in Python, and click would ignore it.
     if sys.stdout is None:
         raise OSError(errno.EBADF, "is closed", "stdout")
     try:
         click.echo(document, nl=False)
     except BrokenPipeError as error:
-        # click would take it for a failure, and the interpreter complain of what is still buffered.
+        # click would report a failure, and the interpreter would fail to flush its buffer at exit.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
@@ -40,12 +40,12 @@ def write(document: str) -> None:
 
 
 def write_value(value: object, form: str) -> None:
-    """To stdout as `json` or `yaml`."""
+    """Write `value` to stdout as `json` or `yaml`."""
     write(render_value(value, form))
 
 
 def render_value(value: object, form: str) -> str:
-    """The text of `value` (plain containers and scalars) as `json` or `yaml`."""
+    """Render `value` (plain containers and scalars) as `json` or `yaml`."""
     if form == "json":
         return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1_000_000)
@@ -53,17 +53,17 @@ def render_value(value: object, form: str) -> str:
 
 
 def print_message(message: str) -> None:
-    """To stderr."""
+    """Print a message to stderr."""
     click.echo(message, err=True)
 
 
 def print_error(message: str) -> None:
-    """The reason why it ends, to stderr."""
+    """Print the reason for a failure to stderr."""
     _print_failure("error:", message)
 
 
 def print_server_error(reason: str, message: str) -> None:
-    """What an API server refused, in kubectl's words, to stderr; a `message` that repeats `reason` says nothing."""
+    """Print an API server's refusal to stderr, in kubectl's words. A hint replaces a message that repeats `reason`."""
     _print_failure(f"Error from server ({reason}):", _HINTS.get(reason, message) if message == reason else message)
 
 

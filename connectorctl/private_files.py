@@ -1,4 +1,4 @@
-"""Files that only their owner may read."""
+"""Files that only their owner can read."""
 
 import contextlib
 import os
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace `path` by a file of mode 0600, whole or not at all; a device or pipe is written to.
+    """Replace `path` atomically by a file of mode 0600. Write directly to a device or pipe.
 
-    An OSError names `path`, and not what is written meanwhile.
+    An OSError names `path`, not the temporary file.
     """
     try:
         _write(path, text)
@@ -33,7 +33,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def create_private(path: Path, text: str) -> None:
-    """Write a new file of mode 0600; FileExistsError if there is one."""
+    """Write a new file of mode 0600. Raises FileExistsError if it exists."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as stream:
         stream.write(text)

@@ -1,4 +1,4 @@
-"""`connectorctl check --probe`: dials each target, verifies it, and asks it, as the controller's probes do."""
+"""Probes of `connectorctl check --probe`: dial, verify and query each target, as the controller does."""
 
 import asyncio
 import time
@@ -18,13 +18,13 @@ from connector_store.trust import TrustStore
 from connectorctl import check
 
 MAX_CONCURRENT_PROBES: Final = 16
-"""Targets that are asked at a time."""
+"""Maximum number of probes at the same time."""
 _ADDRESS: Final = "spec.address"
 _SECRET: Final = "spec.auth.secretRef.name"  # noqa: S105 - the path of a field
 
 
 def probe_targets(targets: Sequence[tuple[Facts, LocatedObject]], settings: Settings) -> list[check.Finding]:
-    """What keeps targets from being used, each at the field that has to change."""
+    """Probe the targets. Return what prevents their use, at the field to change."""
     return asyncio.run(_probe(targets, settings))
 
 
@@ -35,7 +35,7 @@ async def _probe(targets: Sequence[tuple[Facts, LocatedObject]], settings: Setti
         client = TargetClient(TrustStore(), policy, make_resolver(executor), user_agent="connectorctl")
         prober = Prober(client, TokenManager(client, timeout=TIMEOUT))
 
-        async def probe_target(facts: Facts, placed: LocatedObject) -> list[check.Finding]:
+        async def probe_target(facts: Facts, located: LocatedObject) -> list[check.Finding]:
             request = probe_request(facts)
             if request is None:
                 return []
@@ -44,15 +44,16 @@ async def _probe(targets: Sequence[tuple[Facts, LocatedObject]], settings: Setti
             conditions = assess(
                 facts, probes, Assessment(holds=True), now=time.time(), expiry_warning=settings.expiry_warning
             )
-            found = ((_ADDRESS, conditions[LIVENESS_READY]), (_SECRET, conditions[AUTH_READY]))
-            return list(_first_failure(placed, found))
+            assessments = ((_ADDRESS, conditions[LIVENESS_READY]), (_SECRET, conditions[AUTH_READY]))
+            return list(_first_failure(located, assessments))
 
-        return [each for found in await asyncio.gather(*(probe_target(*each) for each in targets)) for each in found]
+        results = await asyncio.gather(*(probe_target(*target) for target in targets))
+        return [finding for findings in results for finding in findings]
 
 
-def _first_failure(placed: LocatedObject, found: Sequence[tuple[str, Assessment]]) -> Iterator[check.Finding]:
-    """The first that does not hold: where nothing answers, the credential is not known to be at fault."""
-    for path, finding in found:
-        if finding.holds is not True:
-            yield check.finding_at(placed, path, "error", finding.message)
+def _first_failure(located: LocatedObject, assessments: Sequence[tuple[str, Assessment]]) -> Iterator[check.Finding]:
+    """Return the first condition that does not hold. If the target does not respond, the credential may be good."""
+    for path, assessment in assessments:
+        if assessment.holds is not True:
+            yield check.finding_at(located, path, "error", assessment.message)
             return

@@ -1,4 +1,4 @@
-"""The CA of a proxy that makes its own: mitmproxy's, in its confdir."""
+"""CA certificate of a proxy that creates its own, in mitmproxy's confdir."""
 
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ def confdir_or_default(confdir: Path | None) -> Path:
 
 
 def read_proxy_ca(confdir: Path | None) -> bytes:
-    """PEM; ParseError if it is not there."""
+    """Return the CA certificate (PEM). Raises ParseError if it does not exist."""
     path = confdir_or_default(confdir) / CA_FILE
     try:
         return b"".join(parse_certificates(path.read_bytes()))

@@ -1,4 +1,4 @@
-"""The settings that the commands share with the proxy, from the environment."""
+"""Settings that the commands share with the proxy, from the environment."""
 
 import os
 
@@ -6,5 +6,5 @@ from connector_store.domain.config.settings import Settings, parse_settings
 
 
 def load_settings() -> Settings:
-    """ParseError names the variable that is wrong."""
+    """Load the settings. ParseError names a wrong variable."""
     return parse_settings(explicit={}, environ=os.environ, config_map={}, in_cluster=False)

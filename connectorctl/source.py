@@ -1,4 +1,4 @@
-"""Where a command takes Connectors from, and what each kind of source demands of the options."""
+"""Choice of the source that a command reads, and checks of the options for that source."""
 
 from dataclasses import replace
 from typing import Final
@@ -9,19 +9,19 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.connector_source import ClusterSource, FolderSource, parse_source
 from connector_store.folder.caller_tokens import MAX_TTL
 from connectorctl.invocation import Invocation
-from connectorctl.options import CallerOptions, SourceOptions
+from connectorctl.option_values import CallerOptions, SourceOptions
 
 MIN_CLUSTER_TTL: Final = 600
-"""Seconds; a TokenRequest gives no shorter token (k8s.io/api/authentication/v1)."""
+"""Seconds. A TokenRequest returns no shorter token (k8s.io/api/authentication/v1)."""
 
 
 def resolve_source(
     source_options: SourceOptions, invocation: Invocation, caller_options: CallerOptions | None = None
 ) -> FolderSource | ClusterSource:
-    """The source of `where`; click's UsageError if the options do not fit together.
+    """Return the source that the options select. Raises click.UsageError if the options contradict each other.
 
-    `auto` is the cluster for a kubectl plugin, in a pod, and where an option for clusters is given. `caller` is given
-    by commands that make a token.
+    `auto` is the cluster for a kubectl plugin, in a pod, and with an option for clusters. Commands that issue a token
+    pass `caller_options`.
     """
     flags = _cluster_flags(source_options, caller_options)
     try:
@@ -39,7 +39,7 @@ def resolve_source(
 
 
 def is_cluster(source_options: SourceOptions, invocation: Invocation, caller_options: CallerOptions) -> bool:
-    """Whether the source is a cluster."""
+    """Return True if the source is a cluster."""
     return isinstance(resolve_source(source_options, invocation, caller_options), ClusterSource)
 
 

@@ -1,6 +1,6 @@
-"""A command's options -> Connectors, tokens and kubeconfig entries, of whichever source they name.
+"""Connectors, tokens and kubeconfig entries of the source that a command's options name.
 
-Each source is imported when it is asked: a cluster's takes most of a second.
+The module of a source is imported on its first use, because that of clusters takes most of a second.
 """
 
 import time
@@ -16,14 +16,14 @@ from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
 from connector_store.domain.objects.address_matching import parse_address
 from connectorctl.inventory import Inventory
 from connectorctl.invocation import Invocation
-from connectorctl.options import CallerOptions, SourceOptions
+from connectorctl.option_values import CallerOptions, SourceOptions
 from connectorctl.source import resolve_source
 
 
 def load_inventory(
     source_options: SourceOptions, settings: Settings, invocation: Invocation, *, namespace: str | None
 ) -> Inventory:
-    """What a proxy on this source would have; of a cluster only `namespace` (None: all)."""
+    """Load what a proxy on this source would have. Of a cluster, load only `namespace` (None: all)."""
     source = resolve_source(source_options, invocation)
     if isinstance(source, FolderSource):
         from connectorctl import folder_source
@@ -41,7 +41,7 @@ def issue_token(
     settings: Settings,
     invocation: Invocation,
 ) -> str:
-    """A caller's token for the Connector `key`."""
+    """Return a caller's token for the Connector `key`."""
     source = resolve_source(source_options, invocation, caller_options)
     if isinstance(source, FolderSource):
         from connectorctl import folder_source
@@ -61,7 +61,7 @@ def build_entries(
     *,
     proxy: str | None,
 ) -> list[KubeconfigEntry]:
-    """What a kubeconfig for `keys` is made of; `proxy` is the URL that was named, None for what the source knows."""
+    """Return the kubeconfig entries of `keys`. `proxy` is the URL of --proxy, or None for that of the source."""
     source = resolve_source(source_options, invocation, caller_options)
     if isinstance(source, FolderSource):
         from connectorctl import folder_source
@@ -73,7 +73,10 @@ def build_entries(
 
 
 def build_oidc_entries(keys: Sequence[ObjectKey], proxy: str, ca: Path) -> list[KubeconfigEntry]:
-    """The same for a caller from outside, who sees nothing of the source: the proxy decides about the token."""
+    """Return the kubeconfig entries for an OIDC caller, without reading a source.
+
+    `ca` is a file with the proxy's CA. The entries have no token.
+    """
     try:
         pem = b"".join(parse_certificates(ca.read_bytes()))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Tables as kubectl prints them, with the last column wrapped between words where a terminal is too narrow."""
+"""Tables in kubectl's format. On a narrow terminal, the last column is wrapped between words."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ import click
 
 _GAP: Final = 3
 MIN_LAST_COLUMN: Final = 24
-"""Columns of the last cell; where a terminal leaves less, it is not wrapped."""
+"""Minimum width of the last column. If the terminal has less, the column is not wrapped."""
 
 
 def render_table(
@@ -18,7 +18,7 @@ def render_table(
     width: int | None = None,
     colours: Mapping[str, str] | None = None,
 ) -> str:
-    """Lines of text. `width` is the terminal's, None where nothing is wrapped; `colours` are those of whole cells."""
+    """Render a table. `width` is the terminal's (None: do not wrap). `colours` maps the text of a cell to a colour."""
     all_rows = [header, *rows]
     widths = [max(len(row[column]) for row in all_rows) + _GAP for column in range(len(header) - 1)]
     last_width = None if width is None else width - sum(widths)
@@ -37,5 +37,5 @@ def _row_lines(
         for cell, width in zip(row, widths, strict=False)
     )
     yield f"{cells}{first}".rstrip() + "\n"
-    for each in continuations:
-        yield " " * sum(widths) + each + "\n"
+    for continuation in continuations:
+        yield " " * sum(widths) + continuation + "\n"

@@ -1,1 +1,1 @@
-"""The commands, a module each: `command` is the click command, and imports what is heavy when it runs."""
+"""Commands, one module each. `command` is the click command. It imports heavy modules only when it runs."""

@@ -1,4 +1,4 @@
-"""`connectorctl can-i`: whether a limited Connector lends something."""
+"""Command `can-i`: check whether a Connector's permissions allow a request."""
 
 from typing import Final
 
@@ -9,18 +9,19 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import RequestInfo
 from connector_store.domain.objects.models import Unusable
 from connector_store.domain.permissions.permissions import NotAllowed, RequestAttributes
-from connectorctl.command import make_command as make
+from connectorctl.command import make_command
 from connectorctl.invocation import Invocation
-from connectorctl.options import ConnectorKeyParam, SourceOptions, add_source_options
+from connectorctl.option_values import SourceOptions
+from connectorctl.options import ConnectorKeyParam, add_source_options
 from connectorctl.output import print_message, write
 from connectorctl.settings import load_settings
 from connectorctl.source_dispatch import load_inventory
 
 EXIT_NOT_ALLOWED: Final = 1
-"""Exit code, as that of `kubectl auth can-i`."""
+"""Exit code, as in `kubectl auth can-i`."""
 
 
-@make(
+@make_command(
     "can-i",
     examples=(
         "connectorctl can-i delete deployments.apps -n web --connector team-a/prod",
@@ -36,14 +37,20 @@ EXIT_NOT_ALLOWED: Final = 1
 @add_source_options
 @click.pass_obj
 def command(
-    invocation: Invocation, verb: str, resource: str, name: str, key: ObjectKey, namespace: str, where: SourceOptions
+    invocation: Invocation,
+    verb: str,
+    resource: str,
+    name: str,
+    key: ObjectKey,
+    namespace: str,
+    source_options: SourceOptions,
 ) -> None:
     """Say whether a Connector lends a verb on a resource.
 
     RESOURCE is RESOURCE[.GROUP][/SUBRESOURCE], or a path that begins with a slash. What the credential itself may do at
     the target is not asked. Exit code 1: it does not lend it.
     """
-    target = load_inventory(where, load_settings(), invocation, namespace=key.namespace).store.get(key)
+    target = load_inventory(source_options, load_settings(), invocation, namespace=key.namespace).store.get(key)
     if target is None:
         raise ParseError("", f'connectors.connectors.alauda.io "{key.name}" not found in namespace "{key.namespace}"')
     if isinstance(target, Unusable):
@@ -73,7 +80,7 @@ def command(
 
 
 def parse_request(verb: str, resource: str, name: str, namespace: str) -> RequestInfo:
-    """What a request for it is taken for.
+    """Return the request info of the arguments.
 
     >>> request("get", "deployments.apps/scale", "a", "web")[:6]
     ('get', 'apps', 'deployments', 'scale', 'web', 'a')

@@ -1,16 +1,15 @@
-"""`connectorctl completion`: the script that makes a shell complete our words."""
+"""Command `completion`: print the completion script of a shell."""
 
 import click
 from click.shell_completion import get_completion_class
 
-from connectorctl.command import PROGRAM
-from connectorctl.command import make_command as make
+from connectorctl.command import PROGRAM, make_command
 from connectorctl.output import write
 
 SHELLS = ("bash", "zsh", "fish")
 
 
-@make(
+@make_command(
     "completion",
     examples=(
         "source <(connectorctl completion bash)",
@@ -26,5 +25,5 @@ def command(shell: str) -> None:
     from connectorctl.cli import COMPLETE_VARIABLE, ROOT
 
     completion_class = get_completion_class(shell)
-    assert completion_class is not None  # noqa: S101 - click has these three
+    assert completion_class is not None  # noqa: S101 - click supports these three
     write(completion_class(ROOT, {}, PROGRAM, COMPLETE_VARIABLE).source())

@@ -1,4 +1,4 @@
-"""`connectorctl import`: a Connector and its Secret from a kubeconfig."""
+"""Command `import`: create a Connector and its Secret from a kubeconfig."""
 
 import asyncio
 import os
@@ -12,17 +12,17 @@ from connector_store.kube import config_loader
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS, SECRETS
-from connectorctl.command import make_command as make
+from connectorctl.command import make_command
 from connectorctl.importer import convert_kubeconfig
 from connectorctl.output import print_message
 from connectorctl.private_files import create_private
 
 _DEFAULT_NAMESPACE: Final = "default"
 _UNKNOWN_OUTCOME: Final = (0, 504)
-"""Status of an answer that leaves open whether the object was stored."""
+"""Status codes that do not show whether the API server stored the object."""
 
 
-@make(
+@make_command(
     "import",
     examples=(
         "connectorctl import target.kubeconfig -o connectors/target.yaml",
@@ -61,7 +61,7 @@ def command(
 
 
 async def _create(secret: dict[str, Any], connector: dict[str, Any]) -> None:
-    """Both or, where one is refused, neither; ApiError is what the API server said."""
+    """Create both objects, or none if one is refused. Raises the API server's ApiError."""
     namespace = secret["metadata"]["namespace"]
     configuration = await config_loader.load_configuration(None, environ=os.environ)
     async with KubeClient(configuration, user_agent="connectorctl") as client:
@@ -79,13 +79,13 @@ async def _dry_run(client: KubeClient, path: str, body: dict[str, Any]) -> None:
     try:
         await client.create(path, body, dry_run=True)
     except ApiError as error:
-        # A webhook that cannot be rehearsed is no reason to refuse: it is asked when the object is made.
+        # A webhook without dry-run support is not a refusal. It decides when the object is created.
         if error.status != 400 or "does not support dry run" not in error.message:
             raise
 
 
 async def _delete_secret(client: KubeClient, secret: dict[str, Any], cause: ApiError) -> None:
-    """Delete the Secret that was made for a Connector which was refused, and no other of its name; say what became."""
+    """Delete the Secret of a Connector that was refused, by uid, and print the result."""
     metadata = secret["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
     if cause.status in _UNKNOWN_OUTCOME:

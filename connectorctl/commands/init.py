@@ -1,15 +1,15 @@
-"""`connectorctl init`: a folder with an example to fill in."""
+"""Command `init`: write an example Connector into a folder."""
 
 from pathlib import Path
 
 import click
 
 from connector_store.domain.config.connector_source import DEFAULT_FOLDER
-from connectorctl.command import make_command as make
+from connectorctl.command import make_command
 from connectorctl.output import print_message
 
 
-@make("init", examples=("connectorctl init", "connectorctl init ./team-a"))
+@make_command("init", examples=("connectorctl init", "connectorctl init ./team-a"))
 @click.argument("folder", metavar="[DIR]", default=DEFAULT_FOLDER, type=click.Path(path_type=Path, file_okay=False))
 def command(folder: Path) -> None:
     """Write an example Connector and its Secret into a folder.

@@ -1,4 +1,4 @@
-"""`connectorctl kubeconfig`: a kubeconfig that leads through the proxy."""
+"""Command `kubeconfig`: write a kubeconfig that leads through the proxy."""
 
 import os
 from dataclasses import dataclass
@@ -16,16 +16,15 @@ from connector_store.domain.kubeconfig.kubeconfig import (
     build_kubeconfig,
     parse_proxy_url,
 )
-from connectorctl.command import make_command as make
+from connectorctl.command import make_command
 from connectorctl.exec_plugin import ExecPlugin, make_oidc_plugin, make_plugin
 from connectorctl.invocation import Invocation
 from connectorctl.kubeconfig_file import check_replaceable, default_file, merge_into
 from connectorctl.oidc_token import TokenProvider
+from connectorctl.option_values import CallerOptions, SourceOptions
 from connectorctl.options import (
     ENVIRONMENT,
-    CallerOptions,
     ConnectorKeyParam,
-    SourceOptions,
     add_caller_options,
     add_oidc_options,
     add_source_options,
@@ -41,13 +40,13 @@ _FORMS: Final = ("yaml", "json")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeconfigOutput:
-    """Where it goes: a file, or stdout in a form."""
+    """Destination of the kubeconfig: a file, or stdout in the format `form`."""
 
     file: Path | None = None
     form: str = "yaml"
 
 
-@make(
+@make_command(
     "kubeconfig",
     examples=(
         "connectorctl kubeconfig default/k8s-connector -o team.kubeconfig",
@@ -91,10 +90,10 @@ def command(
     default_namespace: str | None,
     proxy: str | None,
     ca: Path | None,
-    identity: TokenProvider | None,
+    token_provider: TokenProvider | None,
     audience: str,
-    where: SourceOptions,
-    caller: CallerOptions,
+    source_options: SourceOptions,
+    caller_options: CallerOptions,
 ) -> None:
     """Print a kubeconfig that leads through the proxy.
 
@@ -105,30 +104,43 @@ def command(
     keys = tuple(dict.fromkeys(keys))
     destination = _parse_output(output, merge=merge)
     _check_options(
-        keys, destination, caller, merge=merge, by_exec=by_exec, rotating=rotating, context_name=context_name
+        keys, destination, caller_options, merge=merge, by_exec=by_exec, rotating=rotating, context_name=context_name
     )
     if destination.file is not None and not merge and not force:
         check_replaceable(destination.file)
-    if identity is None and ca is not None:
+    if token_provider is None and ca is not None:
         raise click.UsageError("--ca goes with --oidc; else the CA is that of --confdir, or the controller's")
-    if identity is not None:
+    if token_provider is not None:
         if proxy is None or ca is None or rotating or by_exec:
             raise click.UsageError("--oidc needs --proxy https://HOST and --ca FILE, and neither --exec nor --rotating")
         _check_proxy(proxy)
-        made = build_oidc_entries(keys, proxy, ca)
-        plugin: ExecPlugin | None = make_oidc_plugin(identity, audience)
+        kubeconfig_entries = build_oidc_entries(keys, proxy, ca)
+        plugin: ExecPlugin | None = make_oidc_plugin(token_provider, audience)
     else:
         _check_proxy(proxy)
-        made = build_entries(keys, where, caller, load_settings(), invocation, proxy=proxy)
-        plugin = make_plugin(where, caller, is_cluster(where, invocation, caller)) if by_exec else None
+        kubeconfig_entries = build_entries(
+            keys, source_options, caller_options, load_settings(), invocation, proxy=proxy
+        )
+        plugin = (
+            make_plugin(source_options, caller_options, is_cluster(source_options, invocation, caller_options))
+            if by_exec
+            else None
+        )
     style = KubeconfigStyle(
         rotating=rotating,
-        direct=direct or identity is not None,
+        direct=direct or token_provider is not None,
         exec_plugin=plugin,
         context_name=context_name or (str(keys[0]) if merge else None),
         namespace=default_namespace,
     )
-    _write_output(build_kubeconfig(made, style), destination, made[0], merge=merge, force=force, rotating=rotating)
+    _write_output(
+        build_kubeconfig(kubeconfig_entries, style),
+        destination,
+        kubeconfig_entries[0],
+        merge=merge,
+        force=force,
+        rotating=rotating,
+    )
 
 
 def _parse_output(output: str | None, *, merge: bool) -> KubeconfigOutput:
@@ -142,7 +154,7 @@ def _parse_output(output: str | None, *, merge: bool) -> KubeconfigOutput:
 def _check_options(
     keys: tuple[ObjectKey, ...],
     destination: KubeconfigOutput,
-    caller: CallerOptions,
+    caller_options: CallerOptions,
     *,
     merge: bool,
     by_exec: bool,
@@ -155,7 +167,7 @@ def _check_options(
         raise click.UsageError("--rotating is for a file of its own; --exec alone renews the token")
     if rotating and destination.file is None:
         raise click.UsageError("--rotating needs -o FILE: the token lies in a file of its own beside it")
-    if rotating and len(keys) > 1 and caller.service_account is None:
+    if rotating and len(keys) > 1 and caller_options.service_account is None:
         raise click.UsageError("--rotating takes one Connector of a folder: each has a token of its own")
     if context_name is not None and len(keys) > 1:
         raise click.UsageError("--context-name is for one Connector; several have the names of theirs")

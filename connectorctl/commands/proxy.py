@@ -1,4 +1,4 @@
-"""`connectorctl proxy`: the proxy on a folder, started from anywhere. It becomes mitmproxy with the addons."""
+"""Command `proxy`: replace this process by mitmproxy with the addons, on a folder of manifests."""
 
 import errno
 import importlib.util
@@ -14,7 +14,7 @@ import click
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.connector_source import DEFAULT_FOLDER, FolderSource, parse_source
-from connectorctl.command import make_command as make
+from connectorctl.command import make_command
 from connectorctl.options import confdir_option
 from connectorctl.proxy_ca import CA_FILE, confdir_or_default
 
@@ -23,7 +23,7 @@ _LISTEN_ERRNOS: Final = (errno.EADDRINUSE, errno.EACCES)
 _ADDON_MODULE: Final = "addons.connector"
 
 
-@make(
+@make_command(
     "proxy",
     examples=(
         "connectorctl proxy",
@@ -53,18 +53,18 @@ def command(arguments: tuple[str, ...], listen: str, program: str, confdir: Path
 
 
 def command_line(program: str, *, source: str, listen: str, confdir: Path | None) -> list[str]:
-    """mitmproxy's program, the addons and the options; ParseError for a `listen` that is no HOST:PORT."""
+    """Return the command line of mitmproxy with the addons. Raises ParseError if `listen` is not HOST:PORT."""
     host, port = _host_and_port(listen)
     options = [f"connector_source={source}"]
     if confdir is not None:
         options.append(f"confdir={confdir}")
-    set_options = [part for each in options for part in ("--set", each)]
+    set_options = [part for option in options for part in ("--set", option)]
     listen_options = ["--listen-host", host, "--listen-port", port]
     return [str(Path(sys.executable).with_name(program)), "-s", addon_file(), *listen_options, *set_options]
 
 
 def check_confdir(folder: Path) -> None:
-    """ParseError where mitmproxy, which comes later, would end with a traceback: it writes its CA there, once."""
+    """Raise ParseError if mitmproxy could not write its CA into `folder`. It would exit with a traceback."""
     if (folder / CA_FILE).is_file():
         return
     try:
@@ -77,7 +77,7 @@ def check_confdir(folder: Path) -> None:
 
 
 def check_listen_address(listen: str) -> None:
-    """ParseError where it is taken or not allowed: mitmproxy, which comes later, advises an option that is not ours."""
+    """Raise ParseError if the address is in use or not permitted. mitmproxy's own error names options of mitmproxy."""
     host, port = _host_and_port(listen)
     try:
         for family, kind, protocol, _, address in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM):
@@ -91,7 +91,7 @@ def check_listen_address(listen: str) -> None:
 
 
 def addon_file() -> str:
-    """The file that mitmproxy loads, wherever this is installed."""
+    """Return the path of the addon file for mitmproxy."""
     spec = importlib.util.find_spec(_ADDON_MODULE)
     if spec is None or spec.origin is None:
         raise ParseError(_ADDON_MODULE, "is not installed; install the whole package")
@@ -99,10 +99,10 @@ def addon_file() -> str:
 
 
 def exec_program(arguments: Sequence[str]) -> NoReturn:
-    """Replace this process, which ends as the program does."""
-    # What passes in TLS is nobody's to read.
+    """Replace this process with another program."""
+    # With this variable, OpenSSL would write the session keys of all TLS connections to a file.
     os.environ.pop("SSLKEYLOGFILE", None)
-    os.execv(arguments[0], list(arguments))  # noqa: S606 - no shell is meant; the program lies beside this one
+    os.execv(arguments[0], list(arguments))  # noqa: S606 - no shell; the program is next to the interpreter
 
 
 def _host_and_port(listen: str) -> tuple[str, str]:
@@ -113,7 +113,7 @@ def _host_and_port(listen: str) -> tuple[str, str]:
 
 
 def _split_arguments(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """The source, and what is for mitmproxy."""
+    """Return the source and mitmproxy's arguments."""
     if arguments and not arguments[0].startswith("-"):
         return arguments[0], list(arguments[1:])
     return DEFAULT_FOLDER, list(arguments)

@@ -1,4 +1,4 @@
-"""`connectorctl status`: what a proxy would serve."""
+"""Command `status`: show the Connectors that a proxy would serve."""
 
 import shutil
 import sys
@@ -10,21 +10,22 @@ import click
 
 from connector_store.domain.base import rfc3339
 from connector_store.domain.base.expiry import format_relative_time
-from connectorctl.command import make_command as make
+from connectorctl.command import make_command
 from connectorctl.inventory import Inventory, Row, build_rows
 from connectorctl.invocation import Invocation
-from connectorctl.options import SourceOptions, add_format_option, add_source_options
+from connectorctl.option_values import SourceOptions
+from connectorctl.options import add_format_option, add_source_options
 from connectorctl.output import print_message, write, write_value
 from connectorctl.settings import load_settings
 from connectorctl.source_dispatch import load_inventory
 from connectorctl.table import render_table
 
 WATCH_INTERVAL: Final = 5.0
-"""Seconds between two looks of --watch."""
+"""Seconds between two updates of --watch."""
 _COLOURS: Final = {"yes": "green", "no": "red", "True": "green", "False": "red", "Unknown": "yellow"}
 
 
-@make(
+@make_command(
     "status",
     examples=(
         "connectorctl status",
@@ -37,7 +38,9 @@ _COLOURS: Final = {"yes": "green", "no": "red", "True": "green", "False": "red",
 @add_format_option("wide", "json", "yaml")
 @add_source_options
 @click.pass_obj
-def command(invocation: Invocation, where: SourceOptions, namespace: str | None, watch: bool, form: str | None) -> None:
+def command(
+    invocation: Invocation, source_options: SourceOptions, namespace: str | None, watch: bool, form: str | None
+) -> None:
     """Show what a proxy would serve, and why something is not usable.
 
     USABLE is what a proxy makes of a Connector, READY what the controller of a cluster last found out about its target,
@@ -46,30 +49,30 @@ def command(invocation: Invocation, where: SourceOptions, namespace: str | None,
     if watch and form in ("json", "yaml"):
         raise click.UsageError("--watch is for tables; leave -o out, or write -o wide")
     settings = load_settings()
-    inventory = load_inventory(where, settings, invocation, namespace=namespace)
-    found = build_rows(inventory, namespace)
+    inventory = load_inventory(source_options, settings, invocation, namespace=namespace)
+    rows = build_rows(inventory, namespace)
     if form in ("json", "yaml"):
-        write_value({"items": [_row_document(each) for each in found]}, form)
+        write_value({"items": [_row_document(row) for row in rows]}, form)
         return
-    if not found:
+    if not rows:
         print_message("No resources found" + (f" in {namespace} namespace." if namespace else ""))
     else:
-        write(_render_rows(inventory, found, wide=form == "wide"))
+        write(_render_rows(inventory, rows, wide=form == "wide"))
     while watch:
         time.sleep(WATCH_INTERVAL)
-        inventory = load_inventory(where, settings, invocation, namespace=namespace)
-        previous_rows, found = found, build_rows(inventory, namespace)
-        if changed_rows := [each for each in found if each not in previous_rows]:
+        inventory = load_inventory(source_options, settings, invocation, namespace=namespace)
+        previous_rows, rows = rows, build_rows(inventory, namespace)
+        if changed_rows := [row for row in rows if row not in previous_rows]:
             write(_render_rows(inventory, changed_rows, wide=form == "wide"))
 
 
 def _render_rows(inventory: Inventory, rows: list[Row], *, wide: bool) -> str:
     ready = inventory.ready_conditions is not None
-    head = ("CONNECTOR", "ADDRESS", "USABLE", *(("READY",) if ready else ()), "EXPIRES", "REASON", "MESSAGE")
-    # Where stdout is closed there is none.
+    header = ("CONNECTOR", "ADDRESS", "USABLE", *(("READY",) if ready else ()), "EXPIRES", "REASON", "MESSAGE")
+    # sys.stdout is None if it was closed at start.
     terminal = sys.stdout is not None and sys.stdout.isatty()
     width = None if wide or not terminal else shutil.get_terminal_size().columns
-    return render_table(head, [_cells(each, ready=ready) for each in rows], width=width, colours=_COLOURS)
+    return render_table(header, [_cells(row, ready=ready) for row in rows], width=width, colours=_COLOURS)
 
 
 def _cells(row: Row, *, ready: bool) -> tuple[str, ...]:

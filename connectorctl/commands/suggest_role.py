@@ -1,4 +1,4 @@
-"""`connectorctl suggest-role`: the smallest roles for what callers did."""
+"""Command `suggest-role`: write the smallest ClusterRoles for what callers did."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,12 +10,12 @@ import click
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.permissions.builtin_roles import role_manifest
 from connector_store.domain.permissions.role_suggestion import suggest_roles
-from connectorctl.command import make_command as make
+from connectorctl.command import make_command
 from connectorctl.options import KeyParam
 from connectorctl.output import print_message, render_value, write
 
 
-@make(
+@make_command(
     "suggest-role",
     examples=(
         "connectorctl suggest-role --audit proxy.log --connector team-a/prod",
@@ -47,19 +47,19 @@ def command(files: Sequence[Path], connector: ObjectKey | None, user: str | None
         )
         return
     suggestion = suggest_roles(chain((first_line,), lines), name=name)
-    for each in suggestion.omissions:
-        print_message(f"left out: {each}")
+    for omission in suggestion.omissions:
+        print_message(f"left out: {omission}")
     if not suggestion.roles:
         print_message("nothing that a role would have to lend")
         return
-    documents = [render_value(role_manifest(each), "yaml") for each in suggestion.roles]
+    documents = [render_value(role_manifest(role), "yaml") for role in suggestion.roles]
     entries = render_value({"permissions": dict(suggestion.permissions)}, "yaml")
-    comment = ["spec:", *(f"  {each}" for each in entries.splitlines())]
-    write("---\n".join(documents) + "".join(f"# {each}\n" for each in comment))
+    comment = ["spec:", *(f"  {line}" for line in entries.splitlines())]
+    write("---\n".join(documents) + "".join(f"# {line}\n" for line in comment))
 
 
 def _audit_lines(files: Sequence[Path], connector: str | None, user: str | None) -> Iterator[dict[str, object]]:
-    """Lines without an event are passed over: the log has others too."""
+    """Yield the matching audit records of log files. Other lines are skipped."""
     for file in files:
         with file.open(encoding="utf-8", errors="replace") as lines:
             for text in lines:

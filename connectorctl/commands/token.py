@@ -1,17 +1,18 @@
-"""`connectorctl token`: a caller's token."""
+"""Command `token`: print a caller's token."""
 
 import click
 
 from connector_store.domain.base.names import ObjectKey
-from connectorctl.command import make_command as make
+from connectorctl.command import make_command
 from connectorctl.invocation import Invocation
-from connectorctl.options import CallerOptions, ConnectorKeyParam, SourceOptions, add_caller_options, add_source_options
+from connectorctl.option_values import CallerOptions, SourceOptions
+from connectorctl.options import ConnectorKeyParam, add_caller_options, add_source_options
 from connectorctl.output import write
 from connectorctl.settings import load_settings
 from connectorctl.source_dispatch import issue_token
 
 
-@make(
+@make_command(
     "token",
     examples=(
         "connectorctl token default/k8s-connector --ttl 1h",
@@ -22,9 +23,11 @@ from connectorctl.source_dispatch import issue_token
 @add_caller_options
 @add_source_options
 @click.pass_obj
-def command(invocation: Invocation, key: ObjectKey, where: SourceOptions, caller: CallerOptions) -> None:
+def command(
+    invocation: Invocation, key: ObjectKey, source_options: SourceOptions, caller_options: CallerOptions
+) -> None:
     """Print a caller's token for one Connector.
 
     It is the password of the kubeconfig's proxy-url, good for this Connector and this proxy only.
     """
-    write(issue_token(key, where, caller, load_settings(), invocation) + "\n")
+    write(issue_token(key, source_options, caller_options, load_settings(), invocation) + "\n")

@@ -1,12 +1,11 @@
-"""`connectorctl version`: the same as --version, as kubectl has it."""
+"""Command `version`: the same as --version, as in kubectl."""
 
 from connector_store.version import VERSION
-from connectorctl.command import PROGRAM
-from connectorctl.command import make_command as make
+from connectorctl.command import PROGRAM, make_command
 from connectorctl.output import write
 
 
-@make("version", examples=("connectorctl version",))
+@make_command("version", examples=("connectorctl version",))
 def command() -> None:
     """Print the version."""
     write(f"{PROGRAM} {VERSION}\n")

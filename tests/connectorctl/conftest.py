@@ -1,4 +1,4 @@
-"""A working folder with a proxy's confdir and an example's folder in it, and no variable of this machine."""
+"""A working folder with a proxy's confdir and an example folder, without environment variables of this machine."""
 
 import os
 from pathlib import Path
@@ -9,12 +9,12 @@ from connectorctl import cli
 from connectorctl.example import write_example
 from connectorctl.proxy_ca import CA_FILE
 from lab.certificates import make_ca
-from tests.connectorctl.typed import Type, Typed
+from tests.connectorctl.cli_result import CliResult, RunCli
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder; `confdir` in it is that of a proxy that has run once."""
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder. Its `confdir` is that of a proxy that has run once."""
     for name in [each for each in os.environ if each.startswith(("CONNECTOR", "KUBE", "NO_COLOR"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -25,19 +25,19 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def connectors(place: Path) -> Path:
-    """`connectors` in the working folder, with the example in it."""
+def connectors(workdir: Path) -> Path:
+    """Folder `connectors` in the working folder, with the example."""
     return write_example(Path("connectors")).parent
 
 
 @pytest.fixture
-def typed(place: Path, capsys: pytest.CaptureFixture[str]) -> Type:
-    """Runs one command line in this process."""
+def run_cli(workdir: Path, capsys: pytest.CaptureFixture[str]) -> RunCli:
+    """Run one command line in this process."""
 
-    def run(line: str, *, plugin: bool = False) -> Typed:
+    def run(line: str, *, plugin: bool = False) -> CliResult:
         code = cli.run(line.split(), is_plugin=plugin)
         out, err = capsys.readouterr()
         assert "Traceback" not in err
-        return Typed(code, out, err)
+        return CliResult(code, out, err)
 
     return run

@@ -1,4 +1,4 @@
-"""`connectorctl check`: every problem, with its place."""
+"""The check reports each problem with its file and line."""
 
 import datetime
 import json
@@ -31,7 +31,7 @@ def put(folder: Path, text: str, name: str = "a.yaml", mode: int = 0o600) -> Pat
     return path
 
 
-def said(folder: Path, report: Report) -> list[str]:
+def format_findings(folder: Path, report: Report) -> list[str]:
     return [str(each).replace(f"{folder}/", "").replace(str(folder), "DIR") for each in report.findings]
 
 
@@ -44,7 +44,7 @@ def token(expires: float) -> str:
 
 
 def certificate(*, days: float) -> str:
-    """GOOD with a client certificate that ends so many days from NOW."""
+    """Return GOOD with a client certificate that expires this many days after NOW."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([])
     ends = datetime.datetime.fromtimestamp(NOW, datetime.UTC) + datetime.timedelta(days=days)
@@ -68,7 +68,7 @@ def certificate(*, days: float) -> str:
     )
 
 
-def test_what_is_filled_in_has_nothing_to_mend(tmp_path: Path) -> None:
+def test_a_complete_folder_has_no_findings(tmp_path: Path) -> None:
     put(tmp_path, GOOD)
     report = check(tmp_path)
     assert (report.findings, report.error_count) == ((), 0)
@@ -76,10 +76,10 @@ def test_what_is_filled_in_has_nothing_to_mend(tmp_path: Path) -> None:
     assert [facts.connector.key.name for facts, _ in report.targets] == ["k8s-connector"]
 
 
-def test_the_example_as_it_is_written_is_named_at_both_places(tmp_path: Path) -> None:
+def test_the_unfinished_example_has_two_findings(tmp_path: Path) -> None:
     write_example(tmp_path / "c")
     report = check(tmp_path / "c")
-    assert said(tmp_path / "c", report) == [
+    assert format_findings(tmp_path / "c", report) == [
         f"k8s-connector.yaml:{line_of(MANIFESTS, '  token:')}: Secret default/k8s-secret: stringData[token]: "
         "is a placeholder; put in a token of the target",
         f"k8s-connector.yaml:{line_of(MANIFESTS, 'address:')}: Connector default/k8s-connector: spec.address: "
@@ -126,10 +126,10 @@ def test_the_example_as_it_is_written_is_named_at_both_places(tmp_path: Path) ->
         pytest.param("a: ]", "a.yaml:1: is not YAML: did not find expected node content", id="no YAML"),
     ],
 )  # fmt: skip
-def test_what_cannot_work_must_be_mended(tmp_path: Path, text: str, expected: str) -> None:
+def test_a_broken_manifest_is_an_error(tmp_path: Path, text: str, expected: str) -> None:
     put(tmp_path, text)
     report = check(tmp_path)
-    assert expected in said(tmp_path, report)
+    assert expected in format_findings(tmp_path, report)
     assert report.error_count
 
 
@@ -158,15 +158,15 @@ def test_what_cannot_work_must_be_mended(tmp_path: Path, text: str, expected: st
         ),
     ],
 )
-def test_what_works_and_is_not_well_is_a_warning(tmp_path: Path, text: str, mode: int, expected: str) -> None:
+def test_a_risk_is_a_warning(tmp_path: Path, text: str, mode: int, expected: str) -> None:
     put(tmp_path, text, mode=mode)
     report = check(tmp_path)
-    assert said(tmp_path, report) == [expected.replace("DIR/", "")]
+    assert format_findings(tmp_path, report) == [expected.replace("DIR/", "")]
     assert report.error_count == 0
     assert report.summary == "1 of 1 Connectors can be used; nothing to mend, 1 warning"
 
 
-def test_what_of_a_class_is_not_run_is_a_warning(tmp_path: Path) -> None:
+def test_an_unsupported_probe_of_a_class_is_a_warning(tmp_path: Path) -> None:
     put(tmp_path, GOOD)
     put(
         tmp_path,
@@ -175,42 +175,42 @@ def test_what_of_a_class_is_not_run_is_a_warning(tmp_path: Path) -> None:
         "authProbes: [{authName: a, probe: {http: {path: '{{ .x }}'}}}]}\n",
         "class.yaml",
     )
-    [line] = said(tmp_path, check(tmp_path))
+    [line] = format_findings(tmp_path, check(tmp_path))
     assert line.startswith("class.yaml:4: warning: ConnectorClass x: ")
 
 
-def test_a_token_that_lives_on_and_a_file_without_one_are_no_warning(tmp_path: Path) -> None:
+def test_a_valid_token_and_a_public_file_without_one_have_no_warning(tmp_path: Path) -> None:
     put(tmp_path, GOOD.replace("s3cret", token(NOW + 7 * 86400)))
     put(tmp_path, CONNECTOR.replace("k8s-connector", "other"), "b.yaml", mode=0o644)
     assert check(tmp_path).findings == ()
 
 
-def test_a_folder_without_manifests_is_no_good_folder(tmp_path: Path) -> None:
+def test_a_folder_without_manifests_is_an_error(tmp_path: Path) -> None:
     report = check(tmp_path)
-    assert said(tmp_path, report) == ["DIR: there are no manifests in it (*.yaml, *.yml, *.json)"]
+    assert format_findings(tmp_path, report) == ["DIR: there are no manifests in it (*.yaml, *.yml, *.json)"]
     assert report.error_count == 1
     assert report.summary == "0 of 0 Connectors can be used; 1 problem to mend"
 
 
-def test_a_folder_without_a_connector_is_no_good_folder(tmp_path: Path) -> None:
+def test_a_folder_without_a_connector_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, GOOD.partition("---\n")[0])
-    assert said(tmp_path, check(tmp_path)) == ["DIR: there is no Connector in it"]
+    assert format_findings(tmp_path, check(tmp_path)) == ["DIR: there is no Connector in it"]
 
 
-def test_what_is_not_read_is_told(tmp_path: Path) -> None:
+def test_ignored_files_are_reported(tmp_path: Path) -> None:
     put(tmp_path, GOOD)
     put(tmp_path, "", "a.txt")
     put(tmp_path, "", ".hidden")
     (tmp_path / "sub").mkdir()
     report = check(tmp_path)
-    assert said(tmp_path, report) == [
+    assert format_findings(tmp_path, report) == [
         "a.txt: info: is not read; manifests are *.yaml, *.yml, *.json",
         "sub: info: sub-folders are not read; manifests are *.yaml, *.yml, *.json",
     ]
     assert report.error_count == 0
 
 
-def test_one_file_is_looked_at_with_its_neighbours_secrets(tmp_path: Path) -> None:
+def test_one_file_is_checked_with_the_secrets_of_its_folder(tmp_path: Path) -> None:
     secret, _, connector = GOOD.partition("---\n")
     path = put(tmp_path, connector, "connector.yaml")
     put(tmp_path, secret, "secret.yaml", mode=0o644)
@@ -220,7 +220,7 @@ def test_one_file_is_looked_at_with_its_neighbours_secrets(tmp_path: Path) -> No
     assert check(tmp_path).error_count == 1
 
 
-def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_path_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ParseError, match="is not there; make it with: connectorctl init"):
         check(tmp_path / "absent")
     with pytest.raises(ParseError, match="is not there; name a folder of manifests, or one file of it"):

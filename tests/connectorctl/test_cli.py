@@ -1,4 +1,4 @@
-"""The command line as processes see it: stdout, stderr, exit codes, both names."""
+"""The command line as a process: stdout, stderr, exit codes, both program names."""
 
 import os
 import pty
@@ -11,7 +11,7 @@ import pytest
 
 from connectorctl import cli
 from connectorctl.command import Command
-from tests.connectorctl.typed import Type
+from tests.connectorctl.cli_result import RunCli
 
 NAME = "default/k8s-connector"
 
@@ -20,27 +20,27 @@ def program(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def test_without_a_command_it_lists_them(typed: Type) -> None:
-    done = typed("")
-    assert (done.code, done.out) == (2, "")
-    assert "Commands:" in done.err
+def test_without_a_command_the_commands_are_listed(run_cli: RunCli) -> None:
+    result = run_cli("")
+    assert (result.code, result.out) == (2, "")
+    assert "Commands:" in result.err
 
 
 @pytest.mark.parametrize("line", ["--version", "version"])
-def test_the_version_is_printed(typed: Type, line: str) -> None:
-    code, out, err = typed(line)
+def test_the_version_is_printed(run_cli: RunCli, line: str) -> None:
+    code, out, err = run_cli(line)
     assert (code, err) == (0, "")
     assert out.startswith("connectorctl 0.")
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_is_there_with_help_and_examples(name: str) -> None:
-    found = cli.ROOT.get_command(click.Context(cli.ROOT), name)
-    assert isinstance(found, Command)
-    assert found.name == name
-    assert found.examples
-    assert all(f"connectorctl {name}" in each for each in found.examples)
-    assert found.short_help
+def test_every_command_has_help_and_examples(name: str) -> None:
+    command = cli.ROOT.get_command(click.Context(cli.ROOT), name)
+    assert isinstance(command, Command)
+    assert command.name == name
+    assert command.examples
+    assert all(f"connectorctl {name}" in example for example in command.examples)
+    assert command.short_help
 
 
 @pytest.mark.parametrize(
@@ -54,31 +54,31 @@ def test_every_command_is_there_with_help_and_examples(name: str) -> None:
         pytest.param("--nothing", "No such option", id="an option that there is not"),
     ],
 )
-def test_what_was_typed_wrong_is_usage(typed: Type, line: str, message: str) -> None:
-    code, out, err = typed(line)
+def test_a_wrong_command_line_is_a_usage_error(run_cli: RunCli, line: str, message: str) -> None:
+    code, out, err = run_cli(line)
     assert (code, out) == (2, "")
     assert err.startswith("error: ")
     assert message in err
     assert "--help' for usage." in err
 
 
-@pytest.mark.parametrize(("plugin", "called"), [(False, "connectorctl"), (True, "kubectl connector")])
-def test_it_calls_itself_as_it_is_called(typed: Type, plugin: bool, called: str) -> None:
-    assert typed("--help", plugin=plugin).out.startswith(f"Usage: {called} ")
-    assert f"  {called} token" in typed("token -h", plugin=plugin).out
+@pytest.mark.parametrize(("plugin", "program_name"), [(False, "connectorctl"), (True, "kubectl connector")])
+def test_help_shows_the_name_of_the_program(run_cli: RunCli, plugin: bool, program_name: str) -> None:
+    assert run_cli("--help", plugin=plugin).out.startswith(f"Usage: {program_name} ")
+    assert f"  {program_name} token" in run_cli("token -h", plugin=plugin).out
 
 
-def test_a_command_that_is_interrupted_says_nothing(typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_command_prints_nothing(run_cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli.ROOT, "invoke", interrupted)
-    assert typed("status") == (130, "", "\n")
+    assert run_cli("status") == (130, "", "\n")
 
 
-def test_the_plugin_asks_a_cluster(typed: Type, connectors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plugin_uses_a_cluster(run_cli: RunCli, connectors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", "absent")
-    code, _, err = typed("status", plugin=True)
+    code, _, err = run_cli("status", plugin=True)
     assert code == 1
     assert "no access to an API server" in err
 
@@ -87,20 +87,20 @@ def test_the_plugin_asks_a_cluster(typed: Type, connectors: Path, monkeypatch: p
 @pytest.mark.parametrize("name", ["connectorctl", "kubectl-connector"])
 def test_both_names_are_installed_and_run(connectors: Path, name: str) -> None:
     command = [program(name), "token", NAME, "--source", "connectors", "--confdir", "c"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("eyJ")
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("eyJ")
 
 
 @pytest.mark.slow
-def test_kubectls_completion_is_installed_and_answers(place: Path) -> None:
-    done = subprocess.run([program("kubectl_complete-connector"), "tok"], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == ["token\tPrint a caller's token for one Connector.", ":4"]
+def test_the_completion_of_kubectl_is_installed(workdir: Path) -> None:
+    result = subprocess.run([program("kubectl_complete-connector"), "tok"], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == ["token\tPrint a caller's token for one Connector.", ":4"]
 
 
 @pytest.mark.slow
-def test_a_reader_that_has_had_enough_is_no_failure(connectors: Path) -> None:
+def test_a_reader_that_closes_stdout_early_is_not_a_failure(connectors: Path) -> None:
     many = "\n---\n".join(
         "apiVersion: connectors.alauda.io/v1alpha1\nkind: Connector\n"
         f"metadata: {{name: c{number}}}\nspec: {{connectorClassName: k8s, address: 'https://x'}}"
@@ -119,57 +119,57 @@ def test_a_reader_that_has_had_enough_is_no_failure(connectors: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", ["--help", "version", "--version", "status --help", "help", "help status"])
-def test_neither_is_one_of_help(place: Path, line: str) -> None:
+def test_a_reader_of_help_that_closes_stdout_is_not_a_failure(workdir: Path, line: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [program("connectorctl"), *line.split()]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False)
+    result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (result.returncode, result.stderr) == (0, b"")
 
 
 @pytest.mark.slow
-def test_a_stdout_that_takes_nothing_is_named(connectors: Path) -> None:
+def test_a_full_stdout_is_reported(connectors: Path) -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([program("connectorctl"), "status"], stdout=full, stderr=subprocess.PIPE, timeout=60)
-    assert (done.returncode, done.stderr) == (1, b"error: stdout: No space left on device\n")
+        result = subprocess.run([program("connectorctl"), "status"], stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert (result.returncode, result.stderr) == (1, b"error: stdout: No space left on device\n")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "line", ["status", f"token {NAME} --confdir c", f"kubeconfig {NAME} --confdir confdir", "--help", "version"]
 )
-def test_a_stdout_that_is_closed_is_named(connectors: Path, line: str) -> None:
+def test_a_closed_stdout_is_reported(connectors: Path, line: str) -> None:
     command = ["sh", "-c", f'"$0" {line} >&-', program("connectorctl")]
-    done = subprocess.run(command, stderr=subprocess.PIPE, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (1, b"error: stdout: is closed\n")
+    result = subprocess.run(command, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (1, b"error: stdout: is closed\n")
 
 
 @pytest.mark.slow
-def test_what_writes_a_file_needs_no_stdout(connectors: Path) -> None:
+def test_a_command_that_writes_a_file_needs_no_stdout(connectors: Path) -> None:
     command = ["sh", "-c", f'"$0" kubeconfig {NAME} --confdir confdir -o f >&-', program("connectorctl")]
-    done = subprocess.run(command, stderr=subprocess.PIPE, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, b"wrote f\n")
+    result = subprocess.run(command, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (0, b"wrote f\n")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("variable", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_a_terminal_has_colours_unless_it_says_no(place: Path, variable: dict[str, str], coloured: bool) -> None:
+def test_a_terminal_has_colours_unless_no_color_is_set(workdir: Path, variable: dict[str, str], coloured: bool) -> None:
     leader, follower = pty.openpty()
     subprocess.run([program("connectorctl"), "nothing"], stderr=follower, env=os.environ | variable, timeout=60)
     os.close(follower)
-    shown = os.read(leader, 65536).decode()
+    output = os.read(leader, 65536).decode()
     os.close(leader)
-    assert "No such command" in shown
-    assert ("\x1b[" in shown) == coloured
+    assert "No such command" in output
+    assert ("\x1b[" in output) == coloured
 
 
 @pytest.mark.slow
-def test_a_folder_needs_no_code_of_clusters(connectors: Path) -> None:
+def test_a_folder_does_not_import_cluster_libraries(connectors: Path) -> None:
     script = (
-        "import sys; from connectorctl.cli import run; code = run(['status'], plugin=False); "
+        "import sys; from connectorctl.cli import run; code = run(['status'], is_plugin=False); "
         "heavy = {'kubernetes', 'aiohttp', 'grpc', 'mitmproxy'} & set(sys.modules); "
         "sys.exit(code or (3 if heavy else 0))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""A cluster as a source, beside a small API server; tests/cluster/connectorctl has the real one."""
+"""The cluster source with a fake API server. tests/cluster/connectorctl uses a real one."""
 
 import asyncio
 import base64
@@ -19,29 +19,29 @@ from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS, SERVICES
 from connectorctl import cluster_source
-from connectorctl.options import CallerOptions, SourceOptions
+from connectorctl.option_values import CallerOptions, SourceOptions
 from connectorctl.proxy_ca import CA_FILE
 from lab.certificates import make_ca
 from tests.fakes.api_server import FakeApiServer
 
 KEY = ObjectKey("a", "k8s")
 ACCOUNT = ObjectKey("ci", "robot")
-CALLER = CallerOptions(service_account=ACCOUNT)
+CALLER_OPTIONS = CallerOptions(service_account=ACCOUNT)
 SETTINGS = Settings()
 CA = make_ca()
 PUBLISHED = {"url": "http://c-k8s.a.svc.cluster.local", "CACerts": base64.b64encode(CA.pem).decode(), "audience": "own"}
 
 
-def connector(published: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+def connector(http_address: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
     return {
         "metadata": {"name": KEY.name, "namespace": KEY.namespace},
         "spec": {"connectorClassName": "k8s", "address": "https://192.0.2.1:6443", **spec},
-        "status": {"proxy": {"httpAddress": published}} if published else {},
+        "status": {"proxy": {"httpAddress": http_address}} if http_address else {},
     }
 
 
 def alias(**spec: str) -> dict[str, Any]:
-    """The Connector's Service; the small API server's uids are paths."""
+    """Return the Connector's Service. The uids of the fake API server are paths."""
     uid = f"uid-{CONNECTORS.path(KEY.namespace, KEY.name)}"
     owner = {"apiVersion": "connectors.alauda.io/v1alpha1", "kind": "Connector", "name": KEY.name, "uid": uid}
     metadata = {"name": "c-k8s", "namespace": KEY.namespace, "labels": {MANAGED_BY: MANAGER}}
@@ -58,7 +58,7 @@ async def server() -> AsyncIterator[FakeApiServer]:
 
 
 @pytest.fixture
-def where(server: FakeApiServer, tmp_path: Path) -> SourceOptions:
+def source_options(server: FakeApiServer, tmp_path: Path) -> SourceOptions:
     config = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -73,94 +73,98 @@ def where(server: FakeApiServer, tmp_path: Path) -> SourceOptions:
 
 
 async def entries(
-    where: SourceOptions, caller: CallerOptions = CALLER, proxy: str | None = None
+    source_options: SourceOptions, caller_options: CallerOptions = CALLER_OPTIONS, proxy: str | None = None
 ) -> list[KubeconfigEntry]:
     return await asyncio.to_thread(
-        cluster_source.build_entries, where, ClusterSource(), [KEY], caller, SETTINGS, proxy=proxy
+        cluster_source.build_entries, source_options, ClusterSource(), [KEY], caller_options, SETTINGS, proxy=proxy
     )
 
 
-async def test_an_entry_is_what_the_controller_published(server: FakeApiServer, where: SourceOptions) -> None:
+async def test_an_entry_has_the_published_address(server: FakeApiServer, source_options: SourceOptions) -> None:
     await server.put(CONNECTORS, connector(PUBLISHED))
     await server.put(SERVICES, alias())
-    (entry,) = await entries(where)
+    (entry,) = await entries(source_options)
     assert (entry.key, entry.proxy, entry.ca, entry.token) == (KEY, PUBLISHED["url"], CA.pem, "token-of-robot")
     assert str(entry.address) == "https://192.0.2.1:6443"
     (body,) = [body["body"] for method, path, body in server.requests if method == "POST"]
-    assert body["spec"] == {"audiences": ["own"], "expirationSeconds": CALLER.ttl}
+    assert body["spec"] == {"audiences": ["own"], "expirationSeconds": CALLER_OPTIONS.ttl}
 
 
-async def test_where_the_service_is_another_s_the_proxys_own_is_named(
-    server: FakeApiServer, where: SourceOptions, capsys: pytest.CaptureFixture[str]
+async def test_a_foreign_service_is_replaced_by_the_proxys_own(
+    server: FakeApiServer, source_options: SourceOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await server.put(CONNECTORS, connector(PUBLISHED))
     await server.put(SERVICES, alias(externalName="evil.example"))
-    (entry,) = await entries(where)
+    (entry,) = await entries(source_options)
     assert entry.proxy == "http://connectors-proxy.connectors-system.svc.cluster.local"
     assert 'services "c-k8s" in namespace "a" is not seen to be the controller' in capsys.readouterr().err
 
 
-async def test_what_a_controller_published_without_a_service_is_taken(
-    server: FakeApiServer, where: SourceOptions
-) -> None:
+async def test_a_published_url_without_a_service_is_used(server: FakeApiServer, source_options: SourceOptions) -> None:
     await server.put(CONNECTORS, connector(PUBLISHED | {"url": "http://proxy.example"}))
-    (entry,) = await entries(where)
+    (entry,) = await entries(source_options)
     assert entry.proxy == "http://proxy.example"
 
 
-async def test_a_proxy_with_its_own_ca_is_named_by_flags(
-    server: FakeApiServer, where: SourceOptions, tmp_path: Path
+async def test_flags_name_a_proxy_with_its_own_ca(
+    server: FakeApiServer, source_options: SourceOptions, tmp_path: Path
 ) -> None:
     await server.put(CONNECTORS, connector(PUBLISHED))
     other = make_ca()
     (tmp_path / CA_FILE).write_bytes(other.pem)
-    (entry,) = await entries(where, replace(CALLER, confdir=tmp_path), "http://127.0.0.1:1")
+    (entry,) = await entries(source_options, replace(CALLER_OPTIONS, confdir=tmp_path), "http://127.0.0.1:1")
     assert (entry.proxy, entry.ca) == ("http://127.0.0.1:1", other.pem)
 
 
-async def test_without_a_controller_the_proxy_has_to_be_named(server: FakeApiServer, where: SourceOptions) -> None:
+async def test_without_a_controller_the_proxy_option_is_required(
+    server: FakeApiServer, source_options: SourceOptions
+) -> None:
     await server.put(CONNECTORS, connector())
     with pytest.raises(ParseError, match="see that the controller runs"):
-        await entries(where)
+        await entries(source_options)
 
 
 async def test_a_token_without_a_controller_has_the_audience_of_the_settings(
-    server: FakeApiServer, where: SourceOptions
+    server: FakeApiServer, source_options: SourceOptions
 ) -> None:
     await server.put(CONNECTORS, connector())
     assert (
-        await asyncio.to_thread(cluster_source.issue_token, where, ClusterSource(), KEY, CALLER, SETTINGS)
+        await asyncio.to_thread(
+            cluster_source.issue_token, source_options, ClusterSource(), KEY, CALLER_OPTIONS, SETTINGS
+        )
         == "token-of-robot"
     )
     (body,) = [body["body"] for method, path, body in server.requests if method == "POST"]
     assert body["spec"]["audiences"] == ["connectors-proxy"]
 
 
-async def test_a_connector_that_is_not_there_is_not_found(server: FakeApiServer, where: SourceOptions) -> None:
+async def test_a_missing_connector_is_not_found(server: FakeApiServer, source_options: SourceOptions) -> None:
     with pytest.raises(ApiError) as refused:
-        await entries(where)
+        await entries(source_options)
     assert refused.value.status == 404
 
 
-async def test_a_connector_that_cannot_be_read_says_why(server: FakeApiServer, where: SourceOptions) -> None:
+async def test_an_invalid_connector_has_a_reason(server: FakeApiServer, source_options: SourceOptions) -> None:
     await server.put(CONNECTORS, connector(PUBLISHED, address="ftp://x"))
     with pytest.raises(ParseError, match=r"Connector a/k8s: spec\.address"):
-        await entries(where)
+        await entries(source_options)
 
 
-async def test_a_token_is_never_asked_for_nobody(server: FakeApiServer, where: SourceOptions) -> None:
+async def test_a_token_needs_a_service_account(server: FakeApiServer, source_options: SourceOptions) -> None:
     await server.put(CONNECTORS, connector(PUBLISHED))
     with pytest.raises(ParseError, match="--service-account"):
-        await entries(where, CallerOptions())
+        await entries(source_options, CallerOptions())
 
 
-async def test_what_is_there_is_listed_with_the_controllers_opinion(
-    server: FakeApiServer, where: SourceOptions
+async def test_connectors_are_listed_with_their_ready_condition(
+    server: FakeApiServer, source_options: SourceOptions
 ) -> None:
     raw = connector()
     raw["status"] = {"conditions": [{"type": "Ready", "status": "False", "reason": "R", "message": "m"}]}
     await server.put(CONNECTORS, raw)
-    seen = await asyncio.to_thread(cluster_source.load_inventory, where, ClusterSource(), SETTINGS, namespace=None)
-    assert [each.key for each in seen.store.connectors()] == [KEY]
-    assert seen.ready_conditions is not None
-    assert seen.ready_conditions[KEY].reason == "R"
+    inventory = await asyncio.to_thread(
+        cluster_source.load_inventory, source_options, ClusterSource(), SETTINGS, namespace=None
+    )
+    assert [connector.key for connector in inventory.store.connectors()] == [KEY]
+    assert inventory.ready_conditions is not None
+    assert inventory.ready_conditions[KEY].reason == "R"

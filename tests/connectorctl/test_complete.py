@@ -1,4 +1,4 @@
-"""What shells complete."""
+"""Shell completion."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ import pytest
 
 from connectorctl.complete import complete_connectors, print_kubectl_completions
 from connectorctl.invocation import Invocation
-from connectorctl.options import SourceOptions
+from connectorctl.option_values import SourceOptions
 
 CHECK = "Name everything in a folder of manifests that cannot work, with file and line."
 
 
-def test_names_come_from_the_source_in_order(connectors_folder: Path) -> None:
+def test_names_are_sorted(connectors_folder: Path) -> None:
     assert complete_connectors(SourceOptions(), Invocation()) == ["a/first", "default/k8s-connector"]
 
 
@@ -24,15 +24,15 @@ def connectors_folder(connectors: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "where",
+    "source_options",
     [
         pytest.param(SourceOptions(), id="no such folder"),
         pytest.param(SourceOptions(kubeconfig="absent"), id="no such cluster"),
         pytest.param(SourceOptions(source="d", context="c"), id="options that do not fit together"),
     ],
 )
-def test_a_source_that_cannot_be_read_completes_nothing(where: SourceOptions, place: Path) -> None:
-    assert complete_connectors(where, Invocation()) == []
+def test_an_unreadable_source_completes_nothing(source_options: SourceOptions, workdir: Path) -> None:
+    assert complete_connectors(source_options, Invocation()) == []
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,13 @@ def test_a_source_that_cannot_be_read_completes_nothing(where: SourceOptions, pl
         pytest.param(["token", "--source", "connectors", "d"], ["default/k8s-connector", ":4"], id="a Connector"),
     ],
 )  # fmt: skip
-def test_kubectl_is_answered(
+def test_completions_for_kubectl(
     words: list[str], expected: list[str], connectors_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert print_kubectl_completions(words) == 0
     assert capsys.readouterr().out.splitlines() == expected
 
 
-def test_kubectl_with_no_word_at_all_has_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_words_all_commands_are_completed(capsys: pytest.CaptureFixture[str]) -> None:
     assert print_kubectl_completions([]) == 0
     assert "kubeconfig\t" in capsys.readouterr().out

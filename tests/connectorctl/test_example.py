@@ -10,7 +10,7 @@ from connectorctl.check import check_folder
 from connectorctl.example import write_example
 
 
-def test_the_example_is_whole_but_for_token_and_address(tmp_path: Path) -> None:
+def test_the_example_lacks_only_token_and_address(tmp_path: Path) -> None:
     path = write_example(tmp_path / "connectors")
     filled = path.read_text().replace("REPLACE-WITH-A-TOKEN", "s3cret").replace("k8s.example", "k8s.corp")
     assert len(check_folder(path.parent, Settings(), now=0.0).findings) == 2
@@ -24,7 +24,7 @@ def test_folder_and_file_are_private(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_what_is_there_stays(tmp_path: Path) -> None:
+def test_an_existing_file_stays(tmp_path: Path) -> None:
     path = write_example(tmp_path)
     path.write_text("mine")
     with pytest.raises(FileExistsError):

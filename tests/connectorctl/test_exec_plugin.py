@@ -1,4 +1,4 @@
-"""kubectl's credential plugins."""
+"""The exec credential plugin."""
 
 import json
 import sys
@@ -9,27 +9,27 @@ import pytest
 
 from connector_store.domain.base.names import ObjectKey
 from connectorctl.exec_plugin import EXPIRY_LEEWAY, exec_credential, make_plugin
-from connectorctl.options import CallerOptions, SourceOptions
+from connectorctl.option_values import CallerOptions, SourceOptions
 
 KEY = ObjectKey("team-a", "k8s")
 
 
-def arguments(where: SourceOptions, caller: CallerOptions, *, cluster: bool) -> list[str]:
-    stanza = make_plugin(where, caller, cluster)(KEY)
-    found = stanza["args"]
-    assert isinstance(found, list)
-    return found
+def arguments(source_options: SourceOptions, caller_options: CallerOptions, *, is_cluster: bool) -> list[str]:
+    exec_config = make_plugin(source_options, caller_options, is_cluster)(KEY)
+    args = exec_config["args"]
+    assert isinstance(args, list)
+    return args
 
 
-def test_the_stanza_runs_this_installation(place: Path) -> None:
-    stanza = make_plugin(SourceOptions(), CallerOptions(), is_cluster=False)(KEY)
-    assert stanza["apiVersion"] == "client.authentication.k8s.io/v1"
-    assert stanza["command"] == str(Path(sys.executable).with_name("connectorctl"))
-    assert stanza["interactiveMode"] == "Never"
+def test_the_exec_config_runs_this_installation(workdir: Path) -> None:
+    exec_config = make_plugin(SourceOptions(), CallerOptions(), is_cluster=False)(KEY)
+    assert exec_config["apiVersion"] == "client.authentication.k8s.io/v1"
+    assert exec_config["command"] == str(Path(sys.executable).with_name("connectorctl"))
+    assert exec_config["interactiveMode"] == "Never"
 
 
 @pytest.mark.parametrize(
-    ("where", "caller", "cluster", "options"),
+    ("source_options", "caller_options", "is_cluster", "options"),
     [
         pytest.param(SourceOptions(), CallerOptions(), False, "--source CWD/connectors --ttl 1800s", id="a folder"),
         pytest.param(
@@ -46,14 +46,14 @@ def test_the_stanza_runs_this_installation(place: Path) -> None:
         ),
     ],
 )  # fmt: skip
-def test_the_options_are_those_of_now(
-    place: Path, where: SourceOptions, caller: CallerOptions, cluster: bool, options: str
+def test_the_exec_config_has_the_current_options(
+    workdir: Path, source_options: SourceOptions, caller_options: CallerOptions, is_cluster: bool, options: str
 ) -> None:
-    expected = options.replace("CWD", str(place)).replace("HOME", str(place)).split()
-    assert arguments(where, caller, cluster=cluster) == ["credential", "team-a/k8s", *expected]
+    expected = options.replace("CWD", str(workdir)).replace("HOME", str(workdir)).split()
+    assert arguments(source_options, caller_options, is_cluster=is_cluster) == ["credential", "team-a/k8s", *expected]
 
 
-def test_a_token_is_good_until_shortly_before_its_end() -> None:
+def test_a_token_expires_shortly_before_its_expiry() -> None:
     token = jwt.encode({"exp": 1_800_000_000 + int(EXPIRY_LEEWAY)}, "x" * 32, algorithm="HS256")
     assert json.loads(exec_credential(token, {})) == {
         "apiVersion": "client.authentication.k8s.io/v1",
@@ -62,12 +62,12 @@ def test_a_token_is_good_until_shortly_before_its_end() -> None:
     }
 
 
-def test_a_token_that_says_nothing_of_its_end_has_none() -> None:
+def test_a_token_without_an_expiry_has_none() -> None:
     assert json.loads(exec_credential("opaque", {}))["status"] == {"token": "opaque"}
 
 
 @pytest.mark.parametrize(
-    ("asked", "version"),
+    ("exec_info", "version"),
     [
         pytest.param('{"apiVersion": "client.authentication.k8s.io/v1beta1"}', "v1beta1", id="an older client"),
         pytest.param('{"apiVersion": "client.authentication.k8s.io/v2"}', "v1", id="a version that there is not"),
@@ -76,6 +76,6 @@ def test_a_token_that_says_nothing_of_its_end_has_none() -> None:
         pytest.param("?", "v1", id="no JSON"),
     ],
 )
-def test_the_version_is_the_one_that_the_client_asks_for(asked: str, version: str) -> None:
-    found = json.loads(exec_credential("t", {"KUBERNETES_EXEC_INFO": asked}))
-    assert found["apiVersion"] == f"client.authentication.k8s.io/{version}"
+def test_the_api_version_is_that_of_the_client(exec_info: str, version: str) -> None:
+    credential = json.loads(exec_credential("t", {"KUBERNETES_EXEC_INFO": exec_info}))
+    assert credential["apiVersion"] == f"client.authentication.k8s.io/{version}"

@@ -35,11 +35,11 @@ def write(folder: Path, *, cluster: dict[str, Any] | None = None, user: dict[str
     return path
 
 
-def read(path: Path, **more: Any) -> list[dict[str, Any]]:
-    return convert_kubeconfig(path, more.get("context"), namespace="team-a", name=more.get("name"))
+def read(path: Path, **options: Any) -> list[dict[str, Any]]:
+    return convert_kubeconfig(path, options.get("context"), namespace="team-a", name=options.get("name"))
 
 
-def test_a_token_becomes_a_secret_that_is_pinned_to_the_server(tmp_path: Path) -> None:
+def test_a_token_becomes_a_secret_pinned_to_the_server(tmp_path: Path) -> None:
     secret, connector = read(write(tmp_path))
     assert secret["type"] == "connectors.cpaas.io/bearer-token"
     assert secret["data"] == {"token": encoded(b"canary"), "ca.crt": encoded(CA.pem)}
@@ -48,7 +48,7 @@ def test_a_token_becomes_a_secret_that_is_pinned_to_the_server(tmp_path: Path) -
     assert connector["spec"]["auth"] == {"name": "bearerTokenAuth", "secretRef": {"name": "admin-kind"}}
 
 
-def test_a_certificate_comes_from_data_or_from_files_beside_the_kubeconfig(tmp_path: Path) -> None:
+def test_a_certificate_comes_from_data_or_from_files_next_to_the_kubeconfig(tmp_path: Path) -> None:
     (tmp_path / "crt").write_bytes(LEAF.pem)
     user = {"client-certificate": "crt", "client-key-data": encoded(LEAF.key_pem)}
     secret, connector = read(write(tmp_path, user=user), name="mine")
@@ -65,7 +65,7 @@ def test_a_token_file_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         pytest.param({"user": {"exec": {"command": "x"}}}, "users[0].user.exec: is a plugin", id="an exec plugin"),
         pytest.param({"user": {"auth-provider": {"name": "x"}}}, "auth-provider: is a plugin", id="an auth provider"),
@@ -88,15 +88,17 @@ def test_a_token_file_is_read(tmp_path: Path) -> None:
         pytest.param({"cluster": {"server": "http://h"}}, "clusters[0].cluster.server", id="plain http"),
     ],
 )
-def test_what_cannot_be_lent_is_named_and_not_shown(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+def test_an_unsupported_field_is_named_and_its_value_not_shown(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ParseError) as caught:
         read(write(tmp_path, **change))
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("{", "not YAML"),
         ("[]", "is not an object"),
@@ -106,13 +108,13 @@ def test_what_cannot_be_lent_is_named_and_not_shown(tmp_path: Path, change: dict
         ("{current-context: x, contexts: [{name: x, context: {cluster: a}}]}", "clusters: has no 'a'"),
     ],
 )
-def test_what_is_no_kubeconfig_is_refused(tmp_path: Path, text: str, says: str) -> None:
+def test_a_file_that_is_not_a_kubeconfig_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text(text)
-    with pytest.raises(ParseError, match=says):
+    with pytest.raises(ParseError, match=message):
         read(path)
 
 
-def test_a_name_that_cannot_be_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ParseError, match="--name: 'A_B' is not the name of a Connector: lower case letters"):
         read(write(tmp_path), name="A_B")

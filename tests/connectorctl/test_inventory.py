@@ -1,4 +1,4 @@
-"""What is seen of Connectors."""
+"""Rows of the inventory."""
 
 from pathlib import Path
 
@@ -44,18 +44,18 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_each_connector_has_a_row_in_order_of_name(store: Store) -> None:
-    found = build_rows(Inventory(store=store), None)
-    assert [(str(each.connector), each.address, each.usable, each.ready, each.reason) for each in found] == [
+    rows = build_rows(Inventory(store=store), None)
+    assert [(str(row.connector), row.address, row.usable, row.ready, row.reason) for row in rows] == [
         ("a/repository", "https://git.example:443", False, None, "NotOurs"),
         ("b/alone", "https://x:443", False, None, "SecretNotFound"),
         ("b/broken", None, False, None, "AddressInvalid"),
         ("default/k8s-connector", "https://k8s.example:6443", True, None, ""),
     ]
-    assert '"absent" not found' in found[1].message
+    assert '"absent" not found' in rows[1].message
 
 
-def test_a_namespace_limits_it(store: Store) -> None:
-    assert [each.connector.name for each in build_rows(Inventory(store=store), "b")] == ["alone", "broken"]
+def test_a_namespace_limits_the_rows(store: Store) -> None:
+    assert [row.connector.name for row in build_rows(Inventory(store=store), "b")] == ["alone", "broken"]
     assert build_rows(Inventory(store=store), "nope") == []
 
 
@@ -63,7 +63,7 @@ def test_a_namespace_limits_it(store: Store) -> None:
     ("status", "reason", "message"),
     [("True", "", ""), ("False", "ConnectionFailed", "it is down"), ("Unknown", "NotProbed", "it is down")],
 )
-def test_the_controllers_opinion_stands_beside_the_proxys(
+def test_the_controllers_condition_is_next_to_the_proxys_result(
     store: Store, status: ConditionStatus, reason: str, message: str
 ) -> None:
     condition = Condition(type="Ready", status=status, reason=reason, message=message)
@@ -72,7 +72,7 @@ def test_the_controllers_opinion_stands_beside_the_proxys(
     assert row == Row(connector=KEY, address=address, usable=True, ready=status, reason=reason, message=message)
 
 
-def test_why_the_proxy_cannot_use_it_comes_first(store: Store) -> None:
+def test_the_proxys_reason_comes_first(store: Store) -> None:
     condition = Condition(type="Ready", status="False", reason="Other", message="other")
     row = build_rows(Inventory(store=store, ready_conditions={ObjectKey("b", "alone"): condition}), "b")[0]
     assert (row.usable, row.ready, row.reason) == (False, "False", "SecretNotFound")

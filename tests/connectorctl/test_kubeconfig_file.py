@@ -1,4 +1,4 @@
-"""A kubeconfig in a file of the user's."""
+"""Updates of a user's kubeconfig file."""
 
 import stat
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ def config(
     *names: str,
     proxy: str | None = "http://team-a%2Fk8s:token@127.0.0.1:8080",
     server: str = "https://x",
-    **more: object,
+    **fields: object,
 ) -> dict[str, Any]:
     cluster = {"server": server} | ({"proxy-url": proxy} if proxy is not None else {})
     return {
@@ -26,11 +26,11 @@ def config(
         "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in names],
         "users": [{"name": name, "user": {"token": "t"}} for name in names],
         "current-context": names[0] if names else "",
-        **more,
+        **fields,
     }
 
 
-THEIRS = config("prod", "dev", proxy="http://corporate:3128", preferences={"colors": True})
+FOREIGN = config("prod", "dev", proxy="http://corporate:3128", preferences={"colors": True})
 
 
 @pytest.fixture
@@ -43,12 +43,12 @@ def put(path: Path, value: object) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(path.read_text())
-    return found
+    config: dict[str, Any] = yaml.safe_load(path.read_text())
+    return config
 
 
 def names(config: Mapping[str, Any], key: str) -> list[str]:
-    return [each["name"] for each in config[key]]
+    return [entry["name"] for entry in config[key]]
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,12 @@ def names(config: Mapping[str, Any], key: str) -> list[str]:
         pytest.param({**config("k8s"), "users": None}, id="with a null for a list"),
     ],
 )
-def test_what_is_ours_may_be_replaced(path: Path, value: object) -> None:
+def test_a_file_with_only_our_contexts_can_be_replaced(path: Path, value: object) -> None:
     put(path, value)
     check_replaceable(path)
 
 
-def test_what_is_not_there_and_what_is_no_file_may_be_written(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_device_can_be_written(tmp_path: Path) -> None:
     check_replaceable(tmp_path / "absent")
     check_replaceable(Path("/dev/null"))
 
@@ -80,9 +80,13 @@ def test_what_is_not_there_and_what_is_no_file_may_be_written(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        pytest.param(THEIRS, r"contexts that are not of Connectors \(prod, dev\); add to it with --merge", id="others"),
         pytest.param(
-            {**THEIRS, "contexts": [*THEIRS["contexts"], *config("k8s")["contexts"]]}, "prod, dev", id="others and ours"
+            FOREIGN, r"contexts that are not of Connectors \(prod, dev\); add to it with --merge", id="others"
+        ),
+        pytest.param(
+            {**FOREIGN, "contexts": [*FOREIGN["contexts"], *config("k8s")["contexts"]]},
+            "prod, dev",
+            id="others and ours",
         ),
         pytest.param(config(*map(str, range(9)), proxy="x"), r"0, 1, 2, 3, 4, …", id="many others"),
         pytest.param(config("k8s", proxy="http://[x"), "k8s", id="a proxy that is no URL"),
@@ -104,20 +108,20 @@ def test_what_is_not_there_and_what_is_no_file_may_be_written(tmp_path: Path) ->
         pytest.param("[\n" * 10_000, "is no YAML", id="nesting without end"),
     ],
 )
-def test_what_is_theirs_is_not_replaced(path: Path, value: object, message: str) -> None:
+def test_foreign_contexts_are_not_replaced(path: Path, value: object, message: str) -> None:
     put(path, value)
     with pytest.raises(ParseError, match=message):
         check_replaceable(path)
 
 
-def test_a_merge_keeps_what_is_theirs_and_says_which_context_was_current(path: Path) -> None:
-    put(path, THEIRS)
+def test_a_merge_keeps_foreign_entries_and_returns_the_previous_context(path: Path) -> None:
+    put(path, FOREIGN)
     path.chmod(0o644)
     assert merge_into(path, config("team-a/k8s"), force=False) == "prod"
     merged = read(path)
     for key in ("clusters", "contexts", "users"):
         assert names(merged, key) == ["prod", "dev", "team-a/k8s"]
-        assert merged[key][:2] == THEIRS[key]
+        assert merged[key][:2] == FOREIGN[key]
     assert merged["current-context"] == "team-a/k8s"
     assert merged["preferences"] == {"colors": True}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -125,14 +129,14 @@ def test_a_merge_keeps_what_is_theirs_and_says_which_context_was_current(path: P
 
 
 def test_a_merge_twice_is_the_same_as_once(path: Path) -> None:
-    put(path, THEIRS)
+    put(path, FOREIGN)
     merge_into(path, config("team-a/k8s"), force=False)
     once = read(path)
     assert merge_into(path, config("team-a/k8s"), force=False) == "team-a/k8s"
     assert read(path) == once
 
 
-def test_a_merge_makes_a_file_that_is_not_there_and_its_folder(tmp_path: Path) -> None:
+def test_a_merge_creates_the_file_and_its_folder(tmp_path: Path) -> None:
     path = tmp_path / ".kube" / "config"
     assert merge_into(path, config("team-a/k8s"), force=False) is None
     assert read(path) == config("team-a/k8s")
@@ -141,7 +145,7 @@ def test_a_merge_makes_a_file_that_is_not_there_and_its_folder(tmp_path: Path) -
 
 def test_a_merge_leaves_a_link_a_link(tmp_path: Path) -> None:
     real, link = tmp_path / "real", tmp_path / "link"
-    put(real, THEIRS)
+    put(real, FOREIGN)
     link.symlink_to(real)
     merge_into(link, config("team-a/k8s"), force=False)
     assert link.is_symlink()
@@ -155,17 +159,17 @@ def test_a_merge_replaces_a_link_that_leads_to_itself(tmp_path: Path) -> None:
     assert names(read(link), "contexts") == ["team-a/k8s"]
 
 
-def test_an_entry_of_theirs_is_replaced_by_force_only(path: Path) -> None:
-    put(path, THEIRS)
+def test_a_foreign_entry_is_replaced_only_by_force(path: Path) -> None:
+    put(path, FOREIGN)
     with pytest.raises(ParseError, match="has an entry dev that is not of a Connector"):
         merge_into(path, config("dev"), force=False)
-    assert read(path) == THEIRS
+    assert read(path) == FOREIGN
     merge_into(path, config("dev"), force=True)
     assert names(read(path), "users") == ["prod", "dev"]
 
 
 def test_two_programs_do_not_write_at_once(path: Path) -> None:
-    put(path, THEIRS)
+    put(path, FOREIGN)
     lock = path.with_name("config.lock")
     lock.touch()
     with pytest.raises(ParseError, match="another program changes that file"):
@@ -173,7 +177,7 @@ def test_two_programs_do_not_write_at_once(path: Path) -> None:
     assert lock.exists()
 
 
-def test_what_is_too_large_is_not_read(path: Path) -> None:
+def test_a_file_that_is_too_large_is_not_read(path: Path) -> None:
     put(path, "a: 1\n# " + "x" * MAX_FILE_SIZE)
     with pytest.raises(ParseError, match=f"is longer than {MAX_FILE_SIZE} bytes, no kubeconfig"):
         check_replaceable(path)
@@ -187,5 +191,5 @@ def test_what_is_too_large_is_not_read(path: Path) -> None:
         ({"KUBECONFIG": ":a:b"}, Path("a")),
     ],
 )
-def test_the_file_is_the_one_that_kubectl_would_write(environ: dict[str, str], expected: Path) -> None:
+def test_the_default_file_is_that_of_kubectl(environ: dict[str, str], expected: Path) -> None:
     assert default_file(environ) == expected

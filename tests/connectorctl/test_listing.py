@@ -39,7 +39,7 @@ async def server() -> AsyncIterator[FakeApiServer]:
         yield fake
 
 
-async def listed(server: FakeApiServer, namespace: str | None = None) -> Store:
+async def list_store(server: FakeApiServer, namespace: str | None = None) -> Store:
     store = Store()
     async with KubeClient(server.configuration) as client:
         await fill_store(store, client, system_namespace=SYSTEM, namespace=namespace)
@@ -50,33 +50,33 @@ async def test_a_connector_is_joined_with_its_secret_and_the_shared_ca(server: F
     await server.put(CONNECTORS, connector())
     await server.put(SECRETS, secret("s", "a", BEARER_TOKEN_SECRET, token=b"t"))
     await server.put(SECRETS, secret("ca", SYSTEM, "Opaque", {CA_LABEL: "true"}, ca_crt=CA.pem))
-    found = (await listed(server)).get(ObjectKey("a", "k8s"))
-    assert isinstance(found, Target)
-    assert found.ca is not None
-    assert CA.pem.strip() in found.ca
+    target = (await list_store(server)).get(ObjectKey("a", "k8s"))
+    assert isinstance(target, Target)
+    assert target.ca is not None
+    assert CA.pem.strip() in target.ca
 
 
-async def test_a_secret_of_another_type_is_asked_for_by_name(server: FakeApiServer) -> None:
+async def test_a_secret_of_another_type_is_read_by_name(server: FakeApiServer) -> None:
     await server.put(CONNECTORS, connector(caCertSecretRef={"name": "ca"}))
     await server.put(SECRETS, secret("s", "a", BEARER_TOKEN_SECRET, token=b"t"))
     await server.put(SECRETS, secret("ca", "a", "Opaque", ca_crt=CA.pem))
-    assert isinstance((await listed(server)).get(ObjectKey("a", "k8s")), Target)
+    assert isinstance((await list_store(server)).get(ObjectKey("a", "k8s")), Target)
 
 
-async def test_a_secret_that_is_missing_is_said(server: FakeApiServer) -> None:
+async def test_a_missing_secret_is_reported(server: FakeApiServer) -> None:
     await server.put(CONNECTORS, connector())
-    found = (await listed(server)).get(ObjectKey("a", "k8s"))
-    assert isinstance(found, Unusable)
-    assert found.reason == "SecretNotFound"
+    target = (await list_store(server)).get(ObjectKey("a", "k8s"))
+    assert isinstance(target, Unusable)
+    assert target.reason == "SecretNotFound"
 
 
-async def test_a_namespace_is_listed_alone(server: FakeApiServer) -> None:
+async def test_only_the_namespace_is_listed(server: FakeApiServer) -> None:
     await server.put(CONNECTORS, connector("a"))
     await server.put(CONNECTORS, connector("b"))
-    assert [each.key.namespace for each in (await listed(server, "b")).connectors()] == ["b"]
+    assert [connector.key.namespace for connector in (await list_store(server, "b")).connectors()] == ["b"]
 
 
-async def test_a_refusal_is_not_taken_for_an_empty_list(server: FakeApiServer) -> None:
+async def test_a_refusal_is_not_an_empty_list(server: FakeApiServer) -> None:
     await server.put(CONNECTORS, connector())
 
     def forbidden(request: web.Request) -> web.Response | None:
@@ -84,12 +84,12 @@ async def test_a_refusal_is_not_taken_for_an_empty_list(server: FakeApiServer) -
 
     server.faults.append(forbidden)
     with pytest.raises(ApiError) as refused:
-        await listed(server)
+        await list_store(server)
     assert refused.value.status == 403
 
 
 @pytest.mark.parametrize(
-    ("resource", "error", "said"),
+    ("resource", "error", "is_missing"),
     [
         pytest.param(CONNECTORS, ApiError(404, "Not Found"), True, id="an API server that does not know the group"),
         pytest.param(
@@ -101,9 +101,7 @@ async def test_a_refusal_is_not_taken_for_an_empty_list(server: FakeApiServer) -
         pytest.param(SECRETS, ApiError(404, "Not Found"), False, id="of another group"),
     ],
 )  # fmt: skip
-def test_a_definition_that_is_missing_is_told_from_other_refusals(
-    resource: Resource, error: ApiError, said: bool
-) -> None:
-    found = missing_crd_error(resource, error)
-    assert (found is not None) == said
-    assert found is None or "connectors.connectors.alauda.io is not installed in this cluster" in str(found)
+def test_a_missing_definition_has_its_own_error(resource: Resource, error: ApiError, is_missing: bool) -> None:
+    reported = missing_crd_error(resource, error)
+    assert (reported is not None) == is_missing
+    assert reported is None or "connectors.connectors.alauda.io is not installed in this cluster" in str(reported)

@@ -1,4 +1,4 @@
-"""Tokens that a job or a pod already has."""
+"""OIDC tokens of a job or a pod."""
 
 import json
 import sys
@@ -16,18 +16,18 @@ AUDIENCE = "connectors"
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[TestIssuer]:
-    """Answers as the token service of GitHub's runners does."""
-    with TestIssuer() as found:
-        found.responses["/token?api-version=2.0&audience=connectors"] = (
+    """A fake of the token service of GitHub's runners."""
+    with TestIssuer() as issuer:
+        issuer.responses["/token?api-version=2.0&audience=connectors"] = (
             200,
             {},
             json.dumps({"value": "a.b.c"}).encode(),
         )
-        found.responses["/token?api-version=3&audience=connectors"] = (200, {}, b'{"count": 0}')
-        yield found
+        issuer.responses["/token?api-version=3&audience=connectors"] = (200, {}, b'{"count": 0}')
+        yield issuer
 
 
-def of_github(runner: TestIssuer, version: str = "2.0") -> dict[str, str]:
+def github_environment(runner: TestIssuer, version: str = "2.0") -> dict[str, str]:
     return {
         "ACTIONS_ID_TOKEN_REQUEST_URL": f"{runner.url}/token?api-version={version}",
         "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "runner-token-canary",
@@ -42,31 +42,31 @@ def trusted(runner: TestIssuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("trusted")
-def test_a_job_of_github_asks_its_runner(runner: TestIssuer) -> None:
-    assert parse_token_provider("github").fetch(of_github(runner), AUDIENCE) == "a.b.c"
+def test_github_gets_the_token_from_its_runner(runner: TestIssuer) -> None:
+    assert parse_token_provider("github").fetch(github_environment(runner), AUDIENCE) == "a.b.c"
 
 
-def test_a_job_of_gitlab_has_a_variable() -> None:
+def test_gitlab_has_the_token_in_a_variable() -> None:
     assert parse_token_provider("gitlab").fetch({"CONNECTORS_ID_TOKEN": "a.b.c\n"}, AUDIENCE) == "a.b.c"
     assert parse_token_provider("gitlab:MINE").fetch({"MINE": "d.e.f"}, AUDIENCE) == "d.e.f"
 
 
-def test_a_pod_has_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pod_has_the_token_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "token").write_text("a.b.c\n")
     monkeypatch.chdir(tmp_path)
-    source = parse_token_provider("file:token")
-    assert source.text == f"file:{tmp_path}/token"
-    assert source.fetch({}, AUDIENCE) == "a.b.c"
+    provider = parse_token_provider("file:token")
+    assert provider.text == f"file:{tmp_path}/token"
+    assert provider.fetch({}, AUDIENCE) == "a.b.c"
 
 
 @pytest.mark.slow
-def test_a_command_prints_one() -> None:
-    source = parse_token_provider(f"command:{sys.executable} -c \"print('a.b.c')\"")
-    assert source.fetch({}, AUDIENCE) == "a.b.c"
+def test_a_command_prints_the_token() -> None:
+    provider = parse_token_provider(f"command:{sys.executable} -c \"print('a.b.c')\"")
+    assert provider.fetch({}, AUDIENCE) == "a.b.c"
 
 
 @pytest.mark.parametrize("text", ["", "github:x", "gitea", "file:", "command: ", "GITHUB"])
-def test_another_source_is_refused(text: str) -> None:
+def test_an_unknown_provider_is_refused(text: str) -> None:
     with pytest.raises(ParseError, match="is none of: github"):
         parse_token_provider(text)
 
@@ -96,7 +96,7 @@ def test_another_source_is_refused(text: str) -> None:
         pytest.param("command:'", {}, "No closing quotation", id="half a quotation"),
     ],
 )
-def test_what_is_missing_is_said(text: str, environ: dict[str, str], reason: str) -> None:
+def test_the_reason_for_a_missing_token_is_reported(text: str, environ: dict[str, str], reason: str) -> None:
     with pytest.raises(ParseError) as error:
         parse_token_provider(text).fetch(environ, AUDIENCE)
     assert reason in str(error.value)
@@ -110,8 +110,8 @@ def test_what_is_missing_is_said(text: str, environ: dict[str, str], reason: str
         pytest.param("3", "answered no token", id="an answer without a token"),
     ],
 )
-def test_a_runner_that_gives_none_is_said(runner: TestIssuer, version: str, reason: str) -> None:
+def test_a_runner_without_a_token_is_reported(runner: TestIssuer, version: str, reason: str) -> None:
     with pytest.raises(ParseError) as error:
-        parse_token_provider("github").fetch(of_github(runner, version), AUDIENCE)
+        parse_token_provider("github").fetch(github_environment(runner, version), AUDIENCE)
     assert reason in str(error.value)
     assert "canary" not in str(error.value)

@@ -8,14 +8,8 @@ from click.testing import CliRunner
 
 from connector_store.domain.base.names import ObjectKey
 from connectorctl.invocation import Invocation
-from connectorctl.options import (
-    CallerOptions,
-    ConnectorKeyParam,
-    SourceOptions,
-    add_caller_options,
-    add_format_option,
-    add_source_options,
-)
+from connectorctl.option_values import CallerOptions, SourceOptions
+from connectorctl.options import ConnectorKeyParam, add_caller_options, add_format_option, add_source_options
 
 
 @click.command
@@ -23,13 +17,13 @@ from connectorctl.options import (
 @add_format_option("json", "wide")
 @add_caller_options
 @add_source_options
-def probe(key: ObjectKey, form: str | None, where: SourceOptions, caller: CallerOptions) -> None:
-    click.echo(repr((key, form, where, caller)))
+def probe(key: ObjectKey, form: str | None, source_options: SourceOptions, caller_options: CallerOptions) -> None:
+    click.echo(repr((key, form, source_options, caller_options)))
 
 
-def read(line: str, **environment: str) -> tuple[int, str]:
-    done = CliRunner().invoke(probe, line.split(), env=environment)
-    return done.exit_code, done.output.strip()
+def parse(line: str, **environment: str) -> tuple[int, str]:
+    result = CliRunner().invoke(probe, line.split(), env=environment)
+    return result.exit_code, result.output.strip()
 
 
 KEY = ObjectKey("a", "k8s")
@@ -43,7 +37,7 @@ KEY = ObjectKey("a", "k8s")
             "a/k8s -o json --source kubernetes --kubeconfig k --context c",
             {},
             (KEY, "json", SourceOptions(source="kubernetes", kubeconfig="k", context="c"), CallerOptions()),
-            id="where",
+            id="source options",
         ),
         pytest.param(
             "a/k8s --service-account ci/robot --ttl 1h --confdir d",
@@ -54,7 +48,7 @@ KEY = ObjectKey("a", "k8s")
                 SourceOptions(),
                 CallerOptions(service_account=ObjectKey("ci", "robot"), ttl=3600, confdir=Path("d")),
             ),
-            id="whose token",
+            id="caller options",
         ),
         pytest.param(
             "a/k8s",
@@ -80,8 +74,8 @@ KEY = ObjectKey("a", "k8s")
         ),
     ],
 )
-def test_options_are_read(line: str, environment: dict[str, str], expected: tuple[object, ...]) -> None:
-    assert read(line, **environment) == (0, repr(expected))
+def test_options_are_parsed(line: str, environment: dict[str, str], expected: tuple[object, ...]) -> None:
+    assert parse(line, **environment) == (0, repr(expected))
 
 
 @pytest.mark.parametrize(
@@ -94,19 +88,19 @@ def test_options_are_read(line: str, environment: dict[str, str], expected: tupl
         pytest.param("a/b --kubeconfg c", "'--kubeconfig'", id="an option with a slip"),
     ],
 )
-def test_what_is_wrong_is_said(line: str, message: str) -> None:
-    code, output = read(line)
+def test_wrong_options_are_reported(line: str, message: str) -> None:
+    code, output = parse(line)
     assert code == 2
     assert message in output
 
 
-def test_values_that_are_read_already_stay_as_they_are() -> None:
+def test_parsed_values_are_returned_unchanged() -> None:
     assert ConnectorKeyParam().convert(KEY, None, None) == KEY
 
 
-def test_names_of_connectors_are_completed_from_the_source_of_the_line(connectors: Path) -> None:
+def test_connectors_are_completed_from_the_source_option(connectors: Path) -> None:
     context = click.Context(probe, obj=Invocation())
     context.params = {"source": "connectors"}
-    found = ConnectorKeyParam().shell_complete(context, probe.params[0], "default/")
-    assert [each.value for each in found] == ["default/k8s-connector"]
+    completions = ConnectorKeyParam().shell_complete(context, probe.params[0], "default/")
+    assert [item.value for item in completions] == ["default/k8s-connector"]
     assert ConnectorKeyParam().shell_complete(context, probe.params[0], "other/") == []

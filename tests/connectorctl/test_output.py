@@ -11,7 +11,7 @@ from connectorctl.output import print_error, print_message, print_server_error, 
 VALUE = {"b": ["1", 2, None], "a": {"ü": True}}
 
 
-def test_documents_and_messages_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
+def test_documents_go_to_stdout_and_messages_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     write("document")
     print_message("message")
     print_error("reason")
@@ -20,29 +20,29 @@ def test_documents_and_messages_do_not_mix(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr() == ("document", expected)
 
 
-def test_a_stdout_that_was_closed_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_stdout_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(OSError, match="is closed: 'stdout'"):
         write("document")
 
 
 @pytest.mark.parametrize(
-    ("reason", "said"),
+    ("reason", "message"),
     [
         pytest.param("Unauthorized", "renew it, or name another kubeconfig", id="a credential that has ended"),
         pytest.param("Gone", "Error from server (Gone): Gone\n", id="a reason without a next step"),
     ],
 )
-def test_a_refusal_without_words_says_what_to_do(reason: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_without_a_message_has_a_hint(reason: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     print_server_error(reason, reason)
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("form", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
-def test_a_value_is_printed_in_its_order(form: str, read: object, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("form", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_a_value_is_printed_in_order(form: str, load: object, capsys: pytest.CaptureFixture[str]) -> None:
     write_value(VALUE, form)
     out = capsys.readouterr().out
-    assert callable(read)
-    assert read(out) == VALUE
+    assert callable(load)
+    assert load(out) == VALUE
     assert out.index("b") < out.index("ü")
     assert out.endswith("\n")

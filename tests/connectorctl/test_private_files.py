@@ -1,4 +1,4 @@
-"""Files that only their owner may read."""
+"""Files that only their owner can read."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_file_is_replaced_whole_and_becomes_private(tmp_path: Path) -> None:
+def test_a_file_is_replaced_and_becomes_private(tmp_path: Path) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text("old")
     path.chmod(0o644)
@@ -23,7 +23,7 @@ def test_a_file_is_replaced_whole_and_becomes_private(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["kubeconfig"]
 
 
-def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text("old")
     with pytest.raises(UnicodeEncodeError):
@@ -37,7 +37,7 @@ def test_a_device_is_written_to_and_not_replaced() -> None:
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
-def test_a_device_that_takes_nothing_is_named() -> None:
+def test_a_full_device_is_named() -> None:
     with pytest.raises(OSError, match="/dev/full"):
         write_private(Path("/dev/full"), "text")
 

@@ -1,4 +1,4 @@
-"""Settings that come from the environment."""
+"""Settings from the environment."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().audience == "ours"
 
 
-def test_a_variable_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONNECTORS_DRAIN", "soon")
     with pytest.raises(ParseError, match="CONNECTORS_DRAIN"):
         load_settings()

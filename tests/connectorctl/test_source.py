@@ -1,4 +1,4 @@
-"""Which source a command asks, and what it demands."""
+"""Choice of the source, and checks of its options."""
 
 import click
 import pytest
@@ -6,43 +6,46 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.connector_source import ClusterSource, FolderSource
 from connectorctl.invocation import Invocation
-from connectorctl.options import CallerOptions, SourceOptions
+from connectorctl.option_values import CallerOptions, SourceOptions
 from connectorctl.source import is_cluster, resolve_source
 
 ACCOUNT = CallerOptions(service_account=ObjectKey("ci", "default"))
-NOWHERE = Invocation()
+PLAIN = Invocation()
 PLUGIN = Invocation(is_plugin=True)
 POD = Invocation(in_pod=True)
 
 
 @pytest.mark.parametrize(
-    ("where", "caller", "situation", "expected"),
+    ("source_options", "caller_options", "invocation", "expected"),
     [
-        pytest.param(SourceOptions(), CallerOptions(), NOWHERE, FolderSource("connectors"), id="a folder by default"),
+        pytest.param(SourceOptions(), CallerOptions(), PLAIN, FolderSource("connectors"), id="a folder by default"),
         pytest.param(
             SourceOptions(source="d"), CallerOptions(), POD, FolderSource("d"), id="a named folder, wherever it runs"
         ),
         pytest.param(SourceOptions(), None, PLUGIN, ClusterSource(), id="the cluster as a kubectl plugin"),
         pytest.param(SourceOptions(), None, POD, ClusterSource(), id="the cluster in a pod"),
-        pytest.param(SourceOptions(), ACCOUNT, NOWHERE, ClusterSource(), id="the cluster of an account"),
-        pytest.param(SourceOptions(kubeconfig="k"), None, NOWHERE, ClusterSource(), id="the cluster of a kubeconfig"),
-        pytest.param(SourceOptions(context="c"), None, NOWHERE, ClusterSource("c"), id="the cluster of a context"),
+        pytest.param(SourceOptions(), ACCOUNT, PLAIN, ClusterSource(), id="the cluster of an account"),
+        pytest.param(SourceOptions(kubeconfig="k"), None, PLAIN, ClusterSource(), id="the cluster of a kubeconfig"),
+        pytest.param(SourceOptions(context="c"), None, PLAIN, ClusterSource("c"), id="the cluster of a context"),
         pytest.param(
-            SourceOptions(source="kubernetes:a"), None, NOWHERE, ClusterSource("a"), id="the context of the source"
+            SourceOptions(source="kubernetes:a"), None, PLAIN, ClusterSource("a"), id="the context of the source"
         ),
         pytest.param(
-            SourceOptions(source="kubernetes:a", context="b"), None, NOWHERE, ClusterSource("b"), id="a flag wins"
+            SourceOptions(source="kubernetes:a", context="b"), None, PLAIN, ClusterSource("b"), id="a flag wins"
         ),
     ],
 )
-def test_the_source_is(
-    where: SourceOptions, caller: CallerOptions | None, situation: Invocation, expected: FolderSource | ClusterSource
+def test_the_options_select_the_source(
+    source_options: SourceOptions,
+    caller_options: CallerOptions | None,
+    invocation: Invocation,
+    expected: FolderSource | ClusterSource,
 ) -> None:
-    assert resolve_source(where, situation, caller) == expected
+    assert resolve_source(source_options, invocation, caller_options) == expected
 
 
 @pytest.mark.parametrize(
-    ("where", "caller", "message"),
+    ("source_options", "caller_options", "message"),
     [
         pytest.param(SourceOptions(source=""), None, "--source: is empty", id="an empty source"),
         pytest.param(
@@ -60,13 +63,13 @@ def test_the_source_is(
         pytest.param(SourceOptions(source="d"), CallerOptions(ttl=86401), "--ttl: is longer than 24h", id="too long"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(
-    where: SourceOptions, caller: CallerOptions | None, message: str
+def test_contradicting_options_are_refused(
+    source_options: SourceOptions, caller_options: CallerOptions | None, message: str
 ) -> None:
     with pytest.raises(click.UsageError, match=message):
-        resolve_source(where, NOWHERE, caller)
+        resolve_source(source_options, PLAIN, caller_options)
 
 
-def test_a_cluster_is_told_from_a_folder() -> None:
-    assert is_cluster(SourceOptions(), NOWHERE, ACCOUNT)
-    assert not is_cluster(SourceOptions(), NOWHERE, CallerOptions())
+def test_a_cluster_is_distinguished_from_a_folder() -> None:
+    assert is_cluster(SourceOptions(), PLAIN, ACCOUNT)
+    assert not is_cluster(SourceOptions(), PLAIN, CallerOptions())

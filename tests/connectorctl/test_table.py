@@ -18,7 +18,7 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
     ]
 
 
-def test_the_last_column_is_wrapped_between_words_and_below_itself() -> None:
+def test_the_last_column_is_wrapped_between_words() -> None:
     lines = render_table(HEAD, ROWS, width=20 + MIN_LAST_COLUMN).splitlines()
     assert lines[2:] == [
         "long-name   no      this is a message that",
@@ -28,16 +28,16 @@ def test_the_last_column_is_wrapped_between_words_and_below_itself() -> None:
     assert max(map(len, lines)) <= 20 + MIN_LAST_COLUMN
 
 
-def test_what_is_too_narrow_is_not_wrapped() -> None:
+def test_a_narrow_terminal_is_not_wrapped() -> None:
     assert render_table(HEAD, ROWS, width=30) == render_table(HEAD, ROWS)
 
 
 @pytest.mark.parametrize("colours", [{"yes": "green", "no": "red"}])
-def test_colours_move_no_column(colours: dict[str, str]) -> None:
+def test_colours_do_not_move_columns(colours: dict[str, str]) -> None:
     coloured = render_table(HEAD, ROWS, colours=colours)
     assert "\x1b[32myes\x1b[0m" in coloured
     assert click.unstyle(coloured) == render_table(HEAD, ROWS)
 
 
-def test_a_table_without_rows_is_its_heading() -> None:
+def test_a_table_without_rows_has_its_heading() -> None:
     assert render_table(HEAD, []) == "NAME   STATE   MESSAGE\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.connectorctl.typed import Type
+from tests.connectorctl.cli_result import RunCli
 
 LIMITED = """\
 apiVersion: connectors.alauda.io/v1alpha1
@@ -44,7 +44,7 @@ stringData: {token: one}
 
 
 @pytest.mark.parametrize(
-    ("line", "code", "out", "says"),
+    ("line", "code", "out", "message"),
     [
         ("delete deployments.apps -n web --connector default/limited", 0, "yes", "by ClusterRole edit"),
         ("delete deployments.apps --connector default/limited", 1, "no", "no ClusterRole of allow has it"),
@@ -59,11 +59,11 @@ stringData: {token: one}
         ("get secrets", 2, "", "--connector"),
     ],
 )
-def test_the_answer_is_one_word_and_the_reason_is_told(
-    typed: Type, place: Path, line: str, code: int, out: str, says: str
+def test_the_answer_is_one_word_and_the_reason_goes_to_stderr(
+    run_cli: RunCli, workdir: Path, line: str, code: int, out: str, message: str
 ) -> None:
-    (place / "connectors").mkdir()
-    (place / "connectors" / "all.yaml").write_text(LIMITED)
-    done = typed(f"can-i {line}")
-    assert (done.code, done.out.strip()) == (code, out)
-    assert says in done.err
+    (workdir / "connectors").mkdir()
+    (workdir / "connectors" / "all.yaml").write_text(LIMITED)
+    result = run_cli(f"can-i {line}")
+    assert (result.code, result.out.strip()) == (code, out)
+    assert message in result.err

@@ -1,4 +1,4 @@
-"""`connectorctl check`: stdout, stderr, exit code; what it finds is in test_check.py one folder up."""
+"""`connectorctl check`: stdout, stderr, exit code. The findings are in test_check.py one folder up."""
 
 import json
 from collections.abc import Callable
@@ -9,48 +9,50 @@ import pytest
 import yaml
 
 from lab.ports import Port
-from tests.connectorctl.typed import Type
+from tests.connectorctl.cli_result import RunCli
 
 
-def test_a_broken_folder_is_1_and_named(typed: Type, connectors: Path) -> None:
+def test_a_broken_folder_exits_with_1(run_cli: RunCli, connectors: Path) -> None:
     (connectors / "b.yaml").write_text("a: ]")
-    code, out, err = typed("check connectors")
+    code, out, err = run_cli("check connectors")
     assert code == 1
     assert out.startswith("connectors/b.yaml:1: is not YAML")
     assert "to mend" in err
 
 
-def test_settings_come_from_the_environment(typed: Type, connectors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_come_from_the_environment(run_cli: RunCli, connectors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONNECTORS_DRAIN", "soon")
-    code, _, err = typed("check")
+    code, _, err = run_cli("check")
     assert code == 1
     assert "CONNECTORS_DRAIN" in err
 
 
-def test_the_example_must_be_filled_in(typed: Type, connectors: Path) -> None:
-    code, out, err = typed("check")
+def test_the_example_must_be_filled_in(run_cli: RunCli, connectors: Path) -> None:
+    code, out, err = run_cli("check")
     assert code == 1
     assert out.count("\n") == 2
     assert err == "1 of 1 Connectors can be used; 2 problems to mend\n"
 
 
-def test_warnings_alone_are_0(typed: Type, connectors: Path) -> None:
+def test_warnings_alone_exit_with_0(run_cli: RunCli, connectors: Path) -> None:
     path = connectors / "k8s-connector.yaml"
     path.write_text(path.read_text().replace("REPLACE-WITH-A-TOKEN", "s3cret").replace("k8s.example", "k8s.corp"))
     path.chmod(0o644)
-    code, out, err = typed("check")
+    code, out, err = run_cli("check")
     assert code == 0
     assert ": warning: " in out
     assert err.endswith("nothing to mend, 1 warning\n")
 
 
-@pytest.mark.parametrize(("form", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
-def test_programs_get_a_value(typed: Type, connectors: Path, form: str, read: Callable[[str], dict[str, Any]]) -> None:
-    code, out, err = typed(f"check -o {form}")
+@pytest.mark.parametrize(("form", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_the_report_is_available_as_json_and_yaml(
+    run_cli: RunCli, connectors: Path, form: str, load: Callable[[str], dict[str, Any]]
+) -> None:
+    code, out, err = run_cli(f"check -o {form}")
     assert (code, err) == (1, "")
-    found = read(out)
-    assert (found["connectors"], found["usable"]) == (1, 1)
-    assert found["findings"][0] == {
+    report = load(out)
+    assert (report["connectors"], report["usable"]) == (1, 1)
+    assert report["findings"][0] == {
         "severity": "error",
         "file": "connectors/k8s-connector.yaml",
         "line": 10,
@@ -60,13 +62,13 @@ def test_programs_get_a_value(typed: Type, connectors: Path, form: str, read: Ca
     }
 
 
-def test_a_probe_is_made_when_it_is_asked_for(typed: Type, connectors: Path) -> None:
+def test_targets_are_probed_on_request(run_cli: RunCli, connectors: Path) -> None:
     port = Port()
     path = connectors / "k8s-connector.yaml"
     path.write_text(path.read_text().replace("k8s.example:6443", f"127.0.0.1:{port.number}"))
-    assert "Connection refused" not in typed("check").out
-    assert "Connection refused" in typed("check --probe").out
+    assert "Connection refused" not in run_cli("check").out
+    assert "Connection refused" in run_cli("check --probe").out
 
 
-def test_a_folder_that_is_not_there_is_said(typed: Type, place: Path) -> None:
-    assert typed("check") == (1, "", "error: connectors: is not there; make it with: connectorctl init connectors\n")
+def test_a_missing_folder_is_reported(run_cli: RunCli, workdir: Path) -> None:
+    assert run_cli("check") == (1, "", "error: connectors: is not there; make it with: connectorctl init connectors\n")

@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from lab.certificates import make_ca
-from tests.connectorctl.typed import Type
+from tests.connectorctl.cli_result import RunCli
 
 NAME = "default/k8s-connector"
 MAKE = f"kubeconfig {NAME} --confdir confdir"
 FILE = "connectors/k8s-connector.yaml"
-THEIRS = """\
+FOREIGN = """\
 apiVersion: v1
 kind: Config
 clusters: [{name: prod, cluster: {server: https://prod}}]
@@ -29,83 +29,83 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_it_goes_to_stdout(typed: Type, connectors: Path) -> None:
-    code, out, err = typed(MAKE)
+def test_the_kubeconfig_goes_to_stdout(run_cli: RunCli, connectors: Path) -> None:
+    code, out, err = run_cli(MAKE)
     config = yaml.safe_load(out)
     assert (code, err) == (0, "")
     assert config["clusters"][0]["cluster"]["proxy-url"].startswith("http://default%2Fk8s-connector:eyJ")
     assert "REPLACE" not in out
 
 
-def test_directly_the_proxy_is_the_server(typed: Type, connectors: Path) -> None:
-    code, out, err = typed(f"{MAKE} --direct")
+def test_with_direct_the_proxy_is_the_server(run_cli: RunCli, connectors: Path) -> None:
+    code, out, err = run_cli(f"{MAKE} --direct")
     config = yaml.safe_load(out)
     assert (code, err) == (0, "")
     assert config["clusters"][0]["cluster"]["server"] == f"https://127.0.0.1:8080/connectors/{NAME}"
     assert config["users"][0]["user"]["token"].startswith("eyJ")
 
 
-def test_it_goes_to_a_private_file(typed: Type, connectors: Path, place: Path) -> None:
-    assert typed(f"{MAKE} -o team.kubeconfig") == (0, "", "wrote team.kubeconfig\n")
-    assert mode(place / "team.kubeconfig") == 0o600
-    assert yaml.safe_load((place / "team.kubeconfig").read_text())["kind"] == "Config"
+def test_the_file_is_private(run_cli: RunCli, connectors: Path, workdir: Path) -> None:
+    assert run_cli(f"{MAKE} -o team.kubeconfig") == (0, "", "wrote team.kubeconfig\n")
+    assert mode(workdir / "team.kubeconfig") == 0o600
+    assert yaml.safe_load((workdir / "team.kubeconfig").read_text())["kind"] == "Config"
 
 
-def test_a_rotating_one_has_its_token_beside_it(typed: Type, connectors: Path, place: Path) -> None:
-    assert typed(f"{MAKE} --rotating -o team.kubeconfig").code == 0
-    config = yaml.safe_load((place / "team.kubeconfig").read_text())
+def test_a_rotating_kubeconfig_has_its_token_in_a_file(run_cli: RunCli, connectors: Path, workdir: Path) -> None:
+    assert run_cli(f"{MAKE} --rotating -o team.kubeconfig").code == 0
+    config = yaml.safe_load((workdir / "team.kubeconfig").read_text())
     assert config["users"][0]["user"] == {"tokenFile": "context.token"}
-    assert (place / "context.token").read_text().startswith("eyJ")
-    assert mode(place / "context.token") == 0o600
+    assert (workdir / "context.token").read_text().startswith("eyJ")
+    assert mode(workdir / "context.token") == 0o600
 
 
-@pytest.mark.parametrize(("form", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
-def test_a_form_is_one_of_stdout_and_no_file(
-    typed: Type, connectors: Path, place: Path, form: str, read: Callable[[str], Any]
+@pytest.mark.parametrize(("form", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_a_format_is_for_stdout(
+    run_cli: RunCli, connectors: Path, workdir: Path, form: str, load: Callable[[str], Any]
 ) -> None:
-    code, out, _ = typed(f"{MAKE} -o {form}")
+    code, out, _ = run_cli(f"{MAKE} -o {form}")
     assert code == 0
-    assert read(out)["kind"] == "Config"
-    assert not (place / form).exists()
+    assert load(out)["kind"] == "Config"
+    assert not (workdir / form).exists()
 
 
-def test_a_file_with_other_contexts_stays_as_it_is(typed: Type, connectors: Path, place: Path) -> None:
-    (place / "config").write_text(THEIRS)
-    code, out, err = typed(f"{MAKE} -o config")
+def test_a_file_with_foreign_contexts_stays(run_cli: RunCli, connectors: Path, workdir: Path) -> None:
+    (workdir / "config").write_text(FOREIGN)
+    code, out, err = run_cli(f"{MAKE} -o config")
     assert (code, out) == (1, "")
     assert "config: holds contexts that are not of Connectors (prod); add to it with --merge, or --force" in err
-    assert (place / "config").read_text() == THEIRS
-    assert typed(f"{MAKE} -o config --force").code == 0
-    assert "prod" not in (place / "config").read_text()
-    assert typed(f"{MAKE} -o config").code == 0
+    assert (workdir / "config").read_text() == FOREIGN
+    assert run_cli(f"{MAKE} -o config --force").code == 0
+    assert "prod" not in (workdir / "config").read_text()
+    assert run_cli(f"{MAKE} -o config").code == 0
 
 
 def test_a_merge_goes_where_kubectl_reads(
-    typed: Type, connectors: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+    run_cli: RunCli, connectors: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", "mine:other")
-    (place / "mine").write_text(THEIRS)
-    done = typed(f"{MAKE} --merge")
-    assert done == (0, "", f"wrote mine; its current context is {NAME}, which was prod\n")
-    merged = yaml.safe_load((place / "mine").read_text())
-    assert [each["name"] for each in merged["contexts"]] == ["prod", NAME]
-    assert typed(f"{MAKE} --merge").err == f"wrote mine; its current context is {NAME}\n"
-    assert typed(f"{MAKE} --merge -o fresh --context-name team").err == "wrote fresh; its current context is team\n"
+    (workdir / "mine").write_text(FOREIGN)
+    result = run_cli(f"{MAKE} --merge")
+    assert result == (0, "", f"wrote mine; its current context is {NAME}, which was prod\n")
+    merged = yaml.safe_load((workdir / "mine").read_text())
+    assert [context["name"] for context in merged["contexts"]] == ["prod", NAME]
+    assert run_cli(f"{MAKE} --merge").err == f"wrote mine; its current context is {NAME}\n"
+    assert run_cli(f"{MAKE} --merge -o fresh --context-name team").err == "wrote fresh; its current context is team\n"
 
 
-def test_names_and_namespaces_are_the_users_to_choose(typed: Type, connectors: Path) -> None:
-    config = yaml.safe_load(typed(f"{MAKE} --context-name team --default-namespace web").out)
+def test_the_context_name_and_namespace_can_be_chosen(run_cli: RunCli, connectors: Path) -> None:
+    config = yaml.safe_load(run_cli(f"{MAKE} --context-name team --default-namespace web").out)
     assert config["current-context"] == config["clusters"][0]["name"] == config["users"][0]["name"] == "team"
     assert config["contexts"][0]["context"]["namespace"] == "web"
 
 
-def test_a_connector_that_is_named_twice_is_there_once(typed: Type, connectors: Path) -> None:
-    config = yaml.safe_load(typed(f"{MAKE} {NAME}").out)
-    assert [each["name"] for each in config["contexts"]] == ["k8s"]
+def test_a_connector_named_twice_has_one_entry(run_cli: RunCli, connectors: Path) -> None:
+    config = yaml.safe_load(run_cli(f"{MAKE} {NAME}").out)
+    assert [context["name"] for context in config["contexts"]] == ["k8s"]
 
 
-def test_one_that_renews_itself_holds_no_token(typed: Type, connectors: Path) -> None:
-    code, out, _ = typed(f"{MAKE} --exec")
+def test_an_exec_kubeconfig_has_no_token(run_cli: RunCli, connectors: Path) -> None:
+    code, out, _ = run_cli(f"{MAKE} --exec")
     assert code == 0
     assert "eyJ" not in out
     config = yaml.safe_load(out)
@@ -138,16 +138,18 @@ def test_one_that_renews_itself_holds_no_token(typed: Type, connectors: Path) ->
         ),
     ],
 )
-def test_a_failure_has_its_code_and_says_why(typed: Type, connectors: Path, line: str, code: int, message: str) -> None:
-    done = typed(line)
-    assert (done.code, done.out) == (code, "")
-    assert done.err.startswith("error: ")
-    assert message in done.err
+def test_a_failure_has_its_exit_code_and_reason(
+    run_cli: RunCli, connectors: Path, line: str, code: int, message: str
+) -> None:
+    result = run_cli(line)
+    assert (result.code, result.out) == (code, "")
+    assert result.err.startswith("error: ")
+    assert message in result.err
 
 
-def test_a_caller_from_outside_gets_one_without_a_token_and_without_a_source(typed: Type, tmp_path: Path) -> None:
+def test_an_oidc_caller_needs_neither_a_token_nor_a_source(run_cli: RunCli, tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_bytes(make_ca().pem)
-    code, out, err = typed(
+    code, out, err = run_cli(
         f"kubeconfig team-a/k8s --oidc github --proxy https://proxy.example --ca {tmp_path}/ca.crt --audience mine"
     )
     assert (code, err) == (0, "")
@@ -169,12 +171,12 @@ def test_a_caller_from_outside_gets_one_without_a_token_and_without_a_source(typ
         pytest.param("--oidc github --proxy http://p --ca ca.crt", 1, "in clear", id="a proxy without TLS"),
     ],
 )
-def test_what_a_caller_from_outside_has_to_say(
-    typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, code: int, reason: str
+def test_oidc_requires_proxy_and_ca(
+    run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, code: int, reason: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ca.crt").write_bytes(make_ca().pem)
     (tmp_path / "bad.crt").write_text("none")
-    found = typed(f"kubeconfig team-a/k8s {options}")
-    assert found.code == code
-    assert reason in found.err
+    result = run_cli(f"kubeconfig team-a/k8s {options}")
+    assert result.code == code
+    assert reason in result.err

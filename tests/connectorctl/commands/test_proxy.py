@@ -10,24 +10,24 @@ import pytest
 from connectorctl.commands import proxy
 from lab.ports import Port
 from lab.process import Process
-from tests.connectorctl.typed import Type
+from tests.connectorctl.cli_result import RunCli
 
 ROOT = Path(__file__).parents[3]
 START_TIMEOUT = 60.0
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What it would have become."""
+def command_lines(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Command lines that would have replaced the process."""
     lines: list[list[str]] = []
     monkeypatch.setattr(proxy, "exec_program", lines.append)
-    # What else this machine runs is nobody's business here.
+    # Other programs on this machine must not affect the tests.
     monkeypatch.setattr(proxy, "check_listen_address", lambda listen: None)
     return lines
 
 
 @pytest.mark.parametrize(
-    ("line", "program", "rest"),
+    ("line", "program", "arguments"),
     [
         pytest.param("proxy", "mitmdump", ["--set", "connector_source=connectors"], id="nothing is named"),
         pytest.param(
@@ -48,19 +48,25 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         pytest.param("proxy kubernetes:x", "mitmdump", ["--set", "connector_source=kubernetes:x"], id="a cluster"),
     ],
 )
-def test_it_becomes_mitmproxy_with_the_addons(
-    typed: Type, connectors: Path, place: Path, started: list[list[str]], line: str, program: str, rest: list[str]
+def test_the_process_is_replaced_by_mitmproxy_with_the_addons(
+    run_cli: RunCli,
+    connectors: Path,
+    workdir: Path,
+    command_lines: list[list[str]],
+    line: str,
+    program: str,
+    arguments: list[str],
 ) -> None:
-    (place / "here").mkdir()
-    assert typed(line) == (0, "", "")
+    (workdir / "here").mkdir()
+    assert run_cli(line) == (0, "", "")
     addons = ["-s", str(ROOT / "addons" / "connector.py")]
     listen = ["--listen-host", "127.0.0.1", "--listen-port", "8080"]
-    assert started == [[str(Path(sys.executable).with_name(program)), *addons, *listen, *rest]]
+    assert command_lines == [[str(Path(sys.executable).with_name(program)), *addons, *listen, *arguments]]
 
 
-def test_where_it_listens_can_be_chosen(typed: Type, connectors: Path, started: list[list[str]]) -> None:
-    typed("proxy --listen [::1]:81")
-    assert started[0][3:7] == ["--listen-host", "::1", "--listen-port", "81"]
+def test_the_listen_address_can_be_chosen(run_cli: RunCli, connectors: Path, command_lines: list[list[str]]) -> None:
+    run_cli("proxy --listen [::1]:81")
+    assert command_lines[0][3:7] == ["--listen-host", "::1", "--listen-port", "81"]
 
 
 @pytest.mark.parametrize(
@@ -84,28 +90,28 @@ def test_where_it_listens_can_be_chosen(typed: Type, connectors: Path, started: 
         pytest.param("proxy --in squid", 2, "'mitmdump', 'mitmweb', 'mitmproxy'", id="another program"),
     ],
 )
-def test_what_cannot_start_is_said_before(
-    typed: Type, connectors: Path, place: Path, started: list[list[str]], line: str, code: int, message: str
+def test_a_wrong_start_is_reported_before(
+    run_cli: RunCli, connectors: Path, workdir: Path, command_lines: list[list[str]], line: str, code: int, message: str
 ) -> None:
-    (place / "file").touch()
-    done = typed(line)
-    assert (done.code, done.out) == (code, "")
-    assert message in done.err
-    assert started == []
+    (workdir / "file").touch()
+    result = run_cli(line)
+    assert (result.code, result.out) == (code, "")
+    assert message in result.err
+    assert command_lines == []
 
 
-def test_a_port_that_is_taken_is_said_before(typed: Type, connectors: Path) -> None:
+def test_a_port_in_use_is_reported_before(run_cli: RunCli, connectors: Path) -> None:
     port = Port()
     with socket.create_server(("127.0.0.1", port.number)):
-        done = typed(f"proxy --confdir confdir --listen 127.0.0.1:{port.number}")
-    assert (done.code, done.out) == (1, "")
-    said = (
+        result = run_cli(f"proxy --confdir confdir --listen 127.0.0.1:{port.number}")
+    assert (result.code, result.out) == (1, "")
+    message = (
         f"error: --listen: cannot listen at 127.0.0.1:{port.number}: Address already in use; name another HOST:PORT\n"
     )
-    assert done.err == said
+    assert result.err == message
 
 
-def test_a_port_that_is_free_stays_free() -> None:
+def test_the_check_leaves_a_free_port_free() -> None:
     port = Port()
     proxy.check_listen_address(f"127.0.0.1:{port.number}")
     proxy.check_listen_address(f"192.0.2.1:{port.number}")
@@ -113,29 +119,29 @@ def test_a_port_that_is_free_stays_free() -> None:
         pass
 
 
-def test_addons_that_are_not_installed_are_said(typed: Type, connectors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_addons_are_reported(run_cli: RunCli, connectors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy, "_ADDON_MODULE", "absent_package")
-    assert "absent_package: is not installed" in typed("proxy").err
+    assert "absent_package: is not installed" in run_cli("proxy").err
 
 
 @pytest.mark.slow
-def test_it_starts_from_anywhere_and_writes_no_keys_of_sessions(connectors: Path, place: Path) -> None:
+def test_the_proxy_starts_and_writes_no_session_keys(connectors: Path, workdir: Path) -> None:
     port, admin = Port(), Port()
     command: list[str | Path] = [
         *(Path(sys.executable).with_name("connectorctl"), "proxy", "--confdir", "c"),
         *("--listen", f"127.0.0.1:{port.number}", "--", "--set", f"connector_admin=127.0.0.1:{admin.number}"),
     ]
-    process = Process(command, log=place / "log", environment={**os.environ, "SSLKEYLOGFILE": str(place / "keys")})
+    process = Process(command, log=workdir / "log", environment={**os.environ, "SSLKEYLOGFILE": str(workdir / "keys")})
     process.start()
     try:
-        process.wait_until((place / "c" / "mitmproxy-ca-cert.pem").is_file, timeout=START_TIMEOUT)
-        process.wait_until(lambda: answers(port.number), timeout=START_TIMEOUT)
+        process.wait_until((workdir / "c" / "mitmproxy-ca-cert.pem").is_file, timeout=START_TIMEOUT)
+        process.wait_until(lambda: accepts_connections(port.number), timeout=START_TIMEOUT)
     finally:
         process.stop()
-    assert not (place / "keys").exists()
+    assert not (workdir / "keys").exists()
 
 
-def answers(port: int) -> bool:
+def accepts_connections(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=10):
             return True

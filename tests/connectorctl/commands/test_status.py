@@ -16,22 +16,24 @@ import yaml
 
 from connector_store.domain.base import rfc3339
 from connectorctl.commands import status
-from tests.connectorctl.typed import Type
+from tests.connectorctl.cli_result import RunCli
 
 
-def test_it_is_a_table(typed: Type, connectors: Path) -> None:
-    code, out, _ = typed("status")
+def test_the_output_is_a_table(run_cli: RunCli, connectors: Path) -> None:
+    code, out, _ = run_cli("status")
     assert code == 0
     assert out.splitlines()[1].split() == ["default/k8s-connector", "https://k8s.example:6443", "yes"]
 
 
-def test_a_folder_has_no_controller_and_so_no_column_for_it(typed: Type, connectors: Path) -> None:
-    assert "READY" not in typed("status").out
+def test_a_folder_has_no_ready_column(run_cli: RunCli, connectors: Path) -> None:
+    assert "READY" not in run_cli("status").out
 
 
-@pytest.mark.parametrize(("form", "read"), [("json", json.loads), ("yaml", yaml.safe_load)])
-def test_programs_get_a_value(typed: Type, connectors: Path, form: str, read: Callable[[str], Any]) -> None:
-    assert read(typed(f"status -o {form}").out) == {
+@pytest.mark.parametrize(("form", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_the_rows_are_available_as_json_and_yaml(
+    run_cli: RunCli, connectors: Path, form: str, load: Callable[[str], Any]
+) -> None:
+    assert load(run_cli(f"status -o {form}").out) == {
         "items": [
             {
                 "namespace": "default",
@@ -47,29 +49,29 @@ def test_programs_get_a_value(typed: Type, connectors: Path, form: str, read: Ca
     }
 
 
-def test_it_says_when_what_a_secret_holds_ends(typed: Type, connectors: Path) -> None:
+def test_the_credential_expiry_is_shown(run_cli: RunCli, connectors: Path) -> None:
     path = connectors / "k8s-connector.yaml"
-    ends = int(time.time()) + 2 * 86400 + 600
-    token = jwt.encode({"exp": ends}, "x" * 32, algorithm="HS256")
+    expires_at = int(time.time()) + 2 * 86400 + 600
+    token = jwt.encode({"exp": expires_at}, "x" * 32, algorithm="HS256")
     path.write_text(path.read_text().replace("REPLACE-WITH-A-TOKEN", token))
-    head, line = typed("status").out.splitlines()
+    head, line = run_cli("status").out.splitlines()
     assert head.split() == ["CONNECTOR", "ADDRESS", "USABLE", "EXPIRES", "REASON", "MESSAGE"]
     assert line[head.index("EXPIRES") :] == "in 2 days"
-    (found,) = json.loads(typed("status -o json").out)["items"]
-    assert rfc3339.parse_time(found["expires"]) == ends
+    (item,) = json.loads(run_cli("status -o json").out)["items"]
+    assert rfc3339.parse_time(item["expires"]) == expires_at
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [("status -n nope", "No resources found in nope namespace.\n"), ("status --source empty", "No resources found\n")],
 )
-def test_nothing_found_is_said_as_kubectl_says_it(typed: Type, connectors: Path, line: str, message: str) -> None:
+def test_an_empty_result_has_kubectls_message(run_cli: RunCli, connectors: Path, line: str, message: str) -> None:
     Path("empty").mkdir()
-    assert typed(line) == (0, "", message)
+    assert run_cli(line) == (0, "", message)
 
 
-def test_a_watch_prints_what_changes_until_it_is_stopped(
-    typed: Type, connectors: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_watch_prints_changes_until_it_is_stopped(
+    run_cli: RunCli, connectors: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = connectors / "k8s-connector.yaml"
     edits = iter([lambda: None, lambda: path.write_text(path.read_text().replace("https:", "http:"))])
@@ -82,27 +84,25 @@ def test_a_watch_prints_what_changes_until_it_is_stopped(
         edit()
 
     monkeypatch.setattr("connectorctl.commands.status.time.sleep", sleep)
-    code, out, _ = typed("status -w")
+    code, out, _ = run_cli("status -w")
     assert code == 130
     assert [line.split()[0] for line in out.splitlines()] == ["CONNECTOR", "default/k8s-connector"] * 2
     assert "AddressInvalid" in out.splitlines()[3]
 
 
-def test_a_watch_is_no_value(typed: Type, connectors: Path) -> None:
-    assert typed("status -w -o json").code == 2
+def test_a_watch_cannot_be_json(run_cli: RunCli, connectors: Path) -> None:
+    assert run_cli("status -w -o json").code == 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("form", "wrapped"), [("", True), ("-o wide", False)])
-def test_a_terminal_has_messages_wrapped_between_words_unless_it_is_to_be_wide(
-    connectors: Path, form: str, wrapped: bool
-) -> None:
+def test_messages_are_wrapped_on_a_terminal_unless_wide(connectors: Path, form: str, wrapped: bool) -> None:
     path = connectors / "k8s-connector.yaml"
     path.write_text(path.read_text().partition("---\n")[2])
-    shown = on_terminal(["connectorctl", "status", *form.split()], columns=140)
-    assert ("create it with type connectors.cpaas.io/bearer-token" in " ".join(shown.split())) is True
-    assert (max(map(len, shown.splitlines())) <= 140) == wrapped
-    assert "\x1b[31mno\x1b[0m" in shown
+    output = on_terminal(["connectorctl", "status", *form.split()], columns=140)
+    assert ("create it with type connectors.cpaas.io/bearer-token" in " ".join(output.split())) is True
+    assert (max(map(len, output.splitlines())) <= 140) == wrapped
+    assert "\x1b[31mno\x1b[0m" in output
 
 
 def on_terminal(command: list[str], *, columns: int) -> str:
@@ -110,9 +110,9 @@ def on_terminal(command: list[str], *, columns: int) -> str:
     program = str(Path(sys.executable).with_name(command[0]))
     subprocess.run([program, *command[1:]], stdout=follower, env=os.environ | {"COLUMNS": str(columns)}, timeout=60)
     os.close(follower)
-    shown = os.read(leader, 65536).decode()
+    output = os.read(leader, 65536).decode()
     os.close(leader)
-    return shown
+    return output
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def on_terminal(command: list[str], *, columns: int) -> str:
         pytest.param("status --kubeconfig absent", "kubeconfig absent not found", id="a kubeconfig missing"),
     ],
 )
-def test_a_failure_says_why(typed: Type, place: Path, line: str, message: str) -> None:
-    code, out, err = typed(line)
+def test_a_failure_has_a_reason(run_cli: RunCli, workdir: Path, line: str, message: str) -> None:
+    code, out, err = run_cli(line)
     assert (code, out) == (1, "")
     assert message in err

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.connectorctl.typed import Type
+from tests.connectorctl.cli_result import RunCli
 
 
 def audit(**fields: object) -> str:
@@ -15,27 +15,27 @@ def audit(**fields: object) -> str:
     return json.dumps(line | fields) + "\n"
 
 
-def test_roles_are_ready_to_apply_with_their_entries(typed: Type, place: Path) -> None:
+def test_roles_can_be_applied_with_their_entries(run_cli: RunCli, workdir: Path) -> None:
     lines = ["proxy: no JSON\n", "{broken\n", audit(), audit(connector="other/c", resource="secrets"),
              audit(caller=None, resource="nodes"), audit(status=403, resource="secrets")]  # fmt: skip
-    (place / "proxy.log").write_text("".join(lines))
-    done = typed("suggest-role --audit proxy.log --connector a/b --user u --name ci")
-    assert done.code == 0
-    (role,) = yaml.safe_load_all(done.out)
+    (workdir / "proxy.log").write_text("".join(lines))
+    result = run_cli("suggest-role --audit proxy.log --connector a/b --user u --name ci")
+    assert result.code == 0
+    (role,) = yaml.safe_load_all(result.out)
     assert (role["kind"], role["metadata"]["name"]) == ("ClusterRole", "ci")
     assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
-    comment = "\n".join(each.removeprefix("# ") for each in done.out.splitlines() if each.startswith("# "))
+    comment = "\n".join(each.removeprefix("# ") for each in result.out.splitlines() if each.startswith("# "))
     assert yaml.safe_load(comment) == {
         "spec": {"permissions": {"allow": [{"clusterRole": "ci", "namespaces": ["web"]}]}}
     }
-    assert done.err == "left out: refused with 403: list secrets in web\n"
+    assert result.err == "left out: refused with 403: list secrets in web\n"
 
 
-def test_nothing_done_is_no_role(typed: Type, place: Path) -> None:
-    (place / "proxy.log").write_text(audit(status=403))
-    done = typed("suggest-role --audit proxy.log")
-    assert (done.code, done.out) == (0, "")
-    assert "nothing that a role would have to lend" in done.err
+def test_a_log_without_allowed_requests_has_no_role(run_cli: RunCli, workdir: Path) -> None:
+    (workdir / "proxy.log").write_text(audit(status=403))
+    result = run_cli("suggest-role --audit proxy.log")
+    assert (result.code, result.out) == (0, "")
+    assert "nothing that a role would have to lend" in result.err
 
 
 @pytest.mark.parametrize(
@@ -46,15 +46,15 @@ def test_nothing_done_is_no_role(typed: Type, place: Path) -> None:
         pytest.param(audit(), "--user v", id="lines of another caller"),
     ],
 )
-def test_a_log_without_a_line_of_that_says_how_to_get_one(typed: Type, place: Path, lines: str, options: str) -> None:
-    (place / "proxy.log").write_text(lines)
-    done = typed(f"suggest-role --audit proxy.log {options}")
-    assert (done.code, done.out) == (0, "")
-    assert "no audit line of that is there as JSON" in done.err
+def test_a_log_without_matching_lines_has_a_hint(run_cli: RunCli, workdir: Path, lines: str, options: str) -> None:
+    (workdir / "proxy.log").write_text(lines)
+    result = run_cli(f"suggest-role --audit proxy.log {options}")
+    assert (result.code, result.out) == (0, "")
+    assert "no audit line of that is there as JSON" in result.err
 
 
-def test_a_connector_without_its_namespace_is_usage(typed: Type, place: Path) -> None:
-    (place / "proxy.log").write_text(audit())
-    done = typed("suggest-role --audit proxy.log --connector b")
-    assert done.code == 2
-    assert "not of the form NAMESPACE/NAME" in done.err
+def test_a_connector_without_its_namespace_is_a_usage_error(run_cli: RunCli, workdir: Path) -> None:
+    (workdir / "proxy.log").write_text(audit())
+    result = run_cli("suggest-role --audit proxy.log --connector b")
+    assert result.code == 2
+    assert "not of the form NAMESPACE/NAME" in result.err

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.connectorctl.typed import Type
+from tests.connectorctl.cli_result import RunCli
 
 NAME = "default/k8s-connector"
 
 
-def test_it_is_one_line(typed: Type, connectors: Path) -> None:
-    code, out, err = typed(f"token {NAME} --confdir confdir")
+def test_the_output_is_one_line(run_cli: RunCli, connectors: Path) -> None:
+    code, out, err = run_cli(f"token {NAME} --confdir confdir")
     assert (code, out.count("\n"), out.count("."), err) == (0, 1, 2, "")
 
 
@@ -22,8 +22,10 @@ def test_it_is_one_line(typed: Type, connectors: Path) -> None:
         pytest.param(f"token {NAME} --source kubernetes", 2, "--service-account", id="an option is missing"),
     ],
 )
-def test_a_failure_has_its_code_and_says_why(typed: Type, connectors: Path, line: str, code: int, message: str) -> None:
-    done = typed(line)
-    assert (done.code, done.out) == (code, "")
-    assert done.err.startswith("error: ")
-    assert message in done.err
+def test_a_failure_has_its_exit_code_and_reason(
+    run_cli: RunCli, connectors: Path, line: str, code: int, message: str
+) -> None:
+    result = run_cli(line)
+    assert (result.code, result.out) == (code, "")
+    assert result.err.startswith("error: ")
+    assert message in result.err

@@ -1,0 +1,13 @@
+"""Result of a command line."""
+
+from typing import NamedTuple, Protocol
+
+
+class CliResult(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class RunCli(Protocol):
+    def __call__(self, line: str, *, plugin: bool = False) -> CliResult: ...
