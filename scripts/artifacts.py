@@ -1,9 +1,9 @@
-"""Parts of a release; scripts/release puts them together.
+"""Create parts of a release; scripts/release combines them.
 
-artifacts.py notes CHANGELOG SECTION…    what the changelog says of a version; the first of several that says something
-artifacts.py sbom LOCK VERSION           CycloneDX of the packages that the image has by the lock
-artifacts.py repack PACKAGE TARGET       a .tgz with times, owners and order of its own
-SOURCE_DATE_EPOCH: the moment that the files carry (https://reproducible-builds.org/specs/source-date-epoch).
+artifacts.py notes CHANGELOG SECTION…    print the first of these sections of the changelog that is not empty
+artifacts.py sbom LOCK VERSION           print the CycloneDX SBOM of the packages that the lock file puts into the image
+artifacts.py repack PACKAGE TARGET       write a .tgz again with fixed times, owners and order
+SOURCE_DATE_EPOCH is the time in the files (https://reproducible-builds.org/specs/source-date-epoch).
 """
 
 import gzip
@@ -26,7 +26,7 @@ from usage import show_help
 IMAGE_ENVIRONMENT = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "python_version": "3.13",
          "python_full_version": "3.13.0", "implementation_name": "cpython", "platform_python_implementation": "CPython",
          "platform_machine": "x86_64"}  # fmt: skip
-"""What markers of the lock are true for."""
+"""Environment of the image, for which the markers of the lock file are evaluated."""
 PRODUCT = "kubernetes-connector"
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)(?: *; *([^\\]+?))? *\\?$")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
@@ -34,7 +34,7 @@ _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedPackage:
-    """`needed_by`: what requires it, by name; the product itself too."""
+    """A package of the lock file. `required_by` has the names of the packages that require it, or of the product."""
 
     name: str
     version: str
@@ -43,21 +43,21 @@ class LockedPackage:
 
 
 def release_notes(changelog: str, *sections: str) -> str:
-    """Of the first section that is there with something in it; ValueError if none is."""
+    """Return the content of the first section that is not empty. Raise ValueError if there is none."""
     for section in sections:
         match = re.search(
             rf"^## {re.escape(section)}(?: [^\n]*)?\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL
         )
         if match and (text := match[1].strip()):
             return text + "\n"
-    headings = " or ".join(f'"## {each}"' for each in sections)
+    headings = " or ".join(f'"## {section}"' for section in sections)
     raise ValueError(
         f"CHANGELOG.md: there is nothing under {headings}; run scripts/version.py VERSION --release, and commit"
     )
 
 
 def parse_lock(lock: str) -> Iterator[LockedPackage]:
-    """The packages of a lock of `uv pip compile --generate-hashes` that a Linux image gets."""
+    """Yield the packages of a lock file of `uv pip compile --generate-hashes` that a Linux image contains."""
     for block in re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE):
         lines = block.splitlines()
         match = _REQUIREMENT.match(lines[0]) if lines else None
@@ -71,15 +71,15 @@ def parse_lock(lock: str) -> Iterator[LockedPackage]:
 
 
 def sbom(lock: str, version: str, timestamp: datetime) -> dict[str, Any]:
-    """CycloneDX 1.6 (https://cyclonedx.org/docs/1.6/json): each package with the digests of its files."""
+    """Return a CycloneDX 1.6 document (https://cyclonedx.org/docs/1.6/json) with the digests of all packages' files."""
     packages = list(parse_lock(lock))
-    references = {each.name: f"pkg:pypi/{each.name.lower()}@{each.version}" for each in packages}
+    references = {package.name: f"pkg:pypi/{package.name.lower()}@{package.version}" for package in packages}
     product = {"type": "application", "bom-ref": PRODUCT, "name": PRODUCT, "version": version}
     identity = f"{PRODUCT}@{version}#{timestamp.timestamp():.0f}"
-    dependencies: dict[str, list[str]] = {PRODUCT: [], **{each.name: [] for each in packages}}
-    for each in packages:
-        for user in each.required_by:
-            dependencies.get(user, []).append(references[each.name])
+    dependencies: dict[str, list[str]] = {PRODUCT: [], **{package.name: [] for package in packages}}
+    for package in packages:
+        for user in package.required_by:
+            dependencies.get(user, []).append(references[package.name])
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -89,13 +89,13 @@ def sbom(lock: str, version: str, timestamp: datetime) -> dict[str, Any]:
         "components": [
             {
                 "type": "library",
-                "bom-ref": references[each.name],
-                "name": each.name,
-                "version": each.version,
-                "purl": references[each.name],
-                "hashes": [{"alg": "SHA-256", "content": digest} for digest in each.hashes],
+                "bom-ref": references[package.name],
+                "name": package.name,
+                "version": package.version,
+                "purl": references[package.name],
+                "hashes": [{"alg": "SHA-256", "content": digest} for digest in package.hashes],
             }
-            for each in packages
+            for package in packages
         ],
         "dependencies": [
             {"ref": references.get(name, name), "dependsOn": sorted(used)} for name, used in dependencies.items()
@@ -104,7 +104,7 @@ def sbom(lock: str, version: str, timestamp: datetime) -> dict[str, Any]:
 
 
 def repack(package: bytes, timestamp: datetime) -> bytes:
-    """The same files under the same names, in the order of these, of nobody and of one moment."""
+    """Return an archive with the same files, sorted by name, without owners and with one time."""
     content: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(package), mode="r:gz") as source:
         for member in source:

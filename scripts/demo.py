@@ -1,4 +1,4 @@
-"""The whole way of a request, as commands that you could type: a cluster, a token, a Connector, the proxy, kubectl."""
+"""Show how kubectl uses a Connector, as commands that you can type: cluster, token, Connector, proxy, kubectl."""
 
 import argparse
 import os
@@ -36,7 +36,7 @@ spec:
 
 
 def prepare_target(terminal: Terminal, server: str) -> str:
-    """A ServiceAccount of the target cluster and its token, in manifests of a folder; returns the token."""
+    """Create a ServiceAccount in the target cluster, write its token to a folder of manifests, and return the token."""
     for resource in (
         "serviceaccount pipeline",
         "role pipeline --verb=get,list,watch,create,patch,delete --resource=configmaps",
@@ -60,7 +60,7 @@ def prepare_target(terminal: Terminal, server: str) -> str:
 
 
 def kubectl_folder() -> Path:
-    """A cluster of the user's own needs no other program; built now if it is not there yet."""
+    """Return the folder of kubectl, the only program that the user's own cluster needs. Build it if necessary."""
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets and os.access(Path(assets) / "kubectl", os.X_OK):
         return Path(assets)
@@ -69,7 +69,7 @@ def kubectl_folder() -> Path:
 
 @contextmanager
 def run_proxy(terminal: Terminal) -> Iterator[str]:
-    """Runs the proxy; yields its URL."""
+    """Run the proxy, and yield its URL."""
     terminal.print_heading("3. The proxy")
     port, admin = Port(), Port()
     command = (
@@ -100,7 +100,7 @@ def _is_ready(url: str) -> bool:
 
 
 def use_kubeconfig(terminal: Terminal, token: str, url: str) -> None:
-    """What the pipeline's author does, with nothing but the kubeconfig."""
+    """Run the commands of the author of a pipeline, who has only the kubeconfig."""
     terminal.print_heading("4. For the pipeline: a kubeconfig that leads through the proxy, good for half an hour")
     terminal.run(
         f"connectorctl kubeconfig demo/target --ttl 30m --source connectors --confdir mitmproxy --proxy {url} "
@@ -195,8 +195,10 @@ def run_demo(options: argparse.Namespace, folder: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
-    parser.add_argument("--once", action="store_true", help="end after the last step instead of staying up")
-    parser.add_argument("--kubeconfig", metavar="FILE", help="admin kubeconfig of a cluster of your own as the target")
+    parser.add_argument("--once", action="store_true", help="end after the last step")
+    parser.add_argument(
+        "--kubeconfig", metavar="FILE", help="admin kubeconfig of your own cluster, which is the target"
+    )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -1,4 +1,4 @@
-"""Writes monitoring/rules.yaml as the object of the Prometheus operator: deploy/components/prometheusrule."""
+"""Write the rules of monitoring/rules.yaml as a PrometheusRule to deploy/components/prometheusrule."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Which of the listed one-line bugs the tests see. Exit 1 if one is not seen, or does not apply any more."""
+"""Put each listed bug into a copy of the tree, and report which ones the tests detect.
+
+The exit code is 1 if a bug is not detected, or does not apply to the source any more.
+"""
 
 import argparse
 import os
@@ -15,13 +18,13 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[1]
 MUTANTS_FILE: Final = ROOT / "tests" / "mutants.toml"
 TIMEOUT: Final = 600.0
-"""Seconds for the tests of one bug; one that hangs is seen."""
+"""Seconds for the tests of one bug. A bug that makes them hang is detected."""
 UNIT_TESTS: Final = ("-m", "not slow and not cluster and not node", "-n", "2", "--dist", "worksteal")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
-    """In `file`, `was` stands exactly once and becomes `now`; `tests` are to see it."""
+    """A bug: in `file`, `now` replaces `was`, which occurs exactly once. `tests` must detect it."""
 
     id: str
     file: str
@@ -33,10 +36,12 @@ class Mutant:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/mutants", description=__doc__)
-    parser.add_argument("ids", nargs="*", metavar="ID", help="of the list; none: all")
-    parser.add_argument("--all-unit", action="store_true", help="all unit tests against what its own tests do not see")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="bugs to try; default: all")
+    parser.add_argument(
+        "--all-unit", action="store_true", help="run all unit tests if the tests of a bug do not detect it"
+    )
     options = parser.parse_args(arguments)
-    mutants = [each for each in read_mutants(MUTANTS_FILE) if not options.ids or each.id in options.ids]
+    mutants = [mutant for mutant in read_mutants(MUTANTS_FILE) if not options.ids or mutant.id in options.ids]
     if not mutants:
         parser.error(f"none of these is in {MUTANTS_FILE.name}")
     detected_count = 0
@@ -57,7 +62,7 @@ def read_mutants(path: Path) -> Iterator[Mutant]:
 
 
 def copy_tree(folder: Path) -> Path:
-    """The working tree as it is, without what git ignores."""
+    """Copy the working tree to `folder`, without the files that git ignores."""
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, check=True, capture_output=True, text=True,
@@ -84,7 +89,7 @@ def run_mutant(tree: Path, mutant: Mutant, *, all_unit: bool) -> str:
 
 
 def tests_pass(tree: Path, arguments: Sequence[str]) -> bool:
-    # Of the copy and no other tree: for the tests, and for the programs that they start.
+    # The tests, and the programs that they start, must import the copy.
     environment = {**os.environ, "PYTHONPATH": str(tree)}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *arguments]
     try:

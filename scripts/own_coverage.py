@@ -1,4 +1,4 @@
-"""Each file of the domain is covered, lines and branches, by its own test file alone.
+"""Check that each file of the domain is covered by its own test file alone, lines and branches.
 
 Usage: own_coverage.py [FILE…]   without a file: all of connector_store/domain and connector_store/store.py
 """
@@ -25,9 +25,9 @@ PRELOADED_MODULES: Final = [
     "pytest_asyncio.plugin",
     "xdist.plugin",
 ]
-"""Imported once, and measured by nobody, for all of the processes; nothing of what is covered."""
+"""Modules that are imported once for all processes. None of them is measured."""
 PYTEST_ARGUMENTS: Final = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-"""Of pytest, which would say of LOADED that it cannot rewrite their assertions any more."""
+"""Arguments of pytest. Without the filter it would warn that it cannot rewrite assertions of PRELOADED_MODULES."""
 
 
 def sources() -> Iterator[Path]:
@@ -36,7 +36,7 @@ def sources() -> Iterator[Path]:
 
 
 def check_file(source: Path) -> str:
-    """Empty when the file is covered. For a process in which nothing of the file has been imported."""
+    """Return an empty string if the file is covered. The process must not have imported the file before."""
     recorder = coverage.Coverage(branch=True, data_file=None, include=[str(source)])
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):

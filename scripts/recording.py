@@ -1,6 +1,6 @@
-"""Runs scripts/demo and draws what its terminal shows, from the kubeconfig on, as docs/images/demo.svg.
+"""Run scripts/demo and draw its terminal output, from the step of the kubeconfig on, as docs/images/demo.svg.
 
-recording.py [FILE]   FILE has what the demo printed; without it the demo is run
+recording.py [FILE]   FILE has the output of the demo; without it, the demo runs
 """
 
 import subprocess
@@ -27,7 +27,7 @@ text { font: 14px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; 
 
 
 def visible_lines(output: str) -> list[str]:
-    """The lines from the first step of interest on, as wide as a terminal."""
+    """Return the lines from FIRST_STEP on, wrapped to the width of the terminal."""
     lines = output.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith(FIRST_STEP))
     return [part for line in lines[start:] for part in _wrap(line)]
@@ -39,7 +39,7 @@ def _wrap(line: str) -> list[str]:
 
 
 def render_svg(lines: list[str]) -> str:
-    """An SVG of a terminal with these lines."""
+    """Return an SVG of a terminal with these lines."""
     width = round(COLUMNS * _CHARACTER) + 2 * _MARGIN
     height = _TOP + len(lines) * _LINE + _MARGIN
     frame = [
@@ -64,7 +64,7 @@ def _render_lines(lines: list[str]) -> Iterator[str]:
 
 
 def _line_kind(line: str, previous: str) -> str:
-    """`step`, `command` or nothing; what a command of several lines goes on with is indented like output, by six."""
+    """Return `step`, `command` or an empty string. Further lines of a command are indented by six, like output."""
     if line.startswith("  $ "):
         return "command"
     if line[:1].isdigit():

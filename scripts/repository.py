@@ -1,7 +1,7 @@
-"""The public address of this repository, in pyproject.toml ([project.urls]) and the chart (home, sources).
+"""Read or write the public address of this repository in pyproject.toml ([project.urls]) and the chart (home, sources).
 
-scripts/repository.py        prints it, and fails where there is none yet
-scripts/repository.py URL    writes it into both, in place of the one before
+scripts/repository.py        print the address; exit code 1 if there is none
+scripts/repository.py URL    write the address to both files
 """
 
 import re
@@ -17,7 +17,7 @@ _CHART = "charts/kubernetes-connector/Chart.yaml"
 _TABLE = re.compile(r"^\[project\.urls\]\n(?:[^\[\n].*\n)*\n", re.MULTILINE)
 _CHART_LINES = re.compile(r"^(?:home|sources): .*\n", re.MULTILINE)
 _QUOTABLE = re.compile(r"[!#-\[\]-~]+")
-"""What TOML and YAML have between quotes as it is: visible ASCII without quote and backslash."""
+"""Characters that need no escape in quotes in TOML and YAML: visible ASCII except quotes and backslashes."""
 
 
 def read_address(root: Path) -> str | None:
@@ -26,7 +26,7 @@ def read_address(root: Path) -> str | None:
 
 
 def write_address(root: Path, url: str) -> None:
-    """ValueError if it is no address that a browser opens from any machine."""
+    """Write the address to both files. Raise ValueError if it is not a public https URL."""
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname or parts.username or not _QUOTABLE.fullmatch(url):
         raise ValueError(f"{url} is not https://HOST/PATH")

@@ -1,4 +1,4 @@
-"""A demonstration in a terminal: each command is printed, then run, and what it says is printed too."""
+"""A demonstration in a terminal: it prints each command, runs it, and prints its output."""
 
 import subprocess
 import sys
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 class StepFailedError(Exception):
-    """A command that should have worked did not, or the other way round."""
+    """A command failed that should have succeeded, or the other way round."""
 
 
 class Terminal:
-    """Prints each command before it runs it, in one folder with one environment."""
+    """Runs commands in one folder with one environment, and prints them with their output."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
@@ -25,7 +25,7 @@ class Terminal:
         sys.stdout.flush()
 
     def run(self, command: str, *, expect_failure: bool = False) -> str:
-        """What it printed; `refused` means that it must fail, and its message is what we want to see."""
+        """Run a command and return its output. With `expect_failure` it must fail, to show its message."""
         self.print_command(command)
         result = subprocess.run(
             ["sh", "-c", command],

@@ -1,8 +1,8 @@
-"""The version, which connector_store/version.py has, in the files that cannot read it there.
+"""Check or write the version of connector_store/version.py in the files that must repeat it.
 
-scripts/version.py                    fails for each file that says another version
-scripts/version.py VERSION            writes it everywhere
-scripts/version.py VERSION --release  and makes that, with the day, the heading of what CHANGELOG.md has Unreleased
+scripts/version.py                    report each file with another version; exit code 1 if there is one
+scripts/version.py VERSION            write VERSION to all files
+scripts/version.py VERSION --release  also move the section Unreleased of CHANGELOG.md under VERSION and today's date
 """
 
 import re
@@ -24,7 +24,7 @@ VERSION_PREFIXES = {
     "docs/helm.md": [r"image\.tag="],
     "docs/outside.md": [_IMAGE],
 }
-"""What stands before the version, at least once in each file."""
+"""Patterns of the text before the version. Each occurs at least once in its file."""
 
 
 def version_pattern(prefix: str) -> re.Pattern[str]:
@@ -39,13 +39,13 @@ def read_version(root: Path) -> str:
 
 
 def find_problems(root: Path) -> list[str]:
-    """One line for each place that does not say the version."""
+    """Return one line for each place with another version."""
     expected = read_version(root)
     messages = []
     for file, prefixes in VERSION_PREFIXES.items():
         text = (root / file).read_text()
         for prefix in prefixes:
-            versions = {each[2] for each in version_pattern(prefix).finditer(text)}
+            versions = {match[2] for match in version_pattern(prefix).finditer(text)}
             if versions != {expected}:
                 messages.append(
                     f"{file}: {prefix} is {', '.join(sorted(versions)) or 'not there'}, and {SOURCE} says {expected}"
@@ -54,7 +54,7 @@ def find_problems(root: Path) -> list[str]:
 
 
 def write_version(root: Path, new_version: str) -> None:
-    """ValueError if it is no version."""
+    """Write the version to all files. Raise ValueError if it is not a version."""
     if not re.fullmatch(SEMVER, new_version):
         raise ValueError(f"{new_version} is not MAJOR.MINOR.PATCH, with a -PRERELEASE or without (https://semver.org)")
     for file, prefixes in VERSION_PREFIXES.items():
@@ -66,7 +66,10 @@ def write_version(root: Path, new_version: str) -> None:
 
 
 def close_unreleased(changelog: str, new_version: str, day: date) -> str:
-    """The changelog with an empty Unreleased; ValueError if there is nothing to release, or this version is there."""
+    """Return the changelog with the section Unreleased moved under the new version.
+
+    Raise ValueError if the section is empty, or if the changelog has the version already.
+    """
     if re.search(rf"^## {re.escape(new_version)}\b", changelog, re.MULTILINE):
         raise ValueError(f"CHANGELOG.md: has {new_version} already")
     match = re.search(r"^## Unreleased\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
