@@ -1,4 +1,4 @@
-"""Tests, and the programs that they start, try the tree that they lie in."""
+"""Tests, and the programs that they start, import the tree that contains them."""
 
 import os
 import subprocess
@@ -16,29 +16,29 @@ import connectorctl
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (addons, connector_controller, connector_csi, connector_store, connectorctl)
-FIND = "from importlib.util import find_spec; import sys; print(*(find_spec(each).origin for each in sys.argv[1:]))"
+FIND = "from importlib.util import find_spec; import sys; print(*(find_spec(name).origin for name in sys.argv[1:]))"
 
 
-def of_this_tree() -> list[str]:
-    return [str(ROOT / each.__name__ / "__init__.py") for each in PACKAGES]
+def files_of_this_tree() -> list[str]:
+    return [str(ROOT / package.__name__ / "__init__.py") for package in PACKAGES]
 
 
-def test_what_is_imported_here_is_of_this_tree() -> None:
-    assert [each.__file__ for each in PACKAGES] == of_this_tree()
+def test_imported_packages_are_those_of_this_tree() -> None:
+    assert [package.__file__ for package in PACKAGES] == files_of_this_tree()
 
 
-def test_who_is_not_marked_slow_starts_no_program() -> None:
+def test_a_test_without_the_mark_slow_must_not_start_a_program() -> None:
     with pytest.raises(pytest.fail.Exception, match="mark it slow"):
         subprocess.run(["true"], check=True)
 
 
 @pytest.fixture
 def foreign(tmp_path: Path) -> Path:
-    """The interpreter of an environment into which another tree was installed."""
+    """Return the interpreter of an environment into which another tree was installed."""
     other = tmp_path / "other"
-    for each in PACKAGES:
-        (other / each.__name__).mkdir(parents=True)
-        (other / each.__name__ / "__init__.py").touch()
+    for package in PACKAGES:
+        (other / package.__name__).mkdir(parents=True)
+        (other / package.__name__ / "__init__.py").touch()
     home = tmp_path / "venv"
     variables = {"base": str(home), "platbase": str(home)}
     packages = Path(sysconfig.get_path("purelib", scheme="venv", vars=variables))
@@ -52,9 +52,11 @@ def foreign(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("inherits", [True, False], ids=["as tests start it", "with nothing from us"])
-def test_what_is_started_is_of_this_tree_whatever_was_installed(foreign: Path, inherits: bool, tmp_path: Path) -> None:
-    command = [str(foreign), "-c", FIND, *(each.__name__ for each in PACKAGES)]
+@pytest.mark.parametrize("inherits", [True, False], ids=["with the environment of tests", "with an empty environment"])
+def test_started_programs_import_this_tree_and_not_the_installed_one(
+    foreign: Path, inherits: bool, tmp_path: Path
+) -> None:
+    command = [str(foreign), "-c", FIND, *(package.__name__ for package in PACKAGES)]
     environment = dict(os.environ) if inherits else {}
-    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    assert (found.stdout.split() == of_this_tree()) is inherits
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert (result.stdout.split() == files_of_this_tree()) is inherits

@@ -1,4 +1,4 @@
-"""Clients of other languages that are built once, from pins that name no registry."""
+"""Builds of the clients in other languages, from lock files that do not name a registry."""
 
 import re
 import sys
@@ -54,38 +54,38 @@ def tiny(build: list[str], **changed: str) -> Ecosystem:
 
 
 @pytest.mark.slow
-def test_it_is_built_once_and_anew_when_a_pin_changes(pins: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = tiny(["sh", "-c", "echo built >>made"], pinned="*.lock")
-    first = ensure_clients(made)
-    assert ensure_clients(made) == first
-    assert (first / "made").read_text() == "built\n"
+def test_clients_are_built_once_and_again_when_a_pin_changes(pins: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ecosystem = tiny(["sh", "-c", "echo built >>builds"], pinned="*.lock")
+    first = ensure_clients(ecosystem)
+    assert ensure_clients(ecosystem) == first
+    assert (first / "builds").read_text() == "built\n"
     assert "building the client in tiny" in capsys.readouterr().err
     (pins / "program").write_text("another")
-    assert ensure_clients(made) == first
+    assert ensure_clients(ecosystem) == first
     (pins / "pinned.lock").write_text("a 2")
-    assert ensure_clients(made) != first
+    assert ensure_clients(ecosystem) != first
 
 
 @pytest.mark.slow
-def test_what_was_left_half_built_is_built_from_nothing(pins: Path) -> None:
+def test_an_incomplete_build_starts_from_an_empty_folder(pins: Path) -> None:
     with pytest.raises(ProgramsMissingError, match="no such thing"):
         ensure_clients(tiny(["sh", "-c", "touch half; echo no such thing; exit 3"]))
     assert not (ensure_clients(tiny(["sh", "-c", "touch whole-one"])) / "half").exists()
 
 
-def test_without_its_tool_it_says_what_to_install(pins: Path) -> None:
+def test_a_missing_tool_is_named_with_the_next_step(pins: Path) -> None:
     with pytest.raises(ProgramsMissingError, match="no such-tool on PATH for the client in tiny: install it"):
         ensure_clients(tiny([sys.executable], tool="such-tool"))
 
 
-def test_each_crate_gets_the_registry_that_cargo_names() -> None:
+def test_each_crate_gets_the_registry_of_cargo() -> None:
     assert add_registry(PINNED, RESOLVED) == PINNED.replace(
         'checksum = "00"', 'source = "registry+of Cargo"\nchecksum = "00"'
     )
 
 
-@pytest.mark.parametrize("ecosystem", ECOSYSTEMS, ids=lambda each: each.folder)
-def test_no_pin_names_the_host_of_a_registry(ecosystem: Ecosystem) -> None:
+@pytest.mark.parametrize("ecosystem", ECOSYSTEMS, ids=lambda ecosystem: ecosystem.folder)
+def test_no_lock_file_names_the_host_of_a_registry(ecosystem: Ecosystem) -> None:
     files = [path for path in ecosystem.pins.rglob("*") if path.is_file()]
     assert files
     for path in files:

@@ -10,7 +10,7 @@ from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 
 
-def test_stock_kubectl_talks_to_a_real_api_server(kubectl: Kubectl, namespace: str) -> None:
+def test_stock_kubectl_works_with_the_api_server(kubectl: Kubectl, namespace: str) -> None:
     kubectl("create", "configmap", "seen", namespace=namespace)
     assert "seen" in kubectl("get", "configmaps", namespace=namespace)
     assert (
@@ -18,13 +18,13 @@ def test_stock_kubectl_talks_to_a_real_api_server(kubectl: Kubectl, namespace: s
     )
 
 
-def test_a_failed_command_says_what_the_server_said(kubectl: Kubectl) -> None:
+def test_a_failed_command_has_the_message_of_the_server(kubectl: Kubectl) -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         kubectl("get", "nothing-of-this-kind")
     assert "doesn't have a resource type" in caught.value.stderr
 
 
-def test_a_minted_token_is_who_it_says_until_it_expires(control_plane: ControlPlane, namespace: str) -> None:
+def test_an_issued_token_authenticates_until_it_expires(control_plane: ControlPlane, namespace: str) -> None:
     def whoami(lifetime: float) -> subprocess.CompletedProcess[str]:
         token = control_plane.issue_token(namespace, "default", lifetime=lifetime)
         config = control_plane.write_kubeconfig(f"{namespace}.kubeconfig", {"token": token})
@@ -34,7 +34,7 @@ def test_a_minted_token_is_who_it_says_until_it_expires(control_plane: ControlPl
     assert "Unauthorized" in whoami(-60).stderr
 
 
-def test_a_token_for_an_audience_is_good_for_a_review_and_not_for_the_api_server(
+def test_a_token_for_another_audience_passes_a_review_and_not_the_api_server(
     control_plane: ControlPlane, namespace: str
 ) -> None:
     token = control_plane.issue_token(namespace, "default", audiences=["elsewhere"])
@@ -46,43 +46,48 @@ def test_a_token_for_an_audience_is_good_for_a_review_and_not_for_the_api_server
     assert "Unauthorized" in Kubectl(control_plane.programs / "kubectl", config).run("auth", "whoami").stderr
 
 
-def test_rbac_decides(control_plane: ControlPlane, namespace: str) -> None:
+def test_rbac_refuses_a_request_without_a_role(control_plane: ControlPlane, namespace: str) -> None:
     token = control_plane.issue_token(namespace, "default")
     config = control_plane.write_kubeconfig(f"{namespace}.kubeconfig", {"token": token})
     answer = Kubectl(control_plane.programs / "kubectl", config).run("get", "secrets", namespace=namespace)
     assert "Forbidden" in answer.stderr
 
 
-def test_what_is_applied_is_made_and_changed_and_what_the_server_does_not_know_is_an_error(
+def test_apply_creates_and_changes_objects_and_rejects_unknown_fields(
     control_plane: ControlPlane, namespace: str
 ) -> None:
     api = control_plane.api
-    made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"first": "1", "second": "2"}}
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "a"},
+        "data": {"first": "1", "second": "2"},
+    }
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": namespace}}
-    api.apply(made, role, namespace=namespace)
-    api.apply(made | {"data": {"first": "3"}}, namespace=namespace)
+    api.apply(config_map, role, namespace=namespace)
+    api.apply(config_map | {"data": {"first": "3"}}, namespace=namespace)
     assert api.call("GET", f"/api/v1/namespaces/{namespace}/configmaps/a")["data"] == {"first": "3"}
     api.call("GET", f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{namespace}")
     with pytest.raises(RuntimeError, match="field not declared in schema"):
-        api.apply(made | {"date": {}}, namespace=namespace)
+        api.apply(config_map | {"date": {}}, namespace=namespace)
 
 
-def test_every_request_stands_in_the_audit_log(control_plane: ControlPlane, namespace: str) -> None:
+def test_every_request_is_in_the_audit_log(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.api.call("GET", f"/api/v1/namespaces/{namespace}/pods?limit=1")
     events = [json.loads(line) for line in control_plane.audit_log.read_text().splitlines()]
     [event] = [event for event in events if event["requestURI"] == f"/api/v1/namespaces/{namespace}/pods?limit=1"]
     assert (event["verb"], event["objectRef"]["resource"], event["user"]["username"]) == ("list", "pods", "admin")
 
 
-def test_a_killed_api_server_comes_back_on_its_port_with_its_data(disturbed_control_plane: ControlPlane) -> None:
-    disturbed_control_plane.create_namespace("kept")
+def test_a_killed_api_server_restarts_on_its_port_with_its_data(disturbed_control_plane: ControlPlane) -> None:
+    disturbed_control_plane.create_namespace("team-a")
     disturbed_control_plane.kill()
     assert not disturbed_control_plane.is_ready()
     disturbed_control_plane.restart_apiserver()
-    disturbed_control_plane.api.call("GET", "/api/v1/namespaces/kept")
+    disturbed_control_plane.api.call("GET", "/api/v1/namespaces/team-a")
 
 
-def test_a_paused_api_server_is_silent_and_goes_on(disturbed_control_plane: ControlPlane) -> None:
+def test_a_paused_api_server_does_not_respond_until_it_is_resumed(disturbed_control_plane: ControlPlane) -> None:
     disturbed_control_plane.pause()
     with pytest.raises(TimeoutError):
         disturbed_control_plane.api.request("GET", "/readyz", timeout=1)
@@ -90,7 +95,7 @@ def test_a_paused_api_server_is_silent_and_goes_on(disturbed_control_plane: Cont
     disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.is_ready, timeout=60)
 
 
-def test_a_resume_from_before_a_compaction_is_gone(disturbed_control_plane: ControlPlane) -> None:
+def test_a_watch_from_before_a_compaction_fails_with_410(disturbed_control_plane: ControlPlane) -> None:
     plane = disturbed_control_plane
     old = plane.api.call("GET", "/api/v1/namespaces")["metadata"]["resourceVersion"]
     plane.create_namespace("newer")
@@ -101,22 +106,22 @@ def test_a_resume_from_before_a_compaction_is_gone(disturbed_control_plane: Cont
     assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
 
 
-def test_etcd_away_and_back_is_survived(disturbed_control_plane: ControlPlane) -> None:
+def test_the_api_server_recovers_from_a_restart_of_etcd(disturbed_control_plane: ControlPlane) -> None:
     disturbed_control_plane.etcd.restart()
     disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.is_ready, timeout=60)
     disturbed_control_plane.api.call("GET", "/api/v1/namespaces/default")
 
 
 @pytest.fixture
-def serves_the_next_test(plane_to_disturb: ControlPlane) -> Iterator[None]:
-    """Ends behind what is named after it."""
+def checks_that_the_plane_has_recovered(plane_to_disturb: ControlPlane) -> Iterator[None]:
+    """Check the control plane after the fixtures that are named later have ended."""
     yield
     plane_to_disturb.api.call("GET", "/api/v1/namespaces/default")
 
 
-@pytest.mark.usefixtures("serves_the_next_test")
+@pytest.mark.usefixtures("checks_that_the_plane_has_recovered")
 @pytest.mark.parametrize(
-    "leave",
+    "disturb",
     [
         pytest.param(ControlPlane.pause, id="paused"),
         pytest.param(ControlPlane.kill, id="killed"),
@@ -124,23 +129,25 @@ def serves_the_next_test(plane_to_disturb: ControlPlane) -> Iterator[None]:
         pytest.param(ControlPlane.stop, id="stopped with its etcd"),
     ],
 )
-def test_what_a_test_has_disturbed_is_set_right_for_the_next(
-    leave: Callable[[ControlPlane], None], disturbed_control_plane: ControlPlane
+def test_a_disturbed_control_plane_recovers_for_the_next_test(
+    disturb: Callable[[ControlPlane], None], disturbed_control_plane: ControlPlane
 ) -> None:
-    """As one leaves it that fails."""
-    leave(disturbed_control_plane)
+    """Leave the control plane as a failing test does."""
+    disturb(disturbed_control_plane)
 
 
-def test_nothing_is_left_when_it_closes(cluster_programs: object, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_closed_control_plane_leaves_no_process_and_no_data(
+    cluster_programs: object, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("closed")
     with ControlPlane(folder) as plane:
         pids = (plane.apiserver.pid, plane.etcd.process.pid)
     assert not plane.is_ready()
     assert not (folder / "etcd").exists()
     deadline = time.monotonic() + 10
-    while any(_alive(pid) for pid in pids):
+    while any(_is_alive(pid) for pid in pids):
         assert time.monotonic() < deadline
 
 
-def _alive(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()

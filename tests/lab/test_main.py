@@ -1,4 +1,4 @@
-"""scripts/cluster as a user runs it."""
+"""scripts/cluster, run as users run it."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ TIMEOUT = 100.0
 
 
 def processes_with(text: str) -> list[str]:
-    """Command lines that contain the text (the folder of one control plane names all its processes)."""
+    """Return the command lines that contain the text. Those of a control plane contain its folder."""
     lines = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -31,11 +31,11 @@ def folder_of(kubeconfig: str) -> Path:
     return Path(kubeconfig.strip()).parent
 
 
-HEEDING = ("env", "--default-signal")
-"""A shell's background jobs, and nohup's, ignore signals, and so would their children."""
+WITH_DEFAULT_SIGNALS = ("env", "--default-signal")
+"""Background jobs of a shell and children of nohup ignore signals; this restores the defaults."""
 
 
-def test_it_runs_a_command_and_passes_on_its_exit_code(cluster_programs: Path) -> None:
+def test_the_exit_code_is_that_of_the_command(cluster_programs: Path) -> None:
     script = "echo $KUBECONFIG; kubectl get --raw /readyz >/dev/null || exit 9; exit 7"
     done = subprocess.run([CLUSTER, "run", "sh", "-c", script], capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 7, done.stderr
@@ -44,8 +44,8 @@ def test_it_runs_a_command_and_passes_on_its_exit_code(cluster_programs: Path) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_it_and_leaves_nothing(cluster_programs: Path, number: signal.Signals) -> None:
-    command = [*HEEDING, str(CLUSTER), "run", "sh", "-c", "echo $KUBECONFIG; exec sleep 1000"]
+def test_a_signal_ends_all_processes_and_removes_the_folder(cluster_programs: Path, number: signal.Signals) -> None:
+    command = [*WITH_DEFAULT_SIGNALS, str(CLUSTER), "run", "sh", "-c", "echo $KUBECONFIG; exec sleep 1000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
         assert running.stdout is not None
         folder = folder_of(running.stdout.readline())
@@ -56,7 +56,7 @@ def test_a_signal_ends_it_and_leaves_nothing(cluster_programs: Path, number: sig
     assert processes_with(str(folder)) == []
 
 
-def test_killed_outright_it_takes_all_along_and_the_next_run_sweeps(cluster_programs: Path) -> None:
+def test_sigkill_ends_all_processes_and_the_next_run_removes_the_folder(cluster_programs: Path) -> None:
     command = [str(CLUSTER), "run", "sh", "-c", "echo $KUBECONFIG; exec sleep 1357"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
         assert running.stdout is not None
@@ -70,7 +70,7 @@ def test_killed_outright_it_takes_all_along_and_the_next_run_sweeps(cluster_prog
 
 
 @pytest.mark.slow
-def test_programs_that_are_missing_are_named(tmp_path: Path) -> None:
+def test_missing_programs_are_named(tmp_path: Path) -> None:
     environment = os.environ | {"KUBEBUILDER_ASSETS": str(tmp_path)}
     done = subprocess.run([CLUSTER, "run", "true"], env=environment, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 1
@@ -78,7 +78,7 @@ def test_programs_that_are_missing_are_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_command_that_does_not_exist_is_named(cluster_programs: Path) -> None:
+def test_a_missing_command_is_named(cluster_programs: Path) -> None:
     done = subprocess.run([CLUSTER, "run", "no-such-command"], capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 127
     assert "cannot run no-such-command" in done.stderr

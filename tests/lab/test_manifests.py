@@ -1,4 +1,4 @@
-"""What the product reads of the manifests that tests and measurements write."""
+"""The manifests of tests and measurements, as the product reads them."""
 
 import stat
 from pathlib import Path
@@ -11,7 +11,7 @@ from lab.certificates import make_ca
 from lab.manifests import connector, secret, write_manifests
 
 
-def test_they_are_read_as_a_connector_with_the_token_of_its_secret(tmp_path: Path) -> None:
+def test_the_product_reads_them_as_a_connector_with_a_secret(tmp_path: Path) -> None:
     ca = make_ca().pem.decode()
     write_manifests(
         tmp_path / "connectors",
@@ -20,22 +20,22 @@ def test_they_are_read_as_a_connector_with_the_token_of_its_secret(tmp_path: Pat
     )
     store = Store()
     assert FolderWatch(tmp_path / "connectors", store, system_namespace="sys").load_once() == ()
-    found = store.get(ObjectKey("team-a", "k8s"))
-    assert isinstance(found, Target)
-    assert (str(found.address), found.ca) == ("https://h:6443", ca.encode())
+    target = store.get(ObjectKey("team-a", "k8s"))
+    assert isinstance(target, Target)
+    assert (str(target.address), target.ca) == ("https://h:6443", ca.encode())
 
 
-def test_what_is_given_stands_in_the_spec() -> None:
-    made = connector("k8s", "https://h", secret="other", auth={"name": "clientCertificateAuth"})
-    assert made["spec"]["auth"] == {"name": "clientCertificateAuth"}
-    assert made["metadata"] == {"name": "k8s"}
+def test_arguments_override_fields_of_the_spec() -> None:
+    manifest = connector("k8s", "https://h", secret="other", auth={"name": "clientCertificateAuth"})
+    assert manifest["spec"]["auth"] == {"name": "clientCertificateAuth"}
+    assert manifest["metadata"] == {"name": "k8s"}
     assert connector("k8s", "https://h", secret="other")["spec"]["auth"]["secretRef"] == {"name": "other"}
 
 
-def test_the_folder_is_for_its_owner_and_holds_whole_files_only(tmp_path: Path) -> None:
+def test_the_folder_belongs_to_its_owner_and_has_whole_files_only(tmp_path: Path) -> None:
     folder = tmp_path / "connectors"
     for token in "ab":
         write_manifests(folder, secret("k8s", token=token, ca="pem"), file="k8s.yaml")
-    assert [each.name for each in folder.iterdir()] == ["k8s.yaml"]
+    assert [path.name for path in folder.iterdir()] == ["k8s.yaml"]
     assert list(tmp_path.iterdir()) == [folder]
-    assert [stat.S_IMODE(each.stat().st_mode) for each in (folder, folder / "k8s.yaml")] == [0o700, 0o600]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder / "k8s.yaml")] == [0o700, 0o600]

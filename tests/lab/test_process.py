@@ -1,31 +1,31 @@
-"""What `with` does to what is started."""
+"""The context manager of processes."""
 
 import pytest
 
 from lab.process import Startable
 
 
-class Thing(Startable):
+class Recorder(Startable):
     def __init__(self, *, starts: bool) -> None:
-        self.starts, self.done = starts, list[str]()
+        self.starts, self.calls = starts, list[str]()
 
     def start(self) -> None:
-        self.done.append("start")
+        self.calls.append("start")
         if not self.starts:
             raise RuntimeError("half")
 
     def close(self) -> None:
-        self.done.append("close")
+        self.calls.append("close")
 
 
-def test_it_is_closed_in_the_end() -> None:
-    with Thing(starts=True) as thing:
-        assert thing.done == ["start"]
-    assert thing.done == ["start", "close"]
+def test_the_object_is_closed_at_the_end() -> None:
+    with Recorder(starts=True) as recorder:
+        assert recorder.calls == ["start"]
+    assert recorder.calls == ["start", "close"]
 
 
-def test_what_has_started_in_part_is_closed() -> None:
-    thing = Thing(starts=False)
-    with pytest.raises(RuntimeError, match="half"), thing:
+def test_an_object_that_started_in_part_is_closed() -> None:
+    recorder = Recorder(starts=False)
+    with pytest.raises(RuntimeError, match="half"), recorder:
         pass
-    assert thing.done == ["start", "close"]
+    assert recorder.calls == ["start", "close"]

@@ -1,4 +1,4 @@
-"""Programs that are built once."""
+"""Builds of programs from Go modules."""
 
 import os
 import re
@@ -24,12 +24,12 @@ replace example.invalid/upstream => ../upstream
 
 @pytest.fixture
 def pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a module of its own; Go's cache is empty, and every package has its line."""
+    """Return the folder of a new module, with an empty cache of Go and a progress report for each package."""
     if shutil.which("go") is None:
         pytest.skip("no Go on PATH: install Go (https://go.dev/dl)")
     folder = tmp_path / "pins" / "tiny"
-    for each in (folder, tmp_path / "pins" / "upstream"):
-        each.mkdir(parents=True)
+    for path in (folder, tmp_path / "pins" / "upstream"):
+        path.mkdir(parents=True)
     (folder / "go.mod").write_text(GO_MOD)
     (folder / "main.go").write_text("package main\n\nfunc main() {}\n")
     (tmp_path / "pins" / "upstream" / "go.mod").write_text("module example.invalid/upstream\n\ngo 1.21\n")
@@ -41,19 +41,19 @@ def pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_a_build_says_how_far_it_is_of_how_much_and_is_made_once(pin: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_program_is_built_once_with_progress_reports(pin: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = ensure_programs(TINY, ["tiny"])
     assert os.access(folder / "tiny", os.X_OK)
     counts = [line.split() for line in capsys.readouterr().err.splitlines() if " of at most " in line]
-    assert [int(each[0]) for each in counts] == list(range(1, len(counts) + 1))
-    [total] = {int(each[4]) for each in counts}
+    assert [int(count[0]) for count in counts] == list(range(1, len(counts) + 1))
+    [total] = {int(count[4]) for count in counts}
     assert 1 < len(counts) <= total
     assert ensure_programs(TINY, ["tiny"]) == folder
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.slow
-def test_a_program_that_cannot_be_built_says_why(pin: Path) -> None:
+def test_the_error_of_a_failed_build_has_the_reason(pin: Path) -> None:
     (pin / "main.go").write_text("package main\n\nfunc main() { absent() }\n")
     with pytest.raises(ProgramsMissingError, match=r"undefined: absent"):
         ensure_programs(TINY, ["tiny"])
@@ -62,10 +62,10 @@ def test_a_program_that_cannot_be_built_says_why(pin: Path) -> None:
         ensure_programs(TINY, ["tiny"])
 
 
-def test_what_tests_on_a_node_run_is_built_before_the_namespaces_close() -> None:
+def test_all_programs_of_tests_on_a_node_are_built_before() -> None:
     modules = {name: value for name, value in vars(programs).items() if isinstance(value, GoModule)}
     tests = Path(__file__).parents[1]
-    sources = [each.read_text() for place in ("node", "journey") for each in (tests / place).rglob("*.py")]
-    named = {name for name in modules for source in sources if re.search(rf"\b{name}\b", source)}
-    assert {"CSI_TEST", "OLD_KUBECTL"} <= named
-    assert [name for name in sorted(named) if modules[name] not in NODE_MODULES] == []
+    sources = [path.read_text() for folder in ("node", "journey") for path in (tests / folder).rglob("*.py")]
+    used = {name for name in modules for source in sources if re.search(rf"\b{name}\b", source)}
+    assert {"CSI_TEST", "OLD_KUBECTL"} <= used
+    assert [name for name in sorted(used) if modules[name] not in NODE_MODULES] == []

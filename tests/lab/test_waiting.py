@@ -1,4 +1,4 @@
-"""What a test that waits gets, and what it is told when nothing comes."""
+"""Polling: the result, the error on timeout, and the pauses."""
 
 import time
 
@@ -7,25 +7,25 @@ import pytest
 from lab.waiting import MAX_INTERVAL, MIN_INTERVAL, sleep_before_retry, wait_until
 
 
-def test_it_looks_until_the_answer_is_true_and_gives_it() -> None:
-    answers = iter(["", None, "here", "later"])
-    assert wait_until(lambda: next(answers), "an answer") == "here"
-    assert next(answers) == "later"
+def test_the_first_true_result_is_returned() -> None:
+    results = iter(["", None, "here", "later"])
+    assert wait_until(lambda: next(results), "a result") == "here"
+    assert next(results) == "later"
 
 
-def test_what_does_not_come_is_named_and_was_looked_for_once() -> None:
-    asked: list[None] = []
+def test_the_error_on_timeout_has_the_description() -> None:
+    polls: list[None] = []
     with pytest.raises(AssertionError, match="the Connector did not come about within 0 s"):
-        wait_until(lambda: asked.append(None), "the Connector", timeout=0)
-    assert asked == [None]
+        wait_until(lambda: polls.append(None), "the Connector", timeout=0)
+    assert polls == [None]
 
 
-def test_what_has_taken_its_time_is_looked_for_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
+def test_the_pauses_grow_with_the_time_that_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
     now = time.monotonic()
-    for since in (now, now - 20, now - 20_000):
-        sleep_before_retry(since)
-    first, later, last = slept
+    for started_at in (now, now - 20, now - 20_000):
+        sleep_before_retry(started_at)
+    first, later, last = pauses
     assert (first, last) == (MIN_INTERVAL, MAX_INTERVAL)
     assert 1 <= later < MAX_INTERVAL

@@ -1,4 +1,4 @@
-"""A script of scripts/ on a copy of the files that it writes."""
+"""Run a script of scripts/ on a copy of the files that it changes."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def copy_files(files: Iterable[str], root: Path) -> Path:
-    """`root`, with these of ours in the places that they have here."""
+    """Copy files of this tree to the same places in `root`, and return `root`."""
     for file in files:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, root / file)

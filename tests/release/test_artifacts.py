@@ -1,4 +1,4 @@
-"""scripts/artifacts.py: notes, SBOM and a package that comes out the same again."""
+"""scripts/artifacts.py: release notes, SBOM, and reproducible packages."""
 
 import gzip
 import io
@@ -17,20 +17,20 @@ from packaging.utils import canonicalize_name
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-MOMENT = "1700000000"
+TIMESTAMP = "1700000000"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     script = [sys.executable, str(ROOT / "scripts" / "artifacts.py"), *arguments]
-    environment = os.environ | {"SOURCE_DATE_EPOCH": MOMENT}
+    environment = os.environ | {"SOURCE_DATE_EPOCH": TIMESTAMP}
     return subprocess.run(script, capture_output=True, text=True, check=False, env=environment)
 
 
 @pytest.fixture(scope="module")
 def sbom() -> Any:
-    done = run("sbom", str(ROOT / "requirements.lock"), "1.2.3")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    result = run("sbom", str(ROOT / "requirements.lock"), "1.2.3")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
 CHANGELOG = """# Changelog
@@ -54,7 +54,7 @@ CHANGELOG = """# Changelog
     [
         pytest.param(["1.2.3"], "### Added\n\n- A thing.\n", id="with a date"),
         pytest.param(["1.2.2"], "- Another.\n", id="the last one"),
-        pytest.param(["Unreleased", "1.2.3"], "### Added\n\n- A thing.\n", id="the first that says something"),
+        pytest.param(["Unreleased", "1.2.3"], "### Added\n\n- A thing.\n", id="the first that is not empty"),
     ],
 )
 def test_notes_are_the_section_of_the_version(tmp_path: Path, sections: list[str], expected: str) -> None:
@@ -63,39 +63,39 @@ def test_notes_are_the_section_of_the_version(tmp_path: Path, sections: list[str
 
 
 @pytest.mark.parametrize("section", ["Unreleased", "1.2", "9.9.9"])
-def test_a_version_of_which_nothing_is_said_is_an_error(tmp_path: Path, section: str) -> None:
+def test_a_version_without_notes_is_an_error(tmp_path: Path, section: str) -> None:
     (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
-    done = run("notes", str(tmp_path / "CHANGELOG.md"), section)
-    assert done.returncode == 1
-    assert f'nothing under "## {section}"' in done.stderr
+    result = run("notes", str(tmp_path / "CHANGELOG.md"), section)
+    assert result.returncode == 1
+    assert f'nothing under "## {section}"' in result.stderr
 
 
-def test_the_sbom_has_every_package_as_it_is_installed_here(sbom: Any) -> None:
-    """The lock is what this environment was made of, too."""
-    for each in sbom["components"]:
-        assert installed(each["name"]) == each["version"]
-        assert each["purl"] == f"pkg:pypi/{canonicalize_name(each['name'])}@{each['version']}"
-        assert each["hashes"]
-        assert all(len(one["content"]) == 64 and one["alg"] == "SHA-256" for one in each["hashes"])
-    names = {each["name"] for each in sbom["components"]}
+def test_the_sbom_has_the_installed_version_of_every_package(sbom: Any) -> None:
+    """This environment was installed from the same lock file."""
+    for component in sbom["components"]:
+        assert installed(component["name"]) == component["version"]
+        assert component["purl"] == f"pkg:pypi/{canonicalize_name(component['name'])}@{component['version']}"
+        assert component["hashes"]
+        assert all(len(digest["content"]) == 64 and digest["alg"] == "SHA-256" for digest in component["hashes"])
+    names = {component["name"] for component in sbom["components"]}
     assert {"mitmproxy", "cryptography", "grpcio"} <= names
     assert not {"pydivert", "mitmproxy-macos", "pytest"} & names
 
 
-def test_everything_in_the_sbom_is_reached_from_the_product(sbom: Any) -> None:
-    uses = {each["ref"]: each["dependsOn"] for each in sbom["dependencies"]}
-    references = {each["bom-ref"] for each in sbom["components"]}
+def test_all_packages_of_the_sbom_are_dependencies_of_the_product(sbom: Any) -> None:
+    uses = {entry["ref"]: entry["dependsOn"] for entry in sbom["dependencies"]}
+    references = {component["bom-ref"] for component in sbom["components"]}
     reached: set[str] = set()
     waiting = [sbom["metadata"]["component"]["bom-ref"]]
     while waiting:
-        for each in set(uses[waiting.pop()]) - reached:
-            reached.add(each)
-            waiting.append(each)
+        for reference in set(uses[waiting.pop()]) - reached:
+            reached.add(reference)
+            waiting.append(reference)
     assert reached == references
     assert len(references) == len(sbom["components"])
 
 
-def test_the_sbom_is_of_the_version_and_the_moment_that_were_said(sbom: Any) -> None:
+def test_the_sbom_has_the_given_version_and_time(sbom: Any) -> None:
     assert (sbom["bomFormat"], sbom["specVersion"], sbom["version"]) == ("CycloneDX", "1.6", 1)
     assert sbom["metadata"]["component"]["version"] == "1.2.3"
     assert sbom["metadata"]["timestamp"] == "2023-11-14T22:13:20Z"
@@ -106,28 +106,28 @@ def package(path: Path, files: list[tuple[str, bytes]], *, mtime: int) -> Path:
     with tarfile.open(path, "w:gz") as tar:
         for name, content in files:
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mtime, entry.uname = len(content), mtime, "somebody"
+            entry.size, entry.mtime, entry.uname = len(content), mtime, "builder"
             tar.addfile(entry, io.BytesIO(content))
     return path
 
 
-def test_a_package_is_the_same_whenever_and_in_whatever_order_it_was_made(tmp_path: Path) -> None:
+def test_a_repacked_package_does_not_depend_on_times_and_order(tmp_path: Path) -> None:
     files = [("chart/Chart.yaml", b"name: chart\n"), ("chart/a.yaml", b"a: 1\n")]
-    made = []
+    packages = []
     for number, order in enumerate((files, files[::-1])):
         source = package(tmp_path / f"{number}.tgz", order, mtime=1_600_000_000 + number)
         target = tmp_path / f"{number}.out"
         assert run("repack", str(source), str(target)).returncode == 0
-        made.append(target.read_bytes())
-    assert made[0] == made[1]
-    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(made[0]))) as tar:
-        members = {each.name: each for each in tar}
-        found = {name: file.read() for name in members if (file := tar.extractfile(name)) is not None}
-    assert found == dict(files)
-    assert {(each.mtime, each.uname, each.mode) for each in members.values()} == {(int(MOMENT), "", 0o644)}
+        packages.append(target.read_bytes())
+    assert packages[0] == packages[1]
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(packages[0]))) as tar:
+        members = {member.name: member for member in tar}
+        content = {name: file.read() for name in members if (file := tar.extractfile(name)) is not None}
+    assert content == dict(files)
+    assert {(member.mtime, member.uname, member.mode) for member in members.values()} == {(int(TIMESTAMP), "", 0o644)}
 
 
-def test_without_a_task_it_says_how_it_is_used() -> None:
-    done = run()
-    assert done.returncode == 2
-    assert "artifacts.py sbom" in done.stderr
+def test_without_arguments_the_usage_is_printed() -> None:
+    result = run()
+    assert result.returncode == 2
+    assert "artifacts.py sbom" in result.stderr

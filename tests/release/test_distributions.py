@@ -1,4 +1,4 @@
-"""What people who build with Python's own tools get: the product, and nothing of the laboratory."""
+"""The distributions that Python's own tools build: the product, without lab, bench and tests."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ PRODUCT = {"addons", "connector_store", "connector_controller", "connector_csi",
 
 
 @pytest.mark.slow
-def test_the_wheel_and_the_source_archive_hold_the_product_alone(tmp_path: Path) -> None:
+def test_the_wheel_and_the_source_archive_have_the_product_alone(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout

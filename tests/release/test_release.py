@@ -1,4 +1,4 @@
-"""scripts/release, but for the image: the files are there, right, and the same again; and how they are signed."""
+"""scripts/release without the image: its files, their content, and their signature."""
 
 import json
 import os
@@ -26,47 +26,47 @@ def release(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def made(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dist(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
     done = release(folder, VERSION, "--draft", "--no-image")
     assert done.returncode == 0, done.stderr
     return folder / VERSION
 
 
-def test_all_files_are_there_and_have_their_checksum(made: Path) -> None:
-    assert {each.name for each in made.iterdir()} == {CHART, SBOM, "NOTES.md", "SHA256SUMS"}
-    done = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=made, capture_output=True, text=True, check=False)
+def test_all_files_exist_and_have_a_checksum(dist: Path) -> None:
+    assert {each.name for each in dist.iterdir()} == {CHART, SBOM, "NOTES.md", "SHA256SUMS"}
+    done = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=dist, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count(": OK") == 3
 
 
-def test_the_package_is_a_chart_that_renders_as_the_folder_does(made: Path, helm: Helm) -> None:
-    with tarfile.open(made / CHART) as tar:
+def test_the_packaged_chart_renders_like_the_folder(dist: Path, helm: Helm) -> None:
+    with tarfile.open(dist / CHART) as tar:
         names = tar.getnames()
         assert all(each.isfile() for each in tar)
     assert "kubernetes-connector/manifests/system/proxy.yaml" in names
     assert not [each for each in names if "/examples/" in each]
     folder = ROOT / "charts" / "kubernetes-connector"
-    rendered = [helm("template", "connector", str(each)) for each in (made / CHART, folder)]
+    rendered = [helm("template", "connector", str(each)) for each in (dist / CHART, folder)]
     packaged, written = ([each for each in yaml.safe_load_all(one) if each] for one in rendered)
     assert packaged == written
     assert len(packaged) > 20
 
 
-def test_the_sbom_and_the_notes_are_of_this_version(made: Path) -> None:
-    assert json.loads((made / SBOM).read_text())["metadata"]["component"]["version"] == VERSION
-    assert (made / "NOTES.md").read_text().strip()
+def test_the_sbom_and_the_notes_have_this_version(dist: Path) -> None:
+    assert json.loads((dist / SBOM).read_text())["metadata"]["component"]["version"] == VERSION
+    assert (dist / "NOTES.md").read_text().strip()
 
 
-def test_the_same_tree_makes_the_same_files(made: Path, tmp_path: Path) -> None:
+def test_the_same_tree_creates_the_same_files(dist: Path, tmp_path: Path) -> None:
     assert release(tmp_path, VERSION, "--draft", "--no-image").returncode == 0
-    for each in made.iterdir():
+    for each in dist.iterdir():
         assert (tmp_path / VERSION / each.name).read_bytes() == each.read_bytes(), each.name
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """The files of this one under git of their own, with the same .venv."""
+    """Return a new git repository with the files of this one and the same .venv."""
     folder = tmp_path / "repository"
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
     for each in filter(None, files):
@@ -87,7 +87,7 @@ def repository(tmp_path: Path) -> Path:
 
 def commit(folder: Path) -> None:
     who = ("-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false")
-    subprocess.run(["git", *who, "commit", "-q", "-a", "-m", "All of it."], cwd=folder, check=True)
+    subprocess.run(["git", *who, "commit", "-q", "-a", "-m", "Add everything."], cwd=folder, check=True)
 
 
 def test_a_release_is_two_commands_and_a_commit(repository: Path, helm: Helm, tmp_path: Path) -> None:
@@ -98,37 +98,37 @@ def test_a_release_is_two_commands_and_a_commit(repository: Path, helm: Helm, tm
     command = [str(repository / "scripts" / "release"), "7.8.9", "--no-image"]
     environment = os.environ | {"DIST": str(tmp_path / "dist")}
 
-    def made() -> subprocess.CompletedProcess[str]:
+    def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=200)
 
-    assert "run scripts/version.py 7.8.9 --release, and commit" in made().stderr
+    assert "run scripts/version.py 7.8.9 --release, and commit" in run().stderr
     script = [sys.executable, str(repository / "scripts" / "version.py"), "7.8.9", "--release"]
     subprocess.run(script, check=True)
-    assert "commit or remove what git status shows" in made().stderr
+    assert "commit or remove what git status shows" in run().stderr
     commit(repository)
-    done = made()
+    done = run()
     assert done.returncode == 0, done.stderr
-    dist = tmp_path / "dist" / "7.8.9"
-    assert (dist / "NOTES.md").read_text() == "- What is new.\n"
-    assert (dist / "kubernetes-connector-7.8.9.tgz").is_file()
+    folder = tmp_path / "dist" / "7.8.9"
+    assert (folder / "NOTES.md").read_text() == "- What is new.\n"
+    assert (folder / "kubernetes-connector-7.8.9.tgz").is_file()
 
 
 @pytest.mark.slow
-def test_another_version_than_the_codes_is_refused(tmp_path: Path) -> None:
+def test_another_version_than_that_of_the_code_is_refused(tmp_path: Path) -> None:
     done = release(tmp_path, "9.9.9", "--no-image")
     assert done.returncode == 1
     assert "scripts/version.py 9.9.9" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_a_signature_of_the_checksums_verifies_as_documented(made: Path, tmp_path: Path) -> None:
+def test_a_signature_of_the_checksums_verifies_as_documented(dist: Path, tmp_path: Path) -> None:
     """docs/releasing.md: ssh-keygen -Y."""
     key = tmp_path / "release"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     public = key.with_suffix(".pub").read_text()
     (tmp_path / "allowed_signers").write_text(f"release@example.com {public}")
     sums = tmp_path / "SHA256SUMS"
-    sums.write_bytes((made / "SHA256SUMS").read_bytes())
+    sums.write_bytes((dist / "SHA256SUMS").read_bytes())
     name = ("-n", "kubernetes-connector")
     subprocess.run(["ssh-keygen", "-q", "-Y", "sign", *name, "-f", str(key), str(sums)], check=True)
     verify = ["ssh-keygen", "-Y", "verify", *name, "-f", str(tmp_path / "allowed_signers"), "-I", "release@example.com"]

@@ -1,4 +1,4 @@
-"""scripts/repository.py, on a copy of the files that say the address."""
+"""scripts/repository.py, on a copy of the files with the address."""
 
 import subprocess
 import tomllib
@@ -35,7 +35,7 @@ def test_the_address_is_written_into_both_and_printed(copy: Path) -> None:
     assert run(copy).stdout == "https://git.example/team/connector\n"
 
 
-def test_another_address_takes_the_place_of_the_first_and_leaves_the_rest_as_it_is(copy: Path) -> None:
+def test_another_address_replaces_the_first_and_nothing_else(copy: Path) -> None:
     run(copy, "https://git.example/team/connector")
     first = [(copy / file).read_text() for file in [PROJECT, CHART]]
     run(copy, "https://other.example/moved")
@@ -44,14 +44,14 @@ def test_another_address_takes_the_place_of_the_first_and_leaves_the_rest_as_it_
     assert [(copy / file).read_text() for file in [PROJECT, CHART]] == first
 
 
-def test_where_there_is_none_yet_the_next_step_is_said(copy: Path) -> None:
+def test_the_error_for_a_missing_address_has_the_next_step(copy: Path) -> None:
     (copy / PROJECT).write_text('[project]\nname = "without"\n')
     done = run(copy)
     assert done.returncode == 1
     assert done.stderr == "error: pyproject.toml: project.urls has no Repository; scripts/repository.py URL writes it\n"
 
 
-def test_what_means_something_in_yaml_is_a_part_of_the_address(copy: Path) -> None:
+def test_special_characters_of_yaml_are_part_of_the_address(copy: Path) -> None:
     url = "https://git.example/a,b]#c"
     assert run(copy, url).returncode == 0
     chart = yaml.safe_load((copy / CHART).read_text())
@@ -64,12 +64,12 @@ def test_what_means_something_in_yaml_is_a_part_of_the_address(copy: Path) -> No
         pytest.param("http://git.example/x", id="no TLS"),
         pytest.param("git.example/x", id="no scheme"),
         pytest.param("https:///x", id="no host"),
-        pytest.param("https://user@git.example/x", id="a user in it"),
+        pytest.param("https://user@git.example/x", id="a user name"),
         pytest.param('https://git.example/"x', id="a quote"),
-        pytest.param("https://git.example/x\x01", id="what nobody sees"),
+        pytest.param("https://git.example/x\x01", id="a control character"),
     ],
 )
-def test_what_is_no_public_address_is_refused_and_nothing_is_written(copy: Path, url: str) -> None:
+def test_an_address_that_is_not_public_is_refused_and_not_written(copy: Path, url: str) -> None:
     before = [(copy / file).read_text() for file in [PROJECT, CHART]]
     done = run(copy, url)
     assert (done.returncode, done.stderr) == (1, f"error: {url} is not https://HOST/PATH\n")

@@ -33,13 +33,13 @@ def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return script_copy.run(root / SCRIPT, *arguments)
 
 
-def test_every_place_says_the_version_of_the_code(copy: Path) -> None:
+def test_every_file_has_the_version_of_the_code(copy: Path) -> None:
     assert run(copy).returncode == 0
     assert re.fullmatch(r"\d+\.\d+\.\d+", VERSION.partition("-")[0])
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_place_that_says_another_one_is_named(copy: Path, file: str) -> None:
+def test_a_file_with_another_version_is_named(copy: Path, file: str) -> None:
     path = copy / file
     path.write_text(path.read_text().replace(VERSION, "9.9.9", 1))
     done = run(copy)
@@ -56,7 +56,7 @@ def test_a_new_version_is_written_everywhere(copy: Path) -> None:
         assert f" {VERSION}\n" not in text
 
 
-def test_a_release_gives_its_heading_to_what_the_changelog_has(copy: Path) -> None:
+def test_a_release_moves_the_unreleased_notes_under_its_heading(copy: Path) -> None:
     changelog = copy / "CHANGELOG.md"
     changelog.write_text("# Changelog\n\n## Unreleased\n\n- New.\n\n## 0.0.1 - 2020-01-01\n\n- Old.\n")
     assert run(copy, "7.8.9", "--release").returncode == 0
@@ -69,7 +69,7 @@ def test_a_release_gives_its_heading_to_what_the_changelog_has(copy: Path) -> No
     assert "7.8.9" in (copy / FILES[0]).read_text()
 
 
-def test_what_is_no_version_is_refused(copy: Path) -> None:
+def test_an_invalid_version_is_refused(copy: Path) -> None:
     done = run(copy, "v1")
     assert done.returncode == 1
     assert "MAJOR.MINOR.PATCH" in done.stderr

@@ -1,4 +1,4 @@
-"""scripts/former in a clone that has not all of the history."""
+"""scripts/former in a shallow clone."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def shallow(tmp_path: Path) -> Path:
-    """The last commit alone, and nowhere to fetch others from."""
+    """Return a clone with only the last commit and without a remote."""
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", "--depth=1", "--no-checkout", f"file://{ROOT}", clone], check=True)
     subprocess.run(["git", "remote", "remove", "origin"], cwd=clone, check=True)
@@ -22,8 +22,8 @@ def shallow(tmp_path: Path) -> Path:
     return clone
 
 
-def test_without_the_commit_it_says_how_to_get_it(shallow: Path) -> None:
-    done = subprocess.run([shallow / "scripts" / "former"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    commit = done.stderr.removeprefix("error: no commit ").split()[0]
-    assert done.stderr == f"error: no commit {commit} here: git fetch --unshallow\n"
+def test_the_error_for_a_missing_commit_has_the_next_step(shallow: Path) -> None:
+    result = subprocess.run([shallow / "scripts" / "former"], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    commit = result.stderr.removeprefix("error: no commit ").split()[0]
+    assert result.stderr == f"error: no commit {commit} here: git fetch --unshallow\n"

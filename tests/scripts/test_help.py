@@ -1,4 +1,4 @@
-"""`--help` of each script prints help and does nothing, on a machine on which nothing is set up."""
+"""`--help` of each script prints help and does nothing, also before the installation."""
 
 import os
 import shutil
@@ -11,23 +11,23 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-SHELL = sorted(each.name for each in (ROOT / "scripts").iterdir() if each.is_file() and os.access(each, os.X_OK))
-PYTHON = sorted(each.name for each in (ROOT / "scripts").glob("*.py"))
-WITH_ARGUMENTS_OF_ANOTHER = {"demo.py", "mutants.py"}
-"""Run by the shell scripts of their name, which answer for them."""
-PARTS = {"lanes.py", "terminal.py", "usage.py"}
+SHELL = sorted(path.name for path in (ROOT / "scripts").iterdir() if path.is_file() and os.access(path, os.X_OK))
+PYTHON = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
+BEHIND_SHELL_SCRIPTS = {"demo.py", "mutants.py"}
+"""Programs whose help the shell scripts of the same name print."""
+MODULES = {"lanes.py", "terminal.py", "usage.py"}
 TIMEOUT = 60.0
 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """The scripts and what they import, without a .venv and without sources that they could change."""
+    """Return a folder with the scripts alone, without .venv and without sources that they could change."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("go", "__pycache__"))
     return tmp_path
 
 
 def files(folder: Path) -> set[Path]:
-    return {each for each in folder.rglob("*") if "__pycache__" not in each.parts}
+    return {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
 
 
 def run(bare: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -37,34 +37,34 @@ def run(bare: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_there_are_scripts() -> None:
+def test_the_scripts_are_found() -> None:
     assert {"install", "install-node", "check", "test", "image", "demo", "cluster", "bench", "protos"} <= set(SHELL)
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 @pytest.mark.parametrize("name", SHELL)
-def test_help_of_a_script_is_printed_and_nothing_is_done(bare: Path, name: str, flag: str) -> None:
+def test_help_of_a_shell_script_is_printed_and_nothing_else_happens(bare: Path, name: str, flag: str) -> None:
     before = files(bare)
-    done = run(bare, str(bare / "scripts" / name), flag)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout) > 40
-    assert not done.stdout.startswith("#")
+    result = run(bare, str(bare / "scripts" / name), flag)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(result.stdout) > 40
+    assert not result.stdout.startswith("#")
     assert files(bare) == before
 
 
-@pytest.mark.parametrize("name", [each for each in PYTHON if each not in PARTS | WITH_ARGUMENTS_OF_ANOTHER])
-def test_help_of_a_program_is_printed_and_nothing_is_done(bare: Path, name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in PYTHON if name not in MODULES | BEHIND_SHELL_SCRIPTS])
+def test_help_of_a_program_is_printed_and_nothing_else_happens(bare: Path, name: str) -> None:
     before = files(bare)
-    done = run(bare, sys.executable, f"scripts/{name}", "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout) > 40
+    result = run(bare, sys.executable, f"scripts/{name}", "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(result.stdout) > 40
     assert files(bare) == before
 
 
 @pytest.mark.parametrize("name", ["install", "install-node", "check", "protos", "test", "image", "release"])
-def test_an_argument_that_there_is_not_does_nothing_either(bare: Path, name: str) -> None:
+def test_an_unknown_argument_is_an_error_and_nothing_happens(bare: Path, name: str) -> None:
     before = files(bare)
-    done = run(bare, str(bare / "scripts" / name), "--nothing")
-    assert done.returncode == 2
-    assert done.stderr
+    result = run(bare, str(bare / "scripts" / name), "--nothing")
+    assert result.returncode == 2
+    assert result.stderr
     assert files(bare) == before

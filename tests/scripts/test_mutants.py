@@ -1,4 +1,4 @@
-"""scripts/mutants: which bugs the tests see; and the list of them."""
+"""scripts/mutants, and the list of bugs."""
 
 import sys
 from collections import Counter
@@ -13,7 +13,7 @@ SOURCE = "def double(number):\n    return number * 2\n"
 
 
 @pytest.mark.parametrize(
-    ("was", "test", "verdict"),
+    ("was", "test", "result"),
     [
         pytest.param(
             "* 2",
@@ -25,20 +25,20 @@ SOURCE = "def double(number):\n    return number * 2\n"
         pytest.param(
             "* 2", "import thing\ndef test_it():\n    assert thing\n", "NOT SEEN", id="not seen", marks=pytest.mark.slow
         ),
-        pytest.param("* 9", "def test_it():\n    assert False\n", "does not apply", id="of a line that is no more"),
-        pytest.param("number", "def test_it():\n    assert False\n", "does not apply", id="of two lines"),
+        pytest.param("* 9", "def test_it():\n    assert False\n", "does not apply", id="a line that does not exist"),
+        pytest.param("number", "def test_it():\n    assert False\n", "does not apply", id="a text that occurs twice"),
     ],
 )
-def test_a_bug_is_seen_or_not_and_is_gone_afterwards(tmp_path: Path, was: str, test: str, verdict: str) -> None:
+def test_a_bug_is_detected_or_not_and_is_removed_afterwards(tmp_path: Path, was: str, test: str, result: str) -> None:
     (tmp_path / "thing.py").write_text(SOURCE)
     (tmp_path / "test_thing.py").write_text(test)
     mutant = Mutant(id="M", file="thing.py", was=was, now="* 3", tests=("test_thing.py",), why="a bug")
-    assert run_mutant(tmp_path, mutant, all_unit=False) == verdict
+    assert run_mutant(tmp_path, mutant, all_unit=False) == result
     assert (tmp_path / "thing.py").read_text() == SOURCE
 
 
 @pytest.mark.slow
-def test_a_selection_that_is_none_is_no_verdict(tmp_path: Path) -> None:
+def test_missing_tests_are_an_error_and_not_a_result(tmp_path: Path) -> None:
     (tmp_path / "thing.py").write_text(SOURCE)
     mutant = Mutant(id="M", file="thing.py", was="* 2", now="* 3", tests=("test_absent.py",), why="a bug")
     with pytest.raises(RuntimeError, match="test_absent"):
@@ -46,15 +46,15 @@ def test_a_selection_that_is_none_is_no_verdict(tmp_path: Path) -> None:
     assert (tmp_path / "thing.py").read_text() == SOURCE
 
 
-def test_every_bug_of_the_list_has_a_name_of_its_own_and_tests_that_are_there() -> None:
-    listed = list(read_mutants(MUTANTS_FILE))
-    assert [name for name, number in Counter(each.id for each in listed).items() if number > 1] == []
-    assert [each.id for each in listed if each.was == each.now or not each.tests] == []
-    assert [name for each in listed for name in each.tests if not is_there(name)] == []
+def test_every_bug_of_the_list_has_a_unique_id_and_existing_tests() -> None:
+    mutants = list(read_mutants(MUTANTS_FILE))
+    assert [name for name, number in Counter(mutant.id for mutant in mutants).items() if number > 1] == []
+    assert [mutant.id for mutant in mutants if mutant.was == mutant.now or not mutant.tests] == []
+    assert [name for mutant in mutants for name in mutant.tests if not exists(name)] == []
 
 
-def is_there(test: str) -> bool:
-    """A file, or a function in it."""
+def exists(test: str) -> bool:
+    """Return True if the test is a file, or a function in a file."""
     name, _, function = test.partition("::")
     path = ROOT / name
     return path.is_file() and (not function or f"def {function}(" in path.read_text())
