@@ -177,7 +177,7 @@ class Reflector[T]:
             async with self._client.watch(
                 self._path,
                 self._watch_params(seconds),
-                timeout=seconds + _WATCH_GRACE,
+                time_limit=seconds + _WATCH_GRACE,
                 metadata_only=self._changes_only,
             ) as chunks:
                 self._opened_at = asyncio.get_running_loop().time()
