@@ -7,7 +7,7 @@ from typing import Final
 from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Granted, Identity
-from connector_store.domain.decision.decide import AccessPolicy, decide_request
+from connector_store.domain.decision.decide import AccessPolicy, Question, decide
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.models import Address, Target
 from connector_store.domain.permissions.permissions import PermissionEvaluator
@@ -53,20 +53,21 @@ def _measure_target(target: Target) -> float:
     paths = [b"/api/v1/namespaces/bench/pods/pod-%d" % number for number in range(REPETITIONS)]
     started_at = time.thread_time()
     for path in paths:
-        outcome = decide_request(
-            audit_log_full=False,
-            method=b"GET",
-            synced=True,
-            token="t",  # noqa: S106 - nobody's
+        question = Question(
+            is_connect=False,
             key=_KEY,
+            authority="target:6443",
+            token="t",  # noqa: S106 - nobody's
+            method=b"GET",
+            target=path,
+            headers=fields,
+            audit_log_full=False,
+            synced=True,
+            policy=rules,
             access=_GRANTED,
             resolution=target,
-            authority="target:6443",
-            raw_target=path,
-            headers=fields,
-            policy=rules,
-            connection_count=0,
         )
+        outcome = decide(question)
     seconds = time.thread_time() - started_at
     if isinstance(outcome, Deny):
         raise RuntimeError(f"the role does not lend what is asked for: {outcome.message}")

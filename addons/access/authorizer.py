@@ -9,38 +9,31 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from addons.access.checks import NO_ANSWER, Checks, check_caller
-from addons.access.connector_request import ConnectorRequest
+from addons.access.connector_request import ConnectorRequest, parse_connect
 from addons.access.target_tokens import TokenPending
 from addons.http1.messages import RequestHead
 from addons.net.sockets import Sockets
-from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity
-from connector_store.domain.callers.authorization_header import BasicAuthorization, parse_proxy_authorization
 from connector_store.domain.credential.token_request import IssuingCredential
 from connector_store.domain.decision.decide import (
     AuthenticateInTunnel,
     Decision,
+    Question,
     Resolution,
-    decide_connect,
-    decide_request,
-    precheck_connect,
-    precheck_request,
+    decide,
+    precheck,
 )
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.models import Target
 
 
 class AuthorizationResult(NamedTuple):
-    """A decision, with the Connector and the caller for the records. `token` is the token that was checked."""
+    """A decision on a request, with the caller. `request` is None if the message names no Connector."""
 
     decision: Decision | AuthenticateInTunnel
-    key: ObjectKey | None
+    request: ConnectorRequest | None = None
     identity: Identity | None = None
-    token: str | None = None
-
-    def __repr__(self) -> str:
-        return f"AuthorizationResult({self.key}, {type(self.decision).__name__})"
 
 
 OnDecision = Callable[[AuthorizationResult], None]
@@ -59,49 +52,25 @@ class Authorizer:
         sockets.add_close_callback(self._release_slot)
 
     def authorize_connect(self, head: RequestHead, on_decision: OnDecision) -> AuthorizationResult | None:
-        """Decide on a CONNECT. Return None if the caller must be checked first. Then `on_decision` gets the result."""
-        checks = self._checks
-        credentials = precheck_connect(
-            audit_log_full=checks.is_audit_log_full is not None and checks.is_audit_log_full(),
-            synced=not checks.unsynced,
-            credentials=_parse_credentials(head),
-        )
-        if isinstance(credentials, Deny):
-            return AuthorizationResult(credentials, None)
-        if credentials.token is None:
-            return self._decide_connect(head, credentials, None, None)
-        access_result, resolution = self._get_cached(credentials.token, credentials.key)
-        if access_result is not None:
-            return self._decide_connect(head, credentials, access_result, resolution)
-        self._check_caller(
-            credentials.token,
-            credentials.key,
-            lambda *checked: on_decision(self._decide_connect(head, credentials, *checked)),
-        )
-        return None
+        """Like `authorize_request`, for a CONNECT."""
+        return self.authorize_request(head, parse_connect(head), on_decision, is_connect=True)
 
     def authorize_request(
-        self, head: RequestHead, request: ConnectorRequest, on_decision: OnDecision
+        self, head: RequestHead, request: ConnectorRequest, on_decision: OnDecision, *, is_connect: bool = False
     ) -> AuthorizationResult | None:
         """Decide on a request. Return None if the caller must be checked first. Then `on_decision` gets the result."""
-        checks, token = self._checks, request.token
-        if isinstance(token, ParseError):
-            return self._decide_request(head, request, None, None)
-        access_result, resolution = self._get_cached(token, request.key)
-        if access_result is not None:
-            return self._decide_request(head, request, access_result, resolution)
-        deny = precheck_request(
-            audit_log_full=checks.is_audit_log_full is not None and checks.is_audit_log_full(),
-            method=head.method,
-            synced=not checks.unsynced,
-            token=token,
-        )
-        if deny is not None:
-            return AuthorizationResult(deny, request.key)
-        self._check_caller(
-            token, request.key, lambda *checked: on_decision(self._decide_request(head, request, *checked))
-        )
-        return None
+        key, token = request.key, request.token
+        access_result, resolution = None, None
+        if key is not None and isinstance(token, str):
+            access_result, resolution = self._get_cached(token, key)
+            if access_result is None and precheck(self._question(is_connect, head, request)) is None:
+                self._check_caller(
+                    token,
+                    key,
+                    lambda *checked: on_decision(self._decide(is_connect, head, request, *checked)),
+                )
+                return None
+        return self._decide(is_connect, head, request, access_result, resolution)
 
     def _get_cached(self, token: str, key: ObjectKey) -> tuple[AccessResult | None, Resolution]:
         """Like the function `get_cached`, but use the grant of the last request while it is valid."""
@@ -120,67 +89,50 @@ class Authorizer:
         check = check_caller(checks, token, key, sockets.source_ip)
         sockets.run_task("a check", check, NO_ANSWER, lambda result: on_checked(result, checks.target_tokens.get(key)))
 
-    def _decide_connect(
+    def _decide(
         self,
+        is_connect: bool,
         head: RequestHead,
-        credentials: BasicAuthorization,
+        request: ConnectorRequest,
         access_result: AccessResult | None,
         resolution: Resolution,
     ) -> AuthorizationResult:
-        checks = self._checks
-        decision = decide_connect(
-            audit_log_full=checks.is_audit_log_full is not None and checks.is_audit_log_full(),
-            synced=not checks.unsynced,
-            credentials=credentials,
-            access=access_result,
-            resolution=resolution,
-            authority=head.target.decode("ascii"),
-            policy=checks.policy,
-            connection_count=self._other_connections(access_result, credentials.key),
-        )
-        return self._conclude(decision, credentials.key, credentials.token, access_result, resolution)
+        checks, key, slot, identity = self._checks, request.key, None, None
+        if isinstance(access_result, Granted) and key is not None:
+            slot = (access_result.identity.user, key)
+            # The records name a caller together with a Connector only if the caller may know that it exists.
+            identity = access_result.identity if resolution is not None else None
+        count = 0 if slot is None else checks.connection_counts[slot] - (slot == self._slot)
+        decision = decide(self._question(is_connect, head, request, access_result, resolution, count))
+        if slot is not None and identity is not None and slot != self._slot and not isinstance(decision, Deny):
+            self._acquire_slot(slot)
+        return AuthorizationResult(decision, request, identity)
 
-    def _decide_request(
-        self, head: RequestHead, request: ConnectorRequest, access_result: AccessResult | None, resolution: Resolution
-    ) -> AuthorizationResult:
-        checks = self._checks
-        decision = decide_request(
-            audit_log_full=checks.is_audit_log_full is not None and checks.is_audit_log_full(),
-            method=head.method,
-            synced=not checks.unsynced,
-            token=request.token,
-            key=request.key,
-            access=access_result,
-            resolution=resolution,
-            authority=request.authority,
-            raw_target=head.target,
-            headers=head.headers,
-            policy=checks.policy,
-            connection_count=self._other_connections(access_result, request.key),
-        )
-        token = request.token if isinstance(request.token, str) else None
-        return self._conclude(decision, request.key, token, access_result, resolution)
-
-    def _other_connections(self, access_result: AccessResult | None, key: ObjectKey) -> int:
-        """Return the number of the caller's other connections to the Connector."""
-        if not isinstance(access_result, Granted):
-            return 0
-        slot = (access_result.identity.user, key)
-        return self._checks.connection_counts[slot] - (slot == self._slot)
-
-    def _conclude(
+    def _question(
         self,
-        decision: Decision | AuthenticateInTunnel,
-        key: ObjectKey,
-        token: str | None,
-        access_result: AccessResult | None,
-        resolution: Resolution,
-    ) -> AuthorizationResult:
-        # The records name a caller together with a Connector only if the caller may know that it exists.
-        identity = access_result.identity if isinstance(access_result, Granted) and resolution is not None else None
-        if identity is not None and not isinstance(decision, Deny) and self._slot != (identity.user, key):
-            self._acquire_slot((identity.user, key))
-        return AuthorizationResult(decision, key, identity, token)
+        is_connect: bool,
+        head: RequestHead,
+        request: ConnectorRequest,
+        access_result: AccessResult | None = None,
+        resolution: Resolution = None,
+        connection_count: int = 0,
+    ) -> Question:
+        checks = self._checks
+        return Question(
+            is_connect,
+            request.key,
+            request.authority,
+            request.token,
+            head.method,
+            head.target,
+            head.headers,
+            checks.is_audit_log_full is not None and checks.is_audit_log_full(),
+            not checks.unsynced,
+            checks.policy,
+            access_result,
+            resolution,
+            connection_count,
+        )
 
     def _acquire_slot(self, slot: tuple[str, ObjectKey]) -> None:
         if self._slot is None:
@@ -219,10 +171,3 @@ def _with_resolution(
     if access_result is not None:
         checks.cache_stats.hit_count += 1
     return access_result, resolution
-
-
-def _parse_credentials(head: RequestHead) -> BasicAuthorization | ParseError:
-    try:
-        return parse_proxy_authorization(head.headers.single_value(b"proxy-authorization"))
-    except ParseError as error:
-        return error

@@ -1,41 +1,37 @@
-"""Connector that a request is for, and the grant of an open tunnel."""
+"""Connector that a CONNECT or a request is for, with the token of the caller."""
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from addons.http1.messages import RequestHead
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Identity
-from connector_store.domain.callers.authorization_header import parse_bearer
+from connector_store.domain.callers.authorization_header import parse_bearer, parse_proxy_authorization
 
 
 class ConnectorRequest(NamedTuple):
-    """Connector that a request is for, and the caller's token, or a ParseError if there is no readable token.
+    """Connector that a CONNECT or a request is for, and the caller's token.
 
-    `authority` is the authority of the target in the tunnel. It is None for direct access.
+    `key` is None if the credentials of a CONNECT are unreadable. `authority` is the authority of the target in the
+    tunnel. It is None for direct access. `token` is a ParseError if there is no readable token. It is None for a
+    CONNECT if each request in the tunnel brings its own token.
     """
 
-    key: ObjectKey
+    key: ObjectKey | None
     authority: str | None
-    token: str | ParseError
+    token: str | ParseError | None
 
     def __repr__(self) -> str:
         return f"ConnectorRequest({self.key}, {self.authority})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TunnelGrant:
-    """Connector and authority that a tunnel is open for. `host` is the name in the certificate for the client.
-
-    `token` is None if each request in the tunnel brings its own token. Then `identity` is None, too.
-    """
-
-    key: ObjectKey
-    authority: str
-    host: str
-    token: str | None = field(repr=False)
-    identity: Identity | None = None
+def parse_connect(head: RequestHead) -> ConnectorRequest:
+    """Parse the head of a CONNECT."""
+    authority = head.target.decode("ascii")
+    try:
+        credentials = parse_proxy_authorization(head.headers.single_value(b"proxy-authorization"))
+    except ParseError as error:
+        return ConnectorRequest(None, authority, error)
+    return ConnectorRequest(credentials.key, authority, credentials.token)
 
 
 def parse_bearer_token(head: RequestHead) -> str | ParseError:

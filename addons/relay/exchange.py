@@ -74,14 +74,14 @@ class Exchange:
     @property
     def live_access(self) -> LiveAccess | None:
         """Access with which the request was authorized; None before that and after its end."""
-        authorization = self.authorization
+        authorization, request = self.authorization, self.connector_request
         if authorization is None or self.is_recorded or not isinstance(authorization.decision, Inject | Forward):
             return None
         decision, head = authorization.decision, self.head
         prefix = decision.target.address.prefix
         return LiveAccess(
             decision.target,
-            authorization.token or "",
+            request.token if request is not None and isinstance(request.token, str) else "",
             decision.grant,
             lambda: parse_request_attributes(head.method, head.target, head.headers, prefix),
         )

@@ -13,7 +13,7 @@ from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
 from addons.access.authorizer import AuthorizationResult, Authorizer
-from addons.access.connector_request import TunnelGrant
+from addons.access.connector_request import ConnectorRequest
 from addons.http1.framing import RequestReader
 from addons.http1.messages import InvalidMessage, MessageEvent, RequestHead
 from addons.net.sockets import PlainStream, Sockets
@@ -27,6 +27,7 @@ from addons.relay.pages import Page
 from addons.relay.requests import Requests
 from addons.relay.routes import DirectRoute, Route, TunnelRoute
 from addons.relay.shared_context import SharedContext
+from connector_store.domain.callers.access import Identity
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.decide import Forward, Inject
 from connector_store.domain.decision.denial import Deny
@@ -85,7 +86,7 @@ class Gate:
                 self._handle_head(message, messages)
             elif isinstance(message, InvalidMessage):
                 deny = denial.invalid_message(message.status, message.reason, self._max_head)
-                self._refuse(AuthorizationResult(deny, None), deny, on_connect=False)
+                self._refuse(AuthorizationResult(deny), deny, on_connect=False)
 
     def _start_tls(self, initial_data: bytes) -> None:
         """Start TLS at the port. The first head is expected inside."""
@@ -100,7 +101,7 @@ class Gate:
             self.handle_plaintext(plaintext)
 
         def on_failed(reason: str) -> None:
-            self._record(AuthorizationResult(denial.internal_error(), None), 0, reason)
+            self._record(AuthorizationResult(denial.internal_error()), 0, reason)
 
         handshake = Handshake(sockets, context.timeouts.client, create_session, on_established, on_failed)
         sockets.set_stage(handshake)
@@ -131,7 +132,7 @@ class Gate:
                 self._apply_decision(head, authorizer, authorization)
         elif not head.target.startswith(b"/"):
             deny = denial.absolute_form()
-            self._refuse(AuthorizationResult(deny, None), deny, on_connect=False)
+            self._refuse(AuthorizationResult(deny), deny, on_connect=False)
         elif not pages.is_page(head.target) and (route := self._direct_route()).is_for_connector(head):
             self._serve_direct(route, messages)
         else:
@@ -158,7 +159,7 @@ class Gate:
 
     def _send_page(self, head: RequestHead, page: Page | Deny) -> None:
         if isinstance(page, Deny):
-            self._refuse(AuthorizationResult(page, None), page, on_connect=False)
+            self._refuse(AuthorizationResult(page), page, on_connect=False)
             return
         self._send_final_response(replies.render_page(page, with_body=head.method != b"HEAD"))
 
@@ -171,38 +172,32 @@ class Gate:
         if isinstance(decision, Deny):
             self._refuse(authorization, decision, on_connect=True)
             return
-        if authorization.key is None:
+        request = authorization.request
+        if request is None:
             raise RuntimeError("the CONNECT names no Connector")
         self._record(authorization, 200, "")
-        authority = head.target.decode("ascii")
+        authority = request.authority or ""
         host = decision.target.address.host if isinstance(decision, Inject | Forward) else host_of_authority(authority)
-        grant = TunnelGrant(
-            key=authorization.key,
-            authority=authority,
-            host=host or "",
-            token=authorization.token,
-            identity=authorization.identity,
-        )
         self._require_client().send(_CONNECTION_ESTABLISHED)
-        self._open_tunnel(authorizer, grant)
+        self._open_tunnel(authorizer, request, authorization.identity, host or "")
 
-    def _open_tunnel(self, authorizer: Authorizer, grant: TunnelGrant) -> None:
+    def _open_tunnel(
+        self, authorizer: Authorizer, request: ConnectorRequest, identity: Identity | None, host: str
+    ) -> None:
         """Start the TLS handshake in the tunnel, which is followed by the stage for requests."""
         context, sockets, port_tls = self._context, self._sockets, self._port_tls
 
         def create_session() -> TlsStream:
-            return TlsStream(
-                sockets.client, context.certificates.create_tunnel_session(grant.host), sockets, outer=port_tls
-            )
+            return TlsStream(sockets.client, context.certificates.create_tunnel_session(host), sockets, outer=port_tls)
 
         def on_established(client: TlsStream, plaintext: bytes) -> None:
             reader = RequestReader(max_head=context.max_header)
-            requests = self._create_requests(authorizer, TunnelRoute(grant), client, reader)
+            requests = self._create_requests(authorizer, TunnelRoute(request, identity), client, reader)
             sockets.set_stage(requests)
             requests.start(plaintext)
 
         def on_failed(reason: str) -> None:
-            authorization = AuthorizationResult(denial.internal_error(), grant.key, grant.identity)
+            authorization = AuthorizationResult(denial.internal_error(), request, identity)
             self._record(authorization, 0, reason)
 
         handshake = Handshake(sockets, context.timeouts.client, create_session, on_established, on_failed)
@@ -217,7 +212,7 @@ class Gate:
         head = self._head
         record = Record(
             event="connect",
-            connector=authorization.key,
+            connector=authorization.request.key if authorization.request is not None else None,
             status=status,
             source_ip=self._sockets.source_ip,
             duration=time.perf_counter() - self._started_at,
@@ -243,7 +238,7 @@ class Gate:
     def _close(self, reason: str) -> None:
         if reason:
             logger.debug("client %s: %s", self._sockets.source_ip, reason)
-            self._record(AuthorizationResult(denial.internal_error(), None), 0, reason)
+            self._record(AuthorizationResult(denial.internal_error()), 0, reason)
         self._sockets.close(self._sockets.client)
 
 

@@ -71,29 +71,28 @@ class Pages:
     async def _authorize_kubeconfig(
         self, headers: Headers, ca: bytes, source_ip: str, style: KubeconfigStyle
     ) -> Page | Deny:
-        checks = self._checks
-        caller = decide.precheck_connect(
-            audit_log_full=False, synced=not checks.unsynced, credentials=_parse_caller(headers)
+        checks, caller = self._checks, _parse_caller(headers)
+        question = decide.Question(
+            is_connect=True,
+            key=None if isinstance(caller, ParseError) else caller.key,
+            authority=None,
+            token=caller if isinstance(caller, ParseError) else caller.token,
+            method=b"CONNECT",
+            target=b"",
+            headers=headers,
+            audit_log_full=False,
+            synced=not checks.unsynced,
+            policy=checks.policy,
         )
-        if isinstance(caller, Deny):
-            return _as_origin_refusal(caller)
+        deny = decide.precheck(question)
+        if isinstance(caller, ParseError) or deny is not None:
+            return _as_origin_refusal(deny or denial.internal_error())
         token = caller.token or ""
         access, resolution = get_cached(checks, token, caller.key)
         if access is None:
             access = await check_caller(checks, token, caller.key, source_ip)
             resolution = checks.target_tokens.get(caller.key)
-        # The request names no address. Use the Connector's own, so that only caller and Connector are checked.
-        authority = resolution.address.authority if isinstance(resolution, Target) else ""
-        decision = decide.decide_connect(
-            audit_log_full=False,
-            synced=not checks.unsynced,
-            credentials=caller,
-            access=access,
-            resolution=resolution,
-            authority=authority,
-            policy=checks.policy,
-            connection_count=0,
-        )
+        decision = decide.decide(question._replace(access=access, resolution=resolution, synced=not checks.unsynced))
         match decision:
             case Deny():
                 return _as_origin_refusal(decision)

@@ -244,7 +244,7 @@ class Requests:
             source_ip=self._sockets.source_ip,
         )
 
-    def _set_connector(self, key: ObjectKey) -> None:
+    def _set_connector(self, key: ObjectKey | None) -> None:
         """Register the connection as a live connection of the Connector `key`."""
         self._context.live_connections.remove(self)
         self.key = key

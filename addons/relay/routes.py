@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
-from addons.access.connector_request import ConnectorRequest, TunnelGrant, parse_bearer_token
+from addons.access.connector_request import ConnectorRequest, parse_bearer_token
 from addons.http1.messages import RequestHead
 from addons.relay.pages import is_page
 from connector_store.domain.base.errors import ParseError
@@ -43,20 +43,15 @@ class Route(Protocol):
 class TunnelRoute:
     """Route of a CONNECT tunnel: all requests are for the Connector of the CONNECT."""
 
-    def __init__(self, grant: TunnelGrant) -> None:
-        self.identity = grant.identity
-        self.key: ObjectKey | None = grant.key
-        self.connector_request = (
-            ConnectorRequest(grant.key, grant.authority, grant.token) if grant.token is not None else None
-        )
-        self._grant = grant
+    def __init__(self, request: ConnectorRequest, identity: Identity | None) -> None:
+        """`request` is the one that the CONNECT was authorized with, `identity` is its caller."""
+        self.identity = identity
+        self.key = request.key
+        self.connector_request = request if request.token is not None else None
+        self._request = request
 
     def resolve(self, head: RequestHead) -> RoutedRequest | Deny:
-        return RoutedRequest(
-            self.connector_request
-            or ConnectorRequest(self._grant.key, self._grant.authority, parse_bearer_token(head)),
-            head,
-        )
+        return RoutedRequest(self.connector_request or self._request._replace(token=parse_bearer_token(head)), head)
 
     def rewrite_head(self, head: RequestHead, address: Address) -> RequestHead:
         """Return `head` unchanged, because the client addresses the target."""

@@ -13,7 +13,6 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.test.tflow import tclient_conn
 
 from addons.access.authorizer import Authorizer
-from addons.access.connector_request import TunnelGrant
 from addons.access.live_connections import LiveConnections
 from addons.http1.chunked import ChunkedReader
 from addons.http1.framing import RequestReader, ResponseReader, _MessageReader
@@ -55,7 +54,7 @@ LONGEST = 10.0
 CARRIERS = (
     Gate, Handshake, Requests, Pipe, TunnelRoute, Authorizer, FlowMirror, UpstreamConnection, Sockets, TcpConnection, Dial, TlsStream,
     Response, Exchange, AuditLog, Metrics, Record, FlowRequests, FlowExchange, FlowResponse,
-    _MessageReader, RequestReader, ResponseReader, ChunkedReader, Headers, Certificates, TrustStore, LiveConnections, TunnelGrant,
+    _MessageReader, RequestReader, ResponseReader, ChunkedReader, Headers, Certificates, TrustStore, LiveConnections,
     Connections, UpstreamPool, RecordTracker,
 )  # fmt: skip
 """TLS with the client begins in `Certificates`, with the target in `TrustStore`; `Dial` and `TlsStream` carry it on."""

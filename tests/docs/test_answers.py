@@ -51,8 +51,8 @@ def every_denial() -> list[denial.Deny]:
     error = ParseError("Proxy-Authorization", "is absent")
     return [
         denial.not_synced(),
-        *(denial.bad_credentials(error, is_request=inside) for inside in (False, True)),
-        *(denial.bad_token(is_request=inside) for inside in (False, True)),
+        *(denial.bad_credentials(error, on_connect=on_connect) for on_connect in (True, False)),
+        *(denial.bad_token(on_connect=on_connect) for on_connect in (True, False)),
         denial.unavailable(1),
         denial.access_denied(key),
         denial.unusable(Unusable(key=key, reason="SecretNotFound", message="")),

@@ -1,18 +1,18 @@
 """Access decisions: the checks of a CONNECT and of a request, in their order.
 
-audit log -> synced -> credentials -> authentication and authorization for the key -> the object exists -> it is
-usable -> address -> address policy -> permissions -> number of connections. The order keeps a secret: callers learn
-nothing about an object that they may not use. To add a check, add a line here and its refusal in `denial`.
+audit log -> method -> synced -> credentials -> authentication and authorization for the key -> the object exists -> it
+is usable -> CHECKS. The order keeps a secret: callers learn nothing about an object that they may not use. To add a
+check, write its function, add it to PRECHECKS or CHECKS, and add its refusal to `denial`.
 """
 
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Refused, Unavailable
-from connector_store.domain.callers.authorization_header import BasicAuthorization
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.decision.denial import Deny
@@ -76,167 +76,171 @@ class AccessPolicy:
     max_connections: int = 1000
 
 
-def precheck_connect(
-    *, audit_log_full: bool, synced: bool, credentials: BasicAuthorization | ParseError
-) -> Deny | BasicAuthorization:
-    """Run the checks of a CONNECT that need no TokenReview or SubjectAccessReview."""
-    if audit_log_full:
-        return denial.audit_log_full()
-    if not synced:
-        return denial.not_synced()
-    if isinstance(credentials, ParseError):
-        return denial.bad_credentials(credentials, is_request=False)
-    return credentials
+class Question(NamedTuple):
+    """What a CONNECT or a request asks for, and the state of the proxy that its decision depends on.
 
-
-def decide_connect(
-    *,
-    audit_log_full: bool,
-    synced: bool,
-    credentials: BasicAuthorization | ParseError,
-    access: AccessResult | None,
-    resolution: Resolution,
-    authority: str,
-    policy: AccessPolicy,
-    connection_count: int,
-) -> Decision | AuthenticateInTunnel:
-    """Decide on a CONNECT.
-
-    `audit_log_full`: the audit log accepts no more records. `access` is None if no check was made. `resolution` is the
-    store's value for the key in `credentials`. `connection_count` is the number of the caller's other connections to
-    the Connector.
+    In a tunnel, `key` and `authority` are those of its CONNECT. `key` is None if the credentials of a CONNECT are
+    unreadable. With direct access, `authority` is None, `target` is relative to the path of the Connector's address,
+    and Host is the proxy's own.
     """
-    precheck = precheck_connect(audit_log_full=audit_log_full, synced=synced, credentials=credentials)
-    if isinstance(precheck, Deny):
-        return precheck
-    if precheck.token is None:
-        if host_of_authority(authority) is None:
-            return denial.bad_authority()
-        return AuthenticateInTunnel(key=precheck.key)
-    usable = _check_access(precheck.key, access, resolution, authority, policy, is_request=False)
-    if isinstance(usable, Deny):
-        return usable
-    if connection_count >= policy.max_connections:
-        return denial.too_many_connections(policy.max_connections)
-    return _inject_or_forward(*usable)
+
+    is_connect: bool
+    key: ObjectKey | None
+    authority: str | None
+    token: str | ParseError | None
+    """Token of the caller. A ParseError if it is missing or unreadable, None if each request in the tunnel has one."""
+    method: bytes
+    target: bytes
+    """Request target (RFC 9112 section 3.2)."""
+    headers: Headers
+    audit_log_full: bool
+    """The audit log accepts no more records."""
+    synced: bool
+    policy: AccessPolicy
+    access: AccessResult | None = None
+    """Result of the access check for `token`, None if no check was made."""
+    resolution: Resolution = None
+    """The store's value for `key`."""
+    connection_count: int = 0
+    """Number of the caller's other connections to the Connector."""
+
+    def __repr__(self) -> str:
+        return f"Question({self.key}, {self.authority})"
 
 
-def precheck_request(*, audit_log_full: bool, method: bytes, synced: bool, token: str | ParseError) -> Deny | None:
-    """Run the checks of a request that need no TokenReview or SubjectAccessReview."""
-    if audit_log_full:
-        return denial.audit_log_full()
-    if method not in ALLOWED_METHODS:
-        return denial.bad_method()
-    if not synced:
-        return denial.not_synced()
-    return denial.bad_credentials(token, is_request=True) if isinstance(token, ParseError) else None
+Precheck = Callable[[Question], Deny | None]
+Check = Callable[[Question, Inject | Forward], Decision]
+"""Returns a refusal, or the decision so far, with what the check adds to it."""
 
 
-def decide_request(
-    *,
-    audit_log_full: bool,
-    method: bytes,
-    synced: bool,
-    token: str | ParseError,
-    key: ObjectKey,
-    access: AccessResult | None,
-    resolution: Resolution,
-    authority: str | None,
-    raw_target: bytes,
-    headers: Headers,
-    policy: AccessPolicy,
-    connection_count: int,
-) -> Decision:
-    """Decide on a request.
+def precheck(question: Question) -> Deny | None:
+    """Run the checks that need no TokenReview or SubjectAccessReview."""
+    for check in PRECHECKS:
+        deny = check(question)
+        if deny is not None:
+            return deny
+    return None
 
-    In a tunnel, `key` and `authority` are those of its CONNECT. With direct access, `authority` is None, `raw_target`
-    is relative to the path of the Connector's address, and Host is the proxy's own.
 
-    `token` is the token of the tunnel, or of this request if the tunnel has none. It is a ParseError if the request
-    has no valid one. `access` is the result of the access check for `token`. `connection_count` is the number of the
-    caller's other connections to the Connector.
-    """
-    deny = precheck_request(audit_log_full=audit_log_full, method=method, synced=synced, token=token)
+def decide(question: Question) -> Decision | AuthenticateInTunnel:
+    """Run all checks. The decision is AuthenticateInTunnel only for a CONNECT without a token."""
+    deny = precheck(question)
     if deny is not None:
         return deny
-    usable = _check_access(key, access, resolution, authority, policy, is_request=True)
-    if isinstance(usable, Deny):
-        return usable
-    target, grant = usable
-    if authority is None:
-        if not is_traversal_free(raw_target):
-            return denial.path_traversal(key)
-        raw_target = target.address.prefix.encode("ascii") + raw_target
-    else:
-        host, expected = headers.single_value(b"host"), target.address.authority
-        if host is None or (host.decode("latin-1") != expected and not host_matches(host, target.address)):
-            return denial.wrong_host(key, target.address)
-        if not is_path_within(raw_target, target.address):
-            return denial.path_outside(key, target.address)
-    if headers.impersonation_header is not None:
-        return denial.impersonation_header(headers.impersonation_header)
-    role, impersonation_headers = "", b""
-    if target.permissions is not None or target.impersonation is not None:
-        permitted = _check_permissions(target, grant, method, raw_target, headers)
-        if isinstance(permitted, Deny):
-            return permitted
-        role, impersonation_headers = permitted
-    if connection_count >= policy.max_connections:
-        return denial.too_many_connections(policy.max_connections)
-    return _inject_or_forward(target, grant, role, impersonation_headers)
+    if question.is_connect and question.token is None and question.key is not None:
+        return _defer(question.key, question.authority or "")
+    decision = _resolve(question)
+    for check in CONNECT_CHECKS if question.is_connect else CHECKS:
+        if isinstance(decision, Deny):
+            break
+        decision = check(question, decision)
+    return decision
 
 
-def _inject_or_forward(
-    target: Target, grant: Granted, role: str = "", impersonation_headers: bytes = b""
-) -> Inject | Forward:
-    decision = Forward if target.credential is None else Inject
-    return decision(target=target, grant=grant, role=role, impersonation_headers=impersonation_headers)
+def _check_audit_log(question: Question) -> Deny | None:
+    return denial.audit_log_full() if question.audit_log_full else None
 
 
-def _check_permissions(
-    target: Target, grant: Granted, method: bytes, raw_target: bytes, headers: Headers
-) -> Deny | tuple[str, bytes]:
-    """Return the role that allows the request, and the impersonation headers for it."""
-    role, impersonation_headers = "", b""
-    if target.permissions is not None:
-        attributes = parse_request_attributes(method, raw_target, headers, target.address.prefix)
-        result = target.permissions.evaluate(attributes)
-        if isinstance(result, NotAllowed):
-            return denial.not_permitted(target.key, attributes.info, result)
-        role = result.role
-    if target.impersonation is not None:
-        try:
-            impersonation_headers = write_impersonation_headers(target.impersonation, grant.identity)
-        except ParseError as error:
-            return denial.cannot_impersonate(target.key, error)
-    return role, impersonation_headers
+def _check_method(question: Question) -> Deny | None:
+    return None if question.is_connect or question.method in ALLOWED_METHODS else denial.bad_method()
 
 
-def _check_access(
-    key: ObjectKey,
-    access: AccessResult | None,
-    resolution: Resolution,
-    authority: str | None,
-    policy: AccessPolicy,
-    *,
-    is_request: bool,
-) -> Deny | tuple[Target, Granted]:
-    if not isinstance(access, Granted):
-        return _deny_access(key, access, is_request=is_request)
+def _check_synced(question: Question) -> Deny | None:
+    return None if question.synced else denial.not_synced()
+
+
+def _check_credentials(question: Question) -> Deny | None:
+    if isinstance(question.token, ParseError):
+        return denial.bad_credentials(question.token, on_connect=question.is_connect)
+    return None
+
+
+def _defer(key: ObjectKey, authority: str) -> AuthenticateInTunnel | Deny:
+    return denial.bad_authority() if host_of_authority(authority) is None else AuthenticateInTunnel(key=key)
+
+
+def _resolve(question: Question) -> Decision:
+    """Return the decision for a verified caller and a usable Connector, or why the caller does not get one."""
+    key, access, resolution = question.key, question.access, question.resolution
+    if key is None or access is None:
+        return denial.internal_error()
+    if isinstance(access, Unavailable):
+        return denial.unavailable(access.retry_after, access.public_reason)
+    if isinstance(access, Refused):
+        on_connect = question.is_connect
+        return denial.bad_token(on_connect=on_connect) if access.check == "token" else denial.access_denied(key)
     if resolution is None:
         return denial.access_denied(key)
     if isinstance(resolution, Unusable):
         return denial.unusable(resolution)
-    if authority not in (None, resolution.address.authority) and not authority_matches(authority, resolution.address):
-        return denial.wrong_address(key, resolution.address)
-    if policy.addresses.denies(resolution.address.host):
-        return denial.target_denied(resolution, resolution.address.host)
-    return resolution, access
+    return (Forward if resolution.credential is None else Inject)(target=resolution, grant=access)
 
 
-def _deny_access(key: ObjectKey, access: Refused | Unavailable | None, *, is_request: bool) -> Deny:
-    if access is None:
-        return denial.internal_error()
-    if isinstance(access, Unavailable):
-        return denial.unavailable(access.retry_after, access.public_reason)
-    return denial.bad_token(is_request=is_request) if access.check == "token" else denial.access_denied(key)
+def _check_address(question: Question, decision: Inject | Forward) -> Decision:
+    authority, address = question.authority, decision.target.address
+    if authority not in (None, address.authority) and not authority_matches(authority, address):
+        return denial.wrong_address(decision.target.key, address)
+    if question.policy.addresses.denies(address.host):
+        return denial.target_denied(decision.target, address.host)
+    return decision
+
+
+def _check_host_and_path(question: Question, decision: Inject | Forward) -> Decision:
+    key, address = decision.target.key, decision.target.address
+    if question.authority is None:
+        return decision if is_traversal_free(question.target) else denial.path_traversal(key)
+    host = question.headers.single_value(b"host")
+    if host is None or (host.decode("latin-1") != address.authority and not host_matches(host, address)):
+        return denial.wrong_host(key, address)
+    return decision if is_path_within(question.target, address) else denial.path_outside(key, address)
+
+
+def _check_impersonation_header(question: Question, decision: Inject | Forward) -> Decision:
+    header = question.headers.impersonation_header
+    return decision if header is None else denial.impersonation_header(header)
+
+
+def _check_permissions(question: Question, decision: Inject | Forward) -> Decision:
+    """Add the role that allows the request."""
+    target = decision.target
+    if target.permissions is None:
+        return decision
+    # With direct access, the request target does not contain the prefix of the address.
+    prefix = "" if question.authority is None else target.address.prefix
+    attributes = parse_request_attributes(question.method, question.target, question.headers, prefix)
+    result = target.permissions.evaluate(attributes)
+    if isinstance(result, NotAllowed):
+        return denial.not_permitted(target.key, attributes.info, result)
+    return type(decision)(target=target, grant=decision.grant, role=result.role)
+
+
+def _check_impersonation(question: Question, decision: Inject | Forward) -> Decision:
+    """Add the header lines that tell the target who the caller is."""
+    impersonation = decision.target.impersonation
+    if impersonation is None:
+        return decision
+    try:
+        headers = write_impersonation_headers(impersonation, decision.grant.identity)
+    except ParseError as error:
+        return denial.cannot_impersonate(decision.target.key, error)
+    return replace(decision, impersonation_headers=headers)
+
+
+def _check_connection_count(question: Question, decision: Inject | Forward) -> Decision:
+    limit = question.policy.max_connections
+    return decision if question.connection_count < limit else denial.too_many_connections(limit)
+
+
+PRECHECKS: Final[tuple[Precheck, ...]] = (_check_audit_log, _check_method, _check_synced, _check_credentials)
+"""Checks before the caller is known, in their order. They need no TokenReview or SubjectAccessReview."""
+CHECKS: Final[tuple[Check, ...]] = (
+    _check_address,
+    _check_host_and_path,
+    _check_impersonation_header,
+    _check_permissions,
+    _check_impersonation,
+    _check_connection_count,
+)
+"""Checks of a request by a verified caller, in their order."""
+CONNECT_CHECKS: Final = (_check_address, _check_connection_count)
+"""Those of CHECKS that apply to a CONNECT."""

@@ -124,14 +124,14 @@ def not_synced() -> Deny:
     )
 
 
-def bad_credentials(error: ParseError, *, is_request: bool) -> Deny:
+def bad_credentials(error: ParseError, *, on_connect: bool) -> Deny:
     """Refuse missing or invalid credentials."""
-    return Deny(status=401 if is_request else 407, message=str(error), cause="credentials")
+    return Deny(status=407 if on_connect else 401, message=str(error), cause="credentials")
 
 
-def bad_token(*, is_request: bool) -> Deny:
+def bad_token(*, on_connect: bool) -> Deny:
     return Deny(
-        status=401 if is_request else 407,
+        status=407 if on_connect else 401,
         message="the token is not valid, has expired or is for another audience; get a new kubeconfig",
         cause="token",
     )

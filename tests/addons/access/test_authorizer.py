@@ -275,7 +275,8 @@ def test_without_a_cached_result_the_caller_is_checked_while_the_client_is_pause
     assert (world.results, world.sockets.is_paused) == ([], True)
     complete(Refused(check="use", reason=""))
     (decision,) = world.results
-    assert (status(decision), decision.key, decision.identity) == (403, ObjectKey("a", "b"), None)
+    assert decision.request is not None
+    assert (status(decision), decision.request.key, decision.identity) == (403, ObjectKey("a", "b"), None)
 
 
 def test_a_request_that_is_refused_anyway_needs_no_check() -> None:
@@ -445,4 +446,6 @@ def test_on_one_connection_each_request_is_counted_for_its_own_caller() -> None:
 
 
 def test_no_text_form_shows_a_token() -> None:
-    assert "canary" not in repr(AuthorizationResult(denial.internal_error(), None, None, "canary"))
+    assert "canary" not in repr(
+        AuthorizationResult(denial.internal_error(), ConnectorRequest(ObjectKey("a", "b"), None, "canary"))
+    )

@@ -1,6 +1,8 @@
-"""What a tunnel was granted, and what a request brings."""
+"""The Connector that a request is for, and the token in it."""
 
-from addons.access.connector_request import ConnectorRequest, TunnelGrant, parse_bearer_token
+from base64 import b64encode
+
+from addons.access.connector_request import ConnectorRequest, parse_bearer_token, parse_connect
 from addons.http1.messages import RequestHead
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Headers
@@ -19,5 +21,15 @@ def test_a_bearer_token_is_parsed_or_reported_as_unreadable() -> None:
 
 
 def test_no_text_form_shows_a_token() -> None:
-    granted = TunnelGrant(key=A, authority="h:1", host="h", token="canary")
-    assert "canary" not in repr(granted) + repr(ConnectorRequest(A, "h:1", "canary"))
+    assert "canary" not in repr(ConnectorRequest(A, "h:1", "canary"))
+
+
+def test_the_head_of_a_connect_is_parsed() -> None:
+    def connect(*fields: tuple[bytes, bytes]) -> ConnectorRequest:
+        return parse_connect(RequestHead(b"CONNECT", b"h:1", 1, Headers(fields), 0))
+
+    assert connect((b"Proxy-Authorization", b"Basic " + b64encode(b"n/a:t"))) == (A, "h:1", "t")
+    assert connect((b"Proxy-Authorization", b"Basic " + b64encode(b"n/a:x"))) == (A, "h:1", None)
+    unreadable = connect()
+    assert unreadable.key is None
+    assert isinstance(unreadable.token, ParseError)

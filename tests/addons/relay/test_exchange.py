@@ -95,7 +95,7 @@ def test_a_body_is_framed_for_the_target() -> None:
 
 def test_repr_contains_no_token() -> None:
     exchange = create_exchange()
-    exchange.authorization = AuthorizationResult(denial.too_many_connections(1), KEY, None, "canary")
+    exchange.authorization = AuthorizationResult(denial.too_many_connections(1), ConnectorRequest(KEY, "h:1", "canary"))
     assert "canary" not in repr(exchange)
 
 

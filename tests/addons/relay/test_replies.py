@@ -8,7 +8,7 @@ from connector_store.domain.decision import denial
 
 
 def test_a_refusal_in_a_tunnel_has_a_kubernetes_status() -> None:
-    head, _, body = replies.render_refusal(denial.bad_token(is_request=True)).partition(b"\r\n\r\n")
+    head, _, body = replies.render_refusal(denial.bad_token(on_connect=False)).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 401 Unauthorized: ")
     assert b"Connection: close" in head
     assert b"Content-Length: %d" % len(body) in head

@@ -2,7 +2,7 @@
 
 import pytest
 
-from addons.access.connector_request import ConnectorRequest, TunnelGrant
+from addons.access.connector_request import ConnectorRequest
 from addons.http1.messages import RequestHead
 from addons.relay.routes import DirectRoute, RoutedRequest, TunnelRoute
 from connector_store.domain.base.headers import Headers
@@ -22,13 +22,13 @@ def head(target: str, host: str = "localhost", token: str = "t") -> RequestHead:
 
 
 def test_requests_in_a_tunnel_use_the_token_of_the_connect() -> None:
-    route = TunnelRoute(TunnelGrant(key=KEY, authority="h:1", host="h", token="of CONNECT"))
+    route = TunnelRoute(ConnectorRequest(KEY, "h:1", "of CONNECT"), None)
     assert route.connector_request == ConnectorRequest(KEY, "h:1", "of CONNECT")
     assert route.resolve(head("/api")) == RoutedRequest(route.connector_request, head("/api"))
 
 
 def test_without_a_token_in_the_connect_each_request_has_its_own() -> None:
-    route = TunnelRoute(TunnelGrant(key=KEY, authority="h:1", host="h", token=None))
+    route = TunnelRoute(ConnectorRequest(KEY, "h:1", None), None)
     assert route.connector_request is None
     routed = route.resolve(head("/api", token="own"))
     assert isinstance(routed, RoutedRequest)

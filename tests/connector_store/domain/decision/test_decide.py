@@ -1,6 +1,7 @@
 import itertools
 from dataclasses import replace
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
@@ -14,16 +15,17 @@ from connector_store.domain.decision import denial
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.decision.decide import (
     ALLOWED_METHODS,
+    CHECKS,
+    CONNECT_CHECKS,
     AccessPolicy,
     AuthenticateInTunnel,
     Decision,
     Forward,
     Inject,
+    Question,
     Resolution,
-    decide_connect,
-    decide_request,
-    precheck_connect,
-    precheck_request,
+    decide,
+    precheck,
 )
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.models import Address, Target, Unusable
@@ -67,10 +69,8 @@ DENY_TENS = AccessPolicy(addresses=AddressPolicy(deny=(ip_network("10.0.0.0/8"),
         pytest.param(
             WITHOUT_TOKEN, None, None, "x:1", AuthenticateInTunnel(key=KEY), id="the token is in the requests"
         ),
-        pytest.param(
-            MISSING, None, None, "x:1", denial.bad_credentials(MISSING, is_request=False), id="no credentials"
-        ),
-        pytest.param(CREDENTIALS, NO_TOKEN, TARGET, "t:6443", denial.bad_token(is_request=False), id="a bad token"),
+        pytest.param(MISSING, None, None, "x:1", denial.bad_credentials(MISSING, on_connect=True), id="no credentials"),
+        pytest.param(CREDENTIALS, NO_TOKEN, TARGET, "t:6443", denial.bad_token(on_connect=True), id="a bad token"),
         pytest.param(CREDENTIALS, NO_USE, TARGET, "t:6443", denial.access_denied(KEY), id="may not use it"),
         pytest.param(CREDENTIALS, GRANTED, None, "t:6443", denial.access_denied(KEY), id="no such Connector"),
         pytest.param(CREDENTIALS, UNAVAILABLE, TARGET, "t:6443", denial.unavailable(7), id="the check is unavailable"),
@@ -92,18 +92,18 @@ def test_connect(
 def test_every_request_is_refused_before_the_store_is_synced() -> None:
     not_synced = denial.not_synced()
     for credentials in (CREDENTIALS, WITHOUT_TOKEN, MISSING):
-        assert precheck_connect(audit_log_full=False, synced=False, credentials=credentials) == not_synced
+        assert precheck(question_of_connect(credentials)._replace(synced=False)) == not_synced
         assert connect(synced=False, credentials=credentials) == not_synced
     assert request(synced=False) == not_synced
 
 
 def test_a_connect_is_refused_if_the_audit_log_is_full() -> None:
     assert connect(audit_log_full=True) == denial.audit_log_full()
-    assert precheck_connect(audit_log_full=True, synced=True, credentials=CREDENTIALS) == denial.audit_log_full()
+    assert precheck(question_of_connect(CREDENTIALS)._replace(audit_log_full=True)) == denial.audit_log_full()
 
 
 def test_valid_credentials_pass_the_precheck() -> None:
-    assert precheck_connect(audit_log_full=False, synced=True, credentials=CREDENTIALS) is CREDENTIALS
+    assert precheck(question_of_connect(CREDENTIALS)) is None
 
 
 @pytest.mark.parametrize("resolution", [None, TARGET, OPEN, BROKEN])
@@ -114,7 +114,7 @@ def test_without_access_the_refusal_does_not_depend_on_the_connector(
 ) -> None:
     bare = connect(access=access, resolution=None, authority="")
     assert connect(access=access, resolution=resolution, authority=authority, connection_count=2) == bare
-    in_tunnel = request(access=access, resolution=None, raw_target=b"*", headers=())
+    in_tunnel = request(access=access, resolution=None, target=b"*", headers=())
     assert request(access=access, resolution=resolution, authority=authority, connection_count=2) == in_tunnel
     assert isinstance(bare, Deny)
     assert b"secret-namespace" not in bare.body
@@ -122,55 +122,50 @@ def test_without_access_the_refusal_does_not_depend_on_the_connector(
 
 def connect(
     *,
-    audit_log_full: bool = False,
-    synced: bool = True,
     credentials: BasicAuthorization | ParseError = CREDENTIALS,
-    access: AccessResult | None = GRANTED,
-    resolution: Resolution = TARGET,
     authority: str = "t:6443",
-    policy: AccessPolicy = POLICY,
-    connection_count: int = 0,
+    **changes: Any,
 ) -> Decision | AuthenticateInTunnel:
-    return decide_connect(
-        audit_log_full=audit_log_full,
-        synced=synced,
-        credentials=credentials,
-        access=access,
-        resolution=resolution,
+    return decide(question_of_connect(credentials, authority)._replace(**changes))
+
+
+def question_of_connect(credentials: BasicAuthorization | ParseError, authority: str = "t:6443") -> Question:
+    return Question(
+        is_connect=True,
+        key=None if isinstance(credentials, ParseError) else credentials.key,
         authority=authority,
-        policy=policy,
-        connection_count=connection_count,
+        token=credentials if isinstance(credentials, ParseError) else credentials.token,
+        method=b"CONNECT",
+        target=authority.encode(),
+        headers=Headers(()),
+        audit_log_full=False,
+        synced=True,
+        policy=POLICY,
+        access=GRANTED,
+        resolution=TARGET,
     )
 
 
-def request(
-    *,
-    audit_log_full: bool = False,
-    method: bytes = b"GET",
-    synced: bool = True,
-    token: str | ParseError = "t",
-    access: AccessResult | None = GRANTED,
-    resolution: Resolution = TARGET,
-    authority: str | None = "t:6443",
-    raw_target: bytes = b"/p/api",
-    headers: tuple[Header, ...] = (HOST,),
-    policy: AccessPolicy = POLICY,
-    connection_count: int = 0,
-) -> Decision:
-    return decide_request(
-        audit_log_full=audit_log_full,
-        method=method,
-        synced=synced,
-        token=token,
-        key=KEY,
-        access=access,
-        resolution=resolution,
-        authority=authority,
-        raw_target=raw_target,
-        headers=Headers(headers),
-        policy=policy,
-        connection_count=connection_count,
-    )
+REQUEST = Question(
+    is_connect=False,
+    key=KEY,
+    authority="t:6443",
+    token="t",
+    method=b"GET",
+    target=b"/p/api",
+    headers=Headers((HOST,)),
+    audit_log_full=False,
+    synced=True,
+    policy=POLICY,
+    access=GRANTED,
+    resolution=TARGET,
+)
+
+
+def request(*, headers: tuple[Header, ...] = (HOST,), **changes: Any) -> Decision:
+    decision = decide(REQUEST._replace(headers=Headers(headers), **changes))
+    assert not isinstance(decision, AuthenticateInTunnel)
+    return decision
 
 
 def test_a_good_request_gets_the_credential() -> None:
@@ -192,16 +187,16 @@ def test_host_and_authority_are_compared_without_case() -> None:
     ("deny", "change"),
     [
         pytest.param(
-            denial.bad_credentials(MISSING, is_request=True), {"token": MISSING}, id="no token in the request"
+            denial.bad_credentials(MISSING, on_connect=False), {"token": MISSING}, id="no token in the request"
         ),
-        pytest.param(denial.bad_token(is_request=True), {"access": NO_TOKEN}, id="the token is no longer valid"),
+        pytest.param(denial.bad_token(on_connect=False), {"access": NO_TOKEN}, id="the token is no longer valid"),
         pytest.param(denial.access_denied(KEY), {"access": NO_USE}, id="may no longer use it"),
         pytest.param(denial.access_denied(KEY), {"resolution": None}, id="deleted"),
         pytest.param(denial.unusable(BROKEN), {"resolution": BROKEN}, id="became unusable"),
         pytest.param(denial.wrong_address(KEY, ADDRESS), {"authority": "old:1"}, id="the address changed"),
-        pytest.param(denial.path_outside(KEY, ADDRESS), {"raw_target": b"/q"}, id="outside the prefix"),
-        pytest.param(denial.path_outside(KEY, ADDRESS), {"raw_target": b"/p/%2e%2e/q"}, id="outside by escaped dots"),
-        pytest.param(denial.path_outside(KEY, ADDRESS), {"raw_target": b"https://t:6443/p/api"}, id="absolute form"),
+        pytest.param(denial.path_outside(KEY, ADDRESS), {"target": b"/q"}, id="outside the prefix"),
+        pytest.param(denial.path_outside(KEY, ADDRESS), {"target": b"/p/%2e%2e/q"}, id="outside by escaped dots"),
+        pytest.param(denial.path_outside(KEY, ADDRESS), {"target": b"https://t:6443/p/api"}, id="absolute form"),
         pytest.param(denial.wrong_host(KEY, ADDRESS), {"headers": ((b"host", b"x"),)}, id="another Host"),
         pytest.param(denial.wrong_host(KEY, ADDRESS), {"headers": ()}, id="no Host"),
         pytest.param(denial.wrong_host(KEY, ADDRESS), {"headers": (HOST, HOST)}, id="two Hosts"),
@@ -221,12 +216,12 @@ ORDERED: tuple[tuple[dict[str, object], Deny], ...] = (
     ({"audit_log_full": True}, denial.audit_log_full()),
     ({"method": b"TRACE"}, denial.bad_method()),
     ({"synced": False}, denial.not_synced()),
-    ({"token": MISSING}, denial.bad_credentials(MISSING, is_request=True)),
-    ({"access": NO_TOKEN}, denial.bad_token(is_request=True)),
+    ({"token": MISSING}, denial.bad_credentials(MISSING, on_connect=False)),
+    ({"access": NO_TOKEN}, denial.bad_token(on_connect=False)),
     ({"resolution": BROKEN}, denial.unusable(BROKEN)),
     ({"authority": "old:1"}, denial.wrong_address(KEY, ADDRESS)),
     ({"headers": ()}, denial.wrong_host(KEY, ADDRESS)),
-    ({"raw_target": b"/q"}, denial.path_outside(KEY, ADDRESS)),
+    ({"target": b"/q"}, denial.path_outside(KEY, ADDRESS)),
     ({"connection_count": 1}, denial.too_many_connections(1)),
 )
 
@@ -239,7 +234,7 @@ def test_of_two_faults_in_a_request_the_earlier_check_decides(first: int, second
 CONNECT_ORDERED: tuple[tuple[dict[str, object], Deny], ...] = (
     ({"audit_log_full": True}, denial.audit_log_full()),
     ({"synced": False}, denial.not_synced()),
-    ({"credentials": MISSING}, denial.bad_credentials(MISSING, is_request=False)),
+    ({"credentials": MISSING}, denial.bad_credentials(MISSING, on_connect=True)),
     ({"access": NO_USE}, denial.access_denied(KEY)),
     ({"resolution": BROKEN}, denial.unusable(BROKEN)),
     ({"authority": "old:1"}, denial.wrong_address(KEY, ADDRESS)),
@@ -254,9 +249,9 @@ def test_of_two_faults_in_a_connect_the_earlier_check_decides(first: int, second
 
 def test_impersonation_headers_are_checked_after_host_and_path() -> None:
     impersonation = (b"Impersonate-User", b"admin")
-    assert request(raw_target=b"/q", headers=(HOST, impersonation)) == denial.path_outside(KEY, ADDRESS)
+    assert request(target=b"/q", headers=(HOST, impersonation)) == denial.path_outside(KEY, ADDRESS)
     assert request(headers=((b"Host", b"x"), impersonation)) == denial.wrong_host(KEY, ADDRESS)
-    assert request(authority=None, raw_target=b"/../q", headers=(impersonation,)) == denial.path_traversal(KEY)
+    assert request(authority=None, target=b"/../q", headers=(impersonation,)) == denial.path_traversal(KEY)
     assert request(headers=(HOST, impersonation), connection_count=1) == denial.impersonation_header(
         b"Impersonate-User"
     )
@@ -290,12 +285,22 @@ def test_a_tunnel_without_a_token_needs_a_valid_authority(authority: str) -> Non
 
 
 def test_prechecks_refuse_requests_without_a_review() -> None:
-    assert precheck_request(audit_log_full=False, method=b"TRACE", synced=True, token="t") == denial.bad_method()
-    assert precheck_request(audit_log_full=False, method=b"GET", synced=False, token="t") == denial.not_synced()
-    assert precheck_request(audit_log_full=False, method=b"GET", synced=True, token=MISSING) == denial.bad_credentials(
-        MISSING, is_request=True
-    )
-    assert precheck_request(audit_log_full=False, method=b"GET", synced=True, token="t") is None
+    assert precheck(REQUEST._replace(method=b"TRACE")) == denial.bad_method()
+    assert precheck(REQUEST._replace(synced=False)) == denial.not_synced()
+    assert precheck(REQUEST._replace(token=MISSING)) == denial.bad_credentials(MISSING, on_connect=False)
+    assert precheck(REQUEST) is None
+
+
+def test_only_a_connect_can_defer_the_authentication() -> None:
+    assert request(token=None, access=None) == denial.internal_error()
+
+
+def test_a_check_of_a_connect_is_a_check_of_a_request() -> None:
+    assert set(CONNECT_CHECKS) < set(CHECKS)
+
+
+def test_no_text_form_of_a_question_shows_a_token() -> None:
+    assert "canary" not in repr(REQUEST._replace(token="canary"))
 
 
 def test_trace_is_not_allowed() -> None:
@@ -308,9 +313,7 @@ IMPERSONATED = replace(TARGET, impersonation=Impersonation(user_prefix="c:"))
 
 
 def test_the_decision_has_the_role_that_allows_the_request() -> None:
-    assert request(resolution=LIMITED, raw_target=b"/p/api/v1/pods") == Inject(
-        target=LIMITED, grant=GRANTED, role="pods"
-    )
+    assert request(resolution=LIMITED, target=b"/p/api/v1/pods") == Inject(target=LIMITED, grant=GRANTED, role="pods")
 
 
 @pytest.mark.parametrize(
@@ -326,7 +329,7 @@ def test_the_decision_has_the_role_that_allows_the_request() -> None:
 def test_requests_without_permission_are_refused(
     method: bytes, raw_target: bytes, headers: tuple[Header, ...], message: str
 ) -> None:
-    deny = request(resolution=LIMITED, method=method, raw_target=raw_target, headers=(HOST, *headers))
+    deny = request(resolution=LIMITED, method=method, target=raw_target, headers=(HOST, *headers))
     assert isinstance(deny, Deny)
     assert (deny.status, deny.cause) == (403, "not_lent")
     assert message in deny.message
@@ -339,20 +342,18 @@ def test_an_upgrade_and_an_apply_require_a_second_right() -> None:
     pod = b"/p/api/v1/namespaces/a/pods/b"
     apply = ((b"Content-Type", b"application/apply-patch+yaml"),)
     merge = ((b"Content-Type", b"application/merge-patch+json"),)
-    assert isinstance(request(resolution=limited, raw_target=pod + b"/exec", headers=(HOST, *upgrade)), Deny)
-    assert isinstance(request(resolution=limited, method=b"PATCH", raw_target=pod, headers=(HOST, *apply)), Deny)
-    assert isinstance(request(resolution=limited, method=b"PATCH", raw_target=pod, headers=(HOST, *merge)), Inject)
+    assert isinstance(request(resolution=limited, target=pod + b"/exec", headers=(HOST, *upgrade)), Deny)
+    assert isinstance(request(resolution=limited, method=b"PATCH", target=pod, headers=(HOST, *apply)), Deny)
+    assert isinstance(request(resolution=limited, method=b"PATCH", target=pod, headers=(HOST, *merge)), Inject)
 
 
 def test_permissions_are_checked_after_impersonation_headers_and_before_the_connection_count() -> None:
-    deny = request(resolution=LIMITED, raw_target=b"/p/api/v1/secrets", connection_count=1)
+    deny = request(resolution=LIMITED, target=b"/p/api/v1/secrets", connection_count=1)
     assert isinstance(deny, Deny)
     assert deny.cause == "not_lent"
     impersonation = (HOST, (b"Impersonate-User", b"a"))
     assert request(resolution=LIMITED, headers=impersonation) == denial.impersonation_header(b"Impersonate-User")
-    assert request(resolution=LIMITED, raw_target=b"/p/api/v1/pods", connection_count=1) == denial.too_many_connections(
-        1
-    )
+    assert request(resolution=LIMITED, target=b"/p/api/v1/pods", connection_count=1) == denial.too_many_connections(1)
 
 
 def test_impersonation_headers_tell_the_target_who_the_caller_is() -> None:
@@ -366,13 +367,13 @@ def test_impersonation_headers_tell_the_target_who_the_caller_is() -> None:
     assert deny.cause == "impersonation"
     assert "Impersonate-User" not in repr(resolution)
     both = replace(bare, permissions=LIMITED.permissions)
-    not_lent = request(resolution=both, access=system, raw_target=b"/p/api/v1/secrets")
+    not_lent = request(resolution=both, access=system, target=b"/p/api/v1/secrets")
     assert isinstance(not_lent, Deny)
     assert not_lent.cause == "not_lent"
 
 
 def test_with_direct_access_host_is_the_proxys_and_the_path_is_relative_to_the_address() -> None:
-    assert request(authority=None, raw_target=b"/api", headers=((b"Host", b"proxy"),)) == Inject(
+    assert request(authority=None, target=b"/api", headers=((b"Host", b"proxy"),)) == Inject(
         target=TARGET, grant=GRANTED
     )
 
@@ -380,10 +381,10 @@ def test_with_direct_access_host_is_the_proxys_and_the_path_is_relative_to_the_a
 @pytest.mark.parametrize("target", [pytest.param(TARGET, id="injected"), pytest.param(OPEN, id="forwarded")])
 @pytest.mark.parametrize("raw_target", [b"/../x", b"/a/%2e%2e/x", b"/..%2fx", b"/a/..;/x", b"*", b"https://t:6443/api"])
 def test_with_direct_access_path_traversal_is_refused(raw_target: bytes, target: Target) -> None:
-    assert request(resolution=target, authority=None, raw_target=raw_target, headers=()) == denial.path_traversal(KEY)
-    assert request(authority=None, raw_target=raw_target, headers=(), access=NO_USE) == denial.access_denied(KEY)
+    assert request(resolution=target, authority=None, target=raw_target, headers=()) == denial.path_traversal(KEY)
+    assert request(authority=None, target=raw_target, headers=(), access=NO_USE) == denial.access_denied(KEY)
 
 
 def test_with_direct_access_permissions_apply_to_the_path_that_the_target_gets() -> None:
-    assert isinstance(request(resolution=LIMITED, authority=None, raw_target=b"/api/v1/pods", headers=()), Inject)
-    assert isinstance(request(resolution=LIMITED, authority=None, raw_target=b"/p/api/v1/pods", headers=()), Deny)
+    assert isinstance(request(resolution=LIMITED, authority=None, target=b"/api/v1/pods", headers=()), Inject)
+    assert isinstance(request(resolution=LIMITED, authority=None, target=b"/p/api/v1/pods", headers=()), Deny)

@@ -29,10 +29,10 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
     ("deny", "status", "reason", "message_part"),
     [
         (denial.not_synced(), 503, "ServiceUnavailable", "try again"),
-        (denial.bad_credentials(MISSING, is_request=False), 407, "Unauthorized", "Proxy-Authorization: is missing"),
-        (denial.bad_credentials(MISSING, is_request=True), 401, "Unauthorized", "is missing"),
-        (denial.bad_token(is_request=False), 407, "Unauthorized", "get a new kubeconfig"),
-        (denial.bad_token(is_request=True), 401, "Unauthorized", "expired"),
+        (denial.bad_credentials(MISSING, on_connect=True), 407, "Unauthorized", "Proxy-Authorization: is missing"),
+        (denial.bad_credentials(MISSING, on_connect=False), 401, "Unauthorized", "is missing"),
+        (denial.bad_token(on_connect=True), 407, "Unauthorized", "get a new kubeconfig"),
+        (denial.bad_token(on_connect=False), 401, "Unauthorized", "expired"),
         (denial.unavailable(7), 503, "ServiceUnavailable", "try again"),
         (denial.access_denied(KEY), 403, "Forbidden", 'connectors.connectors.alauda.io "k8s" not found'),
         (
@@ -103,13 +103,13 @@ def test_every_refusal_is_a_status(deny: Deny, status: int, reason: str, message
 @pytest.mark.parametrize(
     ("deny", "name", "value"),
     [
-        (denial.bad_token(is_request=False), b"Proxy-Authenticate", b'Basic realm="connectors"'),
+        (denial.bad_token(on_connect=True), b"Proxy-Authenticate", b'Basic realm="connectors"'),
         (
             Deny(status=401, message="", cause="token", challenge="Basic"),
             b"WWW-Authenticate",
             b'Basic realm="connectors"',
         ),
-        (denial.bad_token(is_request=True), b"WWW-Authenticate", b'Bearer realm="connectors"'),
+        (denial.bad_token(on_connect=False), b"WWW-Authenticate", b'Bearer realm="connectors"'),
         (denial.unavailable(7), b"Retry-After", b"7"),
         (denial.not_synced(), b"Retry-After", b"1"),
         (denial.internal_error(), b"Content-Type", b"application/json"),
