@@ -57,7 +57,7 @@ def _measure_target(target: Target) -> float:
             is_connect=False,
             key=_KEY,
             authority="target:6443",
-            token="t",  # noqa: S106 - nobody's
+            token="t",  # noqa: S106 - a made-up token
             method=b"GET",
             target=path,
             headers=fields,

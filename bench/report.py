@@ -1,4 +1,4 @@
-"""The report of the comparison as text: one table for each case, with the ratio of ours to each peer."""
+"""The report of the comparison as text: one table for each case, with our ratio to each peer."""
 
 from collections.abc import Iterator
 from typing import Any

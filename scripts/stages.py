@@ -124,7 +124,7 @@ async def skip_node_tests(arguments: Sequence[str]) -> int:
 
 
 async def build_images(run: Callable[..., Awaitable[int]]) -> int:
-    """Build the image of the tree and of the former release, before the namespaces close: inside is no network."""
+    """Build the image of the tree and of the former release, before the namespaces close, which have no network."""
     sys.stderr.write("building the image; the first time takes minutes\n")
     BUILD.mkdir(exist_ok=True)
     return await run("scripts/image", "--debian", "--archive", str(BUILD / "image.tar")) or await run("scripts/former")

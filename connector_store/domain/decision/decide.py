@@ -77,7 +77,7 @@ class AccessPolicy:
 
 
 class Question(NamedTuple):
-    """What a CONNECT or a request asks for, and the state of the proxy that its decision depends on.
+    """Input of a decision: a CONNECT or a request, and the state of the proxy that its decision depends on.
 
     In a tunnel, `key` and `authority` are those of its CONNECT. `key` is None if the credentials of a CONNECT are
     unreadable. With direct access, `authority` is None, `target` is relative to the path of the Connector's address,

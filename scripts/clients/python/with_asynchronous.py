@@ -38,11 +38,11 @@ async def use(last: str) -> None:
     async with client.ApiClient() as connection:
         api = client.CoreV1Api(connection)
         print("got", (await api.read_namespaced_config_map("seed", namespace)).data["state"])
-        found = await api.list_namespaced_config_map(namespace)
-        for each in found.items:
+        config_maps = await api.list_namespaced_config_map(namespace)
+        for each in config_maps.items:
             print("listed", each.metadata.name)
         await apply(api, "first")
-        version = found.metadata.resource_version
+        version = config_maps.metadata.resource_version
     while True:
         try:
             async with client.ApiClient() as connection:

@@ -35,11 +35,11 @@ def follow(api: client.CoreV1Api, version: str | None, last: str) -> bool:
 def use(last: str) -> None:
     api = client.CoreV1Api()
     print("got", api.read_namespaced_config_map("seed", namespace).data["state"])
-    found = api.list_namespaced_config_map(namespace)
-    for each in found.items:
+    config_maps = api.list_namespaced_config_map(namespace)
+    for each in config_maps.items:
         print("listed", each.metadata.name)
     apply(api, "first")
-    version = found.metadata.resource_version
+    version = config_maps.metadata.resource_version
     while True:
         try:
             if follow(api, version, last):

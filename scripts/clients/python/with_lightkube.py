@@ -31,11 +31,11 @@ def follow(version: str | None) -> bool:
 
 
 print("got", client.get(ConfigMap, "seed", namespace=namespace).data["state"])
-found = client.list(ConfigMap, namespace=namespace)
-for each in found:
+config_maps = client.list(ConfigMap, namespace=namespace)
+for each in config_maps:
     print("listed", each.metadata.name)
 apply("first")
-version = found.resourceVersion
+version = config_maps.resourceVersion
 while True:
     try:
         if follow(version):
