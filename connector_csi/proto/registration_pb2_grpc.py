@@ -27,8 +27,7 @@ if _version_not_supported:
 
 
 class RegistrationStub:
-    """Registration is the service advertised by the Plugins.
-    """
+    """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
         """Constructor.
@@ -49,8 +48,7 @@ class RegistrationStub:
 
 
 class RegistrationServicer:
-    """Registration is the service advertised by the Plugins.
-    """
+    """Missing associated documentation comment in .proto file."""
 
     def GetInfo(self, request, context):
         """Missing associated documentation comment in .proto file."""
@@ -84,61 +82,3 @@ def add_RegistrationServicer_to_server(servicer, server):
     server.add_registered_method_handlers('pluginregistration.Registration', rpc_method_handlers)
 
 
- # This class is part of an EXPERIMENTAL API.
-class Registration:
-    """Registration is the service advertised by the Plugins.
-    """
-
-    @staticmethod
-    def GetInfo(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/pluginregistration.Registration/GetInfo',
-            connector__csi_dot_proto_dot_registration__pb2.InfoRequest.SerializeToString,
-            connector__csi_dot_proto_dot_registration__pb2.PluginInfo.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def NotifyRegistrationStatus(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/pluginregistration.Registration/NotifyRegistrationStatus',
-            connector__csi_dot_proto_dot_registration__pb2.RegistrationStatus.SerializeToString,
-            connector__csi_dot_proto_dot_registration__pb2.RegistrationStatusResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)

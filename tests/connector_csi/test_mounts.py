@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import errno, os, subprocess, sys, threading
 from pathlib import Path
-from connector_csi.mounts import KernelMounts, SOURCE
+from connector_csi.mounts import KernelMounts, MOUNT_SOURCE
 
 folder = Path(sys.argv[1])
 mounts = KernelMounts()
@@ -30,7 +30,7 @@ target = folder / "a b"
 target.mkdir()
 assert not mounts.sources(str(target))
 mounts.mount_tmpfs(str(target), mode=0o750, gid=4242)
-assert tuple(mounts.sources(str(target))) == (SOURCE,)
+assert tuple(mounts.sources(str(target))) == (MOUNT_SOURCE,)
 status = target.stat()
 assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o750, 0, 4242), status
 line = next(line for line in Path("/proc/self/mountinfo").read_text().splitlines() if "a\\\\040b" in line)
@@ -76,7 +76,7 @@ enforce.parent.mkdir(parents=True)
 enforce.write_text("1")
 labelling = KernelMounts(sys=folder / "sys", selinux_context="system_u:object_r:container_file_t:s0")
 labelling.mount_tmpfs(str(target), mode=0o755, gid=0)
-assert tuple(labelling.sources(str(target))) == (SOURCE,)
+assert tuple(labelling.sources(str(target))) == (MOUNT_SOURCE,)
 labelling.mount_tmpfs(str(target), mode=0o755, gid=0)
 labelling.close()
 mounts.close()
