@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.expiry import DEFAULT_EXPIRY_WARNING, format_relative_time
+from connector_store.domain.base.expiry import format_relative_time
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, ClientCertificate
@@ -91,7 +91,11 @@ def check_folder(path: Path, settings: Settings, *, now: float) -> Report:
             for problem in problems
             if file_name is None or Path(problem.file).name == file_name
         ),
-        *(finding for located in located_objects for finding in _object_findings(located, now)),
+        *(
+            finding
+            for located in located_objects
+            for finding in _object_findings(located, now, settings.expiry_warning)
+        ),
         *_file_mode_findings(located_objects),
         *(_folder_findings(folder, connectors) if file_name is None else ()),
     ]
@@ -125,7 +129,7 @@ def _problem_finding(problem: Problem) -> Finding:
     )
 
 
-def _object_findings(located: LocatedObject, now: float) -> Iterator[Finding]:
+def _object_findings(located: LocatedObject, now: float, expiry_warning: float) -> Iterator[Finding]:
     """Find problems that a proxy does not report: example values, and credentials that expire."""
     match located.object:
         case Connector(address=address) if is_example_host(address.host):
@@ -136,10 +140,10 @@ def _object_findings(located: LocatedObject, now: float) -> Iterator[Finding]:
             path = _secret_key_path(located, "token")
             if is_placeholder(token):
                 yield finding_at(located, path, "error", "is a placeholder; put in a token of the target")
-            yield from _expiry_findings(located, path, "token", expires, now)
+            yield from _expiry_findings(located, path, "token", expires, now, expiry_warning)
         case Secret(credential=ClientCertificate(expires_at=expires)):
             yield from _expiry_findings(
-                located, _secret_key_path(located, CERTIFICATE_KEY), "certificate", expires, now
+                located, _secret_key_path(located, CERTIFICATE_KEY), "certificate", expires, now, expiry_warning
             )
 
 
@@ -149,11 +153,11 @@ def _secret_key_path(located: LocatedObject, key: str) -> str:
 
 
 def _expiry_findings(
-    located: LocatedObject, path: str, noun: str, expires: float | None, now: float
+    located: LocatedObject, path: str, noun: str, expires: float | None, now: float, expiry_warning: float
 ) -> Iterator[Finding]:
     if expires is not None and expires <= now:
         yield finding_at(located, path, "error", f"the {noun} expired {format_relative_time(expires - now)}; renew it")
-    elif expires is not None and expires <= now + DEFAULT_EXPIRY_WARNING:
+    elif expires is not None and expires <= now + expiry_warning:
         yield finding_at(
             located, path, "warning", f"the {noun} expires {format_relative_time(expires - now)}; renew it before"
         )

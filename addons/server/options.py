@@ -13,8 +13,9 @@ from mitmproxy.utils import human
 from addons.relay.shared_context import Timeouts
 from connector_store.admin import parse_listen_address
 from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.schema import suggest_name
 from connector_store.domain.config.connector_source import ClusterSource, FolderSource, parse_source
-from connector_store.domain.config.settings import KEYS, MAX_SECONDS, option_name, suggest_key
+from connector_store.domain.config.settings import SETTINGS, option_name, parse_seconds
 from connector_store.domain.kubeconfig.own_names import parse_host_names
 
 FORCED: Final[Mapping[str, Any]] = {
@@ -95,8 +96,8 @@ def declare(loader: Loader) -> None:
     """
     for name, kind, default, text in _OPTIONS:
         loader.add_option(name, kind, default, text)
-    for key, text in KEYS.items():
-        loader.add_option(option_name(key), str, "", text[0].upper() + text[1:] + ".")
+    for key, setting in SETTINGS.items():
+        loader.add_option(option_name(key), str, "", setting.help)
     _check_values()
     for name, value in FORCED.items():
         if not _is_unset(name) and getattr(ctx.options, name) != value:
@@ -120,10 +121,10 @@ def check_mitmproxy_options() -> None:
     for spec in ctx.options.mode:
         if mode_specs.ProxyMode.parse(spec).type_name != "regular":
             raise ParseError("mode", f"{spec} is not served; regular, regular@PORT and regular@HOST:PORT are")
-    names = [each[0] for each in _OPTIONS] + [option_name(key) for key in KEYS]
+    names = [each[0] for each in _OPTIONS] + [option_name(key) for key in SETTINGS]
     for name in ctx.options.deferred:
         if name.startswith("connector"):
-            raise ParseError(name, f"is not an option{suggest_key(name, names)}")
+            raise ParseError(name, f"is not an option{suggest_name(name, names, prefix='connector')}")
 
 
 def _check_values() -> None:
@@ -174,7 +175,7 @@ def read_config(*, in_pod: bool) -> Config:
         max_connections=_number("connector_max_connections", 1, 1_000_000),
         names=_names(ctx.options.connector_names),
         confdir=Path(options.confdir).expanduser(),
-        explicit={key: value for key in KEYS if (value := getattr(options, option_name(key)))},
+        explicit={key: value for key in SETTINGS if (value := getattr(options, option_name(key)))},
     )
 
 
@@ -204,14 +205,10 @@ def _choice(name: str, choices: tuple[str, ...]) -> str:
 
 
 def _seconds(name: str, *, allow_zero: bool = False) -> float:
-    """Parse a number of seconds. `allow_zero` allows 0."""
     try:
-        value = float(getattr(ctx.options, name))
-    except ValueError:
-        value = -1.0
-    if not (0 < value <= MAX_SECONDS or (allow_zero and value == 0)):
-        raise ParseError(name, f"is not a number of seconds up to {MAX_SECONDS:.0f}{', or 0' if allow_zero else ''}")
-    return value
+        return parse_seconds(getattr(ctx.options, name), allow_zero=allow_zero)
+    except ParseError as error:
+        raise ParseError(name, error.reason) from error
 
 
 def _number(name: str, minimum: int, maximum: int) -> int:

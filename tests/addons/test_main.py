@@ -1,4 +1,4 @@
-"""`python -m addons`, the program of the image's proxy: mitmproxy without what a service never asks of it."""
+"""`python -m addons`, the program of the image's proxy: mitmproxy reduced to a service."""
 
 import fcntl
 import json
@@ -28,12 +28,18 @@ def command(confdir: Path, *arguments: str, python: Sequence[str] = ()) -> list[
     )
 
 
-def test_what_only_people_ask_for_is_not_even_imported(tmp_path: Path, confdir: Path) -> None:
+def test_interactive_addons_are_not_imported(tmp_path: Path, confdir: Path) -> None:
     (tmp_path / "connectors").mkdir(exist_ok=True)
     source = ("--set", f"connector_source={tmp_path / 'connectors'}")
-    line = command(confdir, *source, "--options", python=["-X", "importtime"])
+    arguments = command(confdir, *source, "--options", python=["-X", "importtime"])
     done = subprocess.run(
-        line, cwd=ROOT, env=environment_without_proxies(), capture_output=True, text=True, check=True, timeout=PATIENCE
+        arguments,
+        cwd=ROOT,
+        env=environment_without_proxies(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
     )
     assert "connector_max_connections:" in done.stdout
     imported = {row.rpartition("|")[2].strip() for row in done.stderr.splitlines()}
@@ -41,18 +47,22 @@ def test_what_only_people_ask_for_is_not_even_imported(tmp_path: Path, confdir: 
     assert imported.isdisjoint(LEFT_OUT)
 
 
-def test_it_serves_and_ends_in_order(tmp_path: Path, confdir: Path) -> None:
+def test_the_proxy_serves_and_shuts_down_in_order(tmp_path: Path, confdir: Path) -> None:
     port = Port()
     (tmp_path / "connectors").mkdir(exist_ok=True)
     source = ("--set", f"connector_source={tmp_path / 'connectors'}", "--set", "connector_admin=")
-    line = command(confdir, "-p", str(port.number), *source)
+    arguments = command(confdir, "-p", str(port.number), *source)
     with subprocess.Popen(
-        line, cwd=ROOT, env=environment_without_proxies() | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True
+        arguments,
+        cwd=ROOT,
+        env=environment_without_proxies() | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             assert process.stdout is not None
-            while "listening at http://127.0.0.1" not in (said := process.stdout.readline()):
-                assert said, "it ended"
+            while "listening at http://127.0.0.1" not in (line := process.stdout.readline()):
+                assert line, "it ended"
             with socket.create_connection(("127.0.0.1", port.number), timeout=PATIENCE) as client:
                 client.sendall(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n")
                 assert client.recv(100).startswith(b"HTTP/1.1 407 ")
@@ -65,20 +75,24 @@ def test_it_serves_and_ends_in_order(tmp_path: Path, confdir: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the size of a pipe can be set on Linux alone")
-def test_it_serves_while_nobody_reads_its_log(tmp_path: Path, confdir: Path) -> None:
+def test_the_proxy_serves_while_its_log_is_not_read(tmp_path: Path, confdir: Path) -> None:
     port = Port()
     (tmp_path / "connectors").mkdir(exist_ok=True)
     source = ("--set", f"connector_source={tmp_path / 'connectors'}", "--set", "connector_admin=")
-    line = command(confdir, "-p", str(port.number), *source, "--set", "termlog_verbosity=debug")
+    arguments = command(confdir, "-p", str(port.number), *source, "--set", "termlog_verbosity=debug")
     with subprocess.Popen(
-        line, cwd=ROOT, env=environment_without_proxies() | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True
+        arguments,
+        cwd=ROOT,
+        env=environment_without_proxies() | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             assert process.stdout is not None
             fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
-            while "listening at http://127.0.0.1" not in (said := process.stdout.readline()):
-                assert said, "it ended"
-            # Each is a line of the log.
+            while "listening at http://127.0.0.1" not in (line := process.stdout.readline()):
+                assert line, "it ended"
+            # Each connection writes a log line.
             for _ in range(100):
                 with socket.create_connection(("127.0.0.1", port.number), timeout=PATIENCE) as client:
                     client.sendall(b"\x16this is no TLS")
@@ -91,10 +105,10 @@ def test_it_serves_while_nobody_reads_its_log(tmp_path: Path, confdir: Path) -> 
     port.release()
 
 
-def test_it_serves_on_libuvs_loop(tmp_path: Path, confdir: Path) -> None:
+def test_the_proxy_uses_libuvs_event_loop(tmp_path: Path, confdir: Path) -> None:
     (tmp_path / "connectors").mkdir(exist_ok=True)
-    seen = tmp_path / "seen.py"
-    seen.write_text(
+    script = tmp_path / "seen.py"
+    script.write_text(
         "import asyncio\n"
         "from mitmproxy import ctx\n"
         "def running():\n"
@@ -103,24 +117,36 @@ def test_it_serves_on_libuvs_loop(tmp_path: Path, confdir: Path) -> None:
     )
     port = Port()
     source = ("--set", f"connector_source={tmp_path / 'connectors'}", "--set", "connector_admin=")
-    line = command(confdir, "-p", str(port.number), *source, "-s", str(seen))
+    arguments = command(confdir, "-p", str(port.number), *source, "-s", str(script))
     done = subprocess.run(
-        line, cwd=ROOT, env=environment_without_proxies(), capture_output=True, text=True, check=True, timeout=PATIENCE
+        arguments,
+        cwd=ROOT,
+        env=environment_without_proxies(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
     )
     assert "on uvloop" in done.stdout
     port.release()
 
 
-def test_what_is_wrong_is_one_line_as_in_mitmdump(tmp_path: Path, confdir: Path) -> None:
-    line = command(confdir, "--set", "connector_recheck=abc")
+def test_a_start_error_is_one_line_as_in_mitmdump(tmp_path: Path, confdir: Path) -> None:
+    arguments = command(confdir, "--set", "connector_recheck=abc")
     done = subprocess.run(
-        line, cwd=ROOT, env=environment_without_proxies(), capture_output=True, text=True, check=False, timeout=PATIENCE
+        arguments,
+        cwd=ROOT,
+        env=environment_without_proxies(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
     assert done.returncode == 1
-    assert done.stderr == "error: connector_recheck: is not a number of seconds up to 86400\n"
+    assert done.stderr == "error: connector_recheck: must be a number of seconds, at most 86400\n"
 
 
-def test_its_log_is_json_from_the_first_line_where_nobody_reads_it(tmp_path: Path, confdir: Path) -> None:
+def test_the_log_is_json_from_the_first_line_without_a_terminal(tmp_path: Path, confdir: Path) -> None:
     (tmp_path / "connectors").mkdir(exist_ok=True)
     port = Port()
     source = ("--set", f"connector_source={tmp_path / 'connectors'}", "--set", "connector_admin=")
@@ -130,11 +156,11 @@ def test_its_log_is_json_from_the_first_line_where_nobody_reads_it(tmp_path: Pat
     ) as process:
         try:
             assert process.stdout is not None
-            said = [json.loads(process.stdout.readline())]
-            while not said[-1]["message"].startswith("serving "):
-                said.append(json.loads(process.stdout.readline()))
+            lines = [json.loads(process.stdout.readline())]
+            while not lines[-1]["message"].startswith("serving "):
+                lines.append(json.loads(process.stdout.readline()))
         finally:
             process.kill()
     port.release()
-    assert said[0]["message"].startswith("Loading script")
-    assert {each["level"] for each in said} == {"info"}
+    assert lines[0]["message"].startswith("Loading script")
+    assert {each["level"] for each in lines} == {"info"}

@@ -73,9 +73,13 @@ def start(
 @contextmanager
 def running(home: Path, *arguments: str, by: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        tie_to_parent([*by, *command(home, *arguments)]), cwd=home, env=environment_without_proxies() | {"PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    ) as process:  # fmt: skip
+        tie_to_parent([*by, *command(home, *arguments)]),
+        cwd=home,
+        env=environment_without_proxies() | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
         try:
             yield process
         finally:
@@ -93,10 +97,10 @@ def line_with(process: subprocess.Popen[str], text: str) -> str:
 def test_a_folder_without_the_right_to_it_is_one_line(home: Path, port: int) -> None:
     folder = home / "connectors"
     folder.chmod(0)
-    code, [_, said] = start(home, "-p", str(port), "--set", f"connector_source={folder}", by=LIKE_OTHERS)
+    code, [_, message] = start(home, "-p", str(port), "--set", f"connector_source={folder}", by=LIKE_OTHERS)
     assert code == 1
     right = f"give the proxy's user the right: chmod u+rx {folder}"
-    assert said == f"error: connector_source: {folder} cannot be read; {right}"
+    assert message == f"error: connector_source: {folder} cannot be read; {right}"
 
 
 def test_an_unreadable_folder_is_reported_and_read_again_when_it_is_readable(home: Path, port: int) -> None:
@@ -119,7 +123,7 @@ def test_an_unreadable_folder_is_reported_and_read_again_when_it_is_readable(hom
 
 WRONG: list[tuple[Sequence[str], Mapping[str, str], str]] = [
     (["connector_source=/nope"], {}, "connector_source: /nope is not a folder; make it with: connectorctl init /nope"),
-    (["connector_recheck=abc"], {}, "connector_recheck: is not a number of seconds up to 86400"),
+    (["connector_recheck=abc"], {}, "connector_recheck: must be a number of seconds, at most 86400"),
     (["connector_recheck"], {}, "connector_recheck: has no value; write NAME=VALUE"),
     (["connector_recheck=1", "connector_recheck=2"], {}, "connector_recheck: is set twice"),
     (["connector_flows=maybe"], {}, "connector_flows: is not one of: auto, on, off"),
@@ -148,10 +152,10 @@ def test_a_start_error_is_one_line(
     arguments = [part for each in options for part in ("--set", each)]
     code, lines = start(home, "-p", str(port), *arguments, environment=environment)
     assert code == 1
-    loading, *said = lines
+    loading, *message = lines
     assert "Loading script" in loading
-    assert len(said) == 1
-    assert said[0].startswith(f"error: {says}")
+    assert len(message) == 1
+    assert message[0].startswith(f"error: {says}")
 
 
 @pytest.mark.parametrize(
@@ -184,11 +188,11 @@ def test_a_port_in_use_is_reported(home: Path) -> None:
 
 def test_on_a_folder_the_proxy_logs_a_summary_and_listens_on_loopback(home: Path, port: int) -> None:
     with running(home, "-p", str(port)) as process:
-        said = line_with(process, "serving ")
+        message = line_with(process, "serving ")
         assert (
             "serving 1 Connector of folder connectors; 1 to mend (connectorctl check connectors); "
             f"listening at http://127.0.0.1:{port}; for a kubeconfig: connectorctl kubeconfig NAMESPACE/NAME "
-            "--source connectors" in said
+            "--source connectors" in message
         )
         assert _listening(process.pid) == {"0100007F"}
 
@@ -224,6 +228,6 @@ def _listening(pid: int) -> set[str]:
 
 def test_its_log_takes_the_form_of_an_option(home: Path, port: int) -> None:
     with running(home, "-p", str(port), "--set", "connector_log_format=json") as process:
-        said = json.loads(line_with(process, "serving "))
-    assert said["message"].startswith("serving 1 Connector of folder connectors")
-    assert (said["level"], said["logger"]) == ("info", "addons.server.lifecycle")
+        message = json.loads(line_with(process, "serving "))
+    assert message["message"].startswith("serving 1 Connector of folder connectors")
+    assert (message["level"], message["logger"]) == ("info", "addons.server.lifecycle")

@@ -15,7 +15,7 @@ from addons.records.record import Record
 from addons.server import draining, options
 from connector_controller.metrics import ControllerMetrics as ControllerMetrics
 from connector_csi.metrics import CsiMetrics as DriverMetrics
-from connector_store.domain.config.settings import KEYS, Settings
+from connector_store.domain.config.settings import SETTINGS, Settings
 from connector_store.domain.kubeconfig.volume_files import (
     BUILT_IN_FILES,
     CONFIGURATIONS,
@@ -65,7 +65,18 @@ def test_bounds_that_pages_name_in_numbers_are_those_of_the_source(page: str, te
 def test_every_setting_is_there_with_its_default() -> None:
     documented = {name.strip("`"): value for name, value in rows(section("settings.md", "Shared settings")).items()}
     settings = Settings()
-    assert documented == {key: _default(getattr(settings, key.replace("-", "_"))) for key in KEYS}
+    assert documented == {key: _default(getattr(settings, key.replace("-", "_"))) for key in SETTINGS}
+
+
+def test_every_setting_names_the_programs_that_read_it() -> None:
+    cells = [
+        line.split("|") for line in section("settings.md", "Shared settings").splitlines() if line.startswith("| `")
+    ]
+    labels = {"addons": "proxy", "connector_controller": "controller", "connector_csi": "CSI driver"}
+    assert {line[1].strip(" `"): line[3].strip() for line in cells} == {
+        key: "all" if len(setting.programs) == len(labels) else ", ".join(labels[each] for each in setting.programs)
+        for key, setting in SETTINGS.items()
+    }
 
 
 def test_every_option_of_the_proxy_is_there_with_its_default() -> None:

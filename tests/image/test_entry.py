@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from addons.server import options
-from connector_store.domain.config.settings import KEYS, option_name
+from connector_store.domain.config.settings import SETTINGS, option_name
 from connector_store.version import VERSION
 from image.entry import DEFAULT_OPTIONS, HOME, STATE_FOLDER, command
 
@@ -17,10 +17,12 @@ DUMP = ["/programs/mitmdump"]
 
 
 def addon(**changed: str | None) -> list[str]:
-    """The arguments of ours; None: left out."""
-    chosen = {"confdir": str(STATE_FOLDER), **DEFAULT_OPTIONS} | changed
-    sets = [part for name, value in chosen.items() if value is not None for part in ("--set", f"{name}={value}")]
-    return ["-s", f"{HOME}/addons/connector.py", *sets]
+    """Return the arguments that the entry adds, with changes. None leaves an option out."""
+    options = {"confdir": str(STATE_FOLDER), **DEFAULT_OPTIONS} | changed
+    set_arguments = [
+        part for name, value in options.items() if value is not None for part in ("--set", f"{name}={value}")
+    ]
+    return ["-s", f"{HOME}/addons/connector.py", *set_arguments]
 
 
 @pytest.mark.parametrize(
@@ -64,8 +66,8 @@ def addon(**changed: str | None) -> list[str]:
         pytest.param(
             ["csi", "--admin=h:1"], ["/programs/python", "-m", "connector_csi", "--admin=h:1"], id="the driver"
         ),
-        pytest.param([], None, id="nothing is no door"),
-        pytest.param(["sh"], None, id="a shell is no door"),
+        pytest.param([], None, id="no argument"),
+        pytest.param(["sh"], None, id="a shell"),
     ],
 )
 def test_the_first_argument_chooses_the_program(arguments: list[str], expected: list[str] | None) -> None:
@@ -74,51 +76,51 @@ def test_the_first_argument_chooses_the_program(arguments: list[str], expected: 
 
 @pytest.mark.slow
 def test_another_argument_is_a_usage_error() -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(HOME / "image" / "entry.py"), "sh"],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONSAFEPATH": "1"},
         check=False,
     )
-    assert done.returncode == 2
-    assert "proxy | controller | csi" in done.stderr
+    assert result.returncode == 2
+    assert "proxy | controller | csi" in result.stderr
 
 
 ALONE = {"PYTHONPATH": str(HOME), "PYTHONSAFEPATH": "1"}
-"""The environment of the entry, and nothing else: in the image its own folder is not searched for packages."""
+"""Environment with the entry alone. In the image, its own folder is not on the import path."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--version"], ["proxy", "--version"], ["csi", "--version"]], ids=" ".join)
 def test_version_prints_the_products_version(arguments: list[str]) -> None:
     entry = [sys.executable, str(HOME / "image" / "entry.py"), *arguments]
-    done = subprocess.run(entry, capture_output=True, text=True, env=ALONE, check=True)
-    assert done.stdout == f"kubernetes-connector {VERSION}\n"
+    result = subprocess.run(entry, capture_output=True, text=True, env=ALONE, check=True)
+    assert result.stdout == f"kubernetes-connector {VERSION}\n"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("door", ["controller", "csi"])
-def test_the_entry_becomes_the_program_and_removes_the_key_log(door: str, tmp_path: Path) -> None:
-    """Beside the interpreter that runs it lies the program; this one says with what it was started."""
+@pytest.mark.parametrize("component", ["controller", "csi"])
+def test_the_entry_becomes_the_program_and_removes_the_key_log(component: str, tmp_path: Path) -> None:
+    """The program is next to the interpreter. This one prints its arguments and environment."""
     starter, program = tmp_path / "starter", tmp_path / "python"
     starter.symlink_to(sys.executable)
     program.write_text('#!/bin/sh\necho $$ "$@" ${SSLKEYLOGFILE-none} $OTHER\n')
     program.chmod(0o755)
     with subprocess.Popen(
-        [starter, HOME / "image" / "entry.py", door, "--an=argument"],
+        [starter, HOME / "image" / "entry.py", component, "--an=argument"],
         stdout=subprocess.PIPE,
         text=True,
         env=ALONE | {"SSLKEYLOGFILE": str(tmp_path / "keys"), "OTHER": "kept"},
-    ) as started:
-        said, _ = started.communicate(timeout=60)
-    assert said == f"{started.pid} -m connector_{door} --an=argument none kept\n"
-    assert started.returncode == 0
+    ) as start_proxy:
+        output, _ = start_proxy.communicate(timeout=60)
+    assert output == f"{start_proxy.pid} -m connector_{component} --an=argument none kept\n"
+    assert start_proxy.returncode == 0
 
 
 def test_the_image_sets_only_connector_options_and_the_port() -> None:
-    known = {each[0] for each in options._OPTIONS} | {option_name(key) for key in KEYS} | {"listen_port"}
-    assert DEFAULT_OPTIONS.keys() <= known
+    option_names = {each[0] for each in options._OPTIONS} | {option_name(key) for key in SETTINGS} | {"listen_port"}
+    assert DEFAULT_OPTIONS.keys() <= option_names
 
 
 def test_the_addon_that_the_entry_names_is_there() -> None:
@@ -141,8 +143,8 @@ exec {python} {entry} proxy --set connector_admin=banana
 """
 
 
-def started(state: str) -> subprocess.CompletedProcess[str]:
-    """The proxy with its state as `state` prepares it, in a mount namespace, and with an option that ends its start."""
+def start_proxy(state: str) -> subprocess.CompletedProcess[str]:
+    """Start the proxy in a mount namespace after the script `state`, with an option that makes the start fail."""
     script = IN_A_CONTAINER.format(state=state, python=sys.executable, entry=HOME / "image" / "entry.py")
     return subprocess.run(
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc", script],
@@ -156,15 +158,15 @@ def started(state: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("state", ["true", f"touch {STATE_FOLDER}"], ids=["not there", "no folder"])
 def test_a_folder_for_its_state_that_cannot_be_written_is_one_line(state: str) -> None:
-    done = started(state)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"error: {STATE_FOLDER} cannot be written: ")
-    assert done.stderr.endswith("; mount a volume there that may be\n")
-    assert done.stderr.count("\n") == 1
+    result = start_proxy(state)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: {STATE_FOLDER} cannot be written: ")
+    assert result.stderr.endswith("; mount a volume there that may be\n")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
 def test_an_argument_wins_over_what_an_older_release_left_in_its_state() -> None:
-    done = started(f"mkdir {STATE_FOLDER}; echo 'connector_admin: \"[::]:9091\"' >{STATE_FOLDER}/config.yaml")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: connector_admin: "), done.stderr
+    result = start_proxy(f"mkdir {STATE_FOLDER}; echo 'connector_admin: \"[::]:9091\"' >{STATE_FOLDER}/config.yaml")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: connector_admin: "), result.stderr

@@ -11,8 +11,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-DEFAULT_EXPIRY_WARNING: Final = 24 * 3600.0
-"""Default of the setting `expiry-warning`: seconds before expiry from which a credential is reported."""
 _MAX_TIME: Final = 253402300800.0
 """The year 10000 in Unix seconds. A later value has another unit, such as milliseconds, and is not a valid date."""
 _UNITS: Final = ((2 * 86400, 86400, "days"), (2 * 3600, 3600, "h"), (2 * 60, 60, "min"), (0, 1, "s"))

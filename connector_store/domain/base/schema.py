@@ -108,14 +108,17 @@ def find_unknown_fields(raw: Mapping[str, object]) -> list[ParseError]:
     return [error for error, _ in zip(errors, range(MAX_UNKNOWN_FIELDS), strict=False)]
 
 
-def suggest_name(name: str, candidates: Iterable[str]) -> str:
+def suggest_name(name: str, candidates: Iterable[str], *, prefix: str = "") -> str:
     """Return `; did you mean X?` for the candidate most similar to `name`, or an empty string.
+
+    The comparison ignores `prefix`, which all candidates have in common.
 
     >>> suggest_name("Conector", ["Secret", "Connector"])
     '; did you mean Connector?'
     """
-    candidates_by_lower_case = {candidate.lower(): candidate for candidate in candidates}
-    matches = get_close_matches(name[:MAX_SUGGESTION_INPUT].lower(), candidates_by_lower_case, n=1)
+    candidates_by_lower_case = {candidate.removeprefix(prefix).lower(): candidate for candidate in candidates}
+    compared = name.removeprefix(prefix)[:MAX_SUGGESTION_INPUT].lower()
+    matches = get_close_matches(compared, candidates_by_lower_case, n=1)
     return f"; did you mean {candidates_by_lower_case[matches[0]]}?" if matches else ""
 
 

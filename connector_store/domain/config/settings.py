@@ -1,6 +1,7 @@
 """Settings that the proxy, the controller and the CSI driver share.
 
-The key `probe-interval` can be set in three places. The first one that has it wins:
+A field of `Settings` declares each one, once. The key `probe-interval` can be set in three places. The first one that
+has it wins:
 
 1. the option `--set connector_probe_interval=…`
 2. the environment variable `CONNECTORS_PROBE_INTERVAL`
@@ -12,17 +13,18 @@ The key `probe-interval` can be set in three places. The first one that has it w
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Final, Literal, NamedTuple, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.expiry import DEFAULT_EXPIRY_WARNING
 from connector_store.domain.base.names import ObjectKey, is_dns_label, is_dns_subdomain
+from connector_store.domain.base.schema import suggest_name
 
 LogFormat = Literal["auto", "text", "json"]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Program = Literal["addons", "connector_controller", "connector_csi"]
 
 CONFIG_MAP: Final = "connectors-config"
 MAX_SECONDS: Final = 86400.0
@@ -33,29 +35,6 @@ STALE_MARGIN: Final = 30.0
 
 A watch without events does not prove that it works until it ends.
 """
-
-KEYS: Final[Mapping[str, str]] = {
-    "audience": "audience that callers' tokens must carry",
-    "access": "what a caller must be allowed, as verb:resource[/subresource] in connectors.alauda.io",
-    "targets-allow": "CIDRs that targets may have although they are denied, separated by commas",
-    "targets-deny": "CIDRs that no target may have, separated by commas; in a cluster on top of its own (see docs)",
-    "ca-file": "PEM file with the CAs of targets that name none",
-    "proxy-service": "Service of the proxy, as NAME.NAMESPACE; empty: Connectors get no Service",
-    "proxy-tls": "kubeconfigs name the proxy by https: true or false",
-    "cluster-domain": "DNS domain of the cluster",
-    "system-namespace": "namespace of the proxy, the controller and their objects",
-    "namespaces": "namespaces whose Connectors are served, separated by commas; empty: all",
-    "ca-secret": "Secret in the system namespace with the proxy's CA; empty: the CA is mitmproxy's own",
-    "ca-configmap": "ConfigMap in the system namespace with the public half of the CA",
-    "watch-timeout": "seconds that one watch request lasts",
-    "stale-after": "seconds without a working watch after which nothing of what it brought is served",
-    "jwks-max-age": "seconds that an issuer's keys serve while it cannot be asked",
-    "probe-interval": "seconds between two probes of a Connector",
-    "expiry-warning": "seconds before its end from which a credential is warned about",
-    "ca-overlap": "seconds that an old and a new CA are both published before the new one signs",
-    "log-format": "form of log lines: text, json, or auto: text on a terminal, else json",
-    "drain": "seconds that live streams have to end when a process stops",
-}
 
 
 class AccessRule(NamedTuple):
@@ -69,157 +48,9 @@ class AccessRule(NamedTuple):
         return f"{self.verb}:{self.resource}" + (f"/{self.subresource}" if self.subresource else "")
 
 
-_DEFAULT_ACCESS: Final = AccessRule("use", "connectors", "proxy")
-_SYSTEM_NAMESPACE: Final = "connectors-system"
-_PROXY_SERVICE: Final = "connectors-proxy"
-_DEFAULT_PROXY_SERVICE: Final = ObjectKey(_SYSTEM_NAMESPACE, _PROXY_SERVICE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Parsed settings, one field per key. Durations are in seconds."""
-
-    audience: str = "connectors-proxy"
-    access: AccessRule = _DEFAULT_ACCESS
-    targets_allow: tuple[Network, ...] = ()
-    targets_deny: tuple[Network, ...] = ()
-    in_cluster: bool = False
-    """True also denies addresses that no target in a cluster may have (see `address_policy.AddressPolicy`)."""
-    ca_file: str | None = None
-    proxy_service: ObjectKey | None = _DEFAULT_PROXY_SERVICE
-    proxy_tls: bool = False
-    cluster_domain: str = "cluster.local"
-    system_namespace: str = _SYSTEM_NAMESPACE
-    namespaces: tuple[str, ...] | None = None
-    """Namespaces whose Connectors are served. None means all."""
-    ca_secret: str | None = None
-    ca_configmap: str = "connectors-proxy-ca"
-    watch_timeout: float = 300.0
-    stale_after: float = 600.0
-    jwks_max_age: float = 21_600.0
-    probe_interval: float = 60.0
-    expiry_warning: float = DEFAULT_EXPIRY_WARNING
-    ca_overlap: float = 600.0
-    log_format: LogFormat = "auto"
-    drain: float = 60.0
-
-    def serves(self, namespace: str) -> bool:
-        """Return True if the setting `namespaces` includes `namespace`."""
-        return self.namespaces is None or namespace in self.namespaces
-
-    @property
-    def proxy_host(self) -> str | None:
-        """DNS name of the proxy Service, or None without one."""
-        if self.proxy_service is None:
-            return None
-        return f"{self.proxy_service.name}.{self.proxy_service.namespace}.svc.{self.cluster_domain}"
-
-
-def option_name(key: str) -> str:
-    """Return the proxy option of a key: `connector_probe_interval` for `probe-interval`."""
-    return "connector_" + key.replace("-", "_")
-
-
-def environment_name(key: str) -> str:
-    """Return the environment variable of a key: `CONNECTORS_PROBE_INTERVAL` for `probe-interval`."""
-    return "CONNECTORS_" + key.replace("-", "_").upper()
-
-
-def parse_settings(
-    *, explicit: Mapping[str, str], environ: Mapping[str, str], config_map: Mapping[str, str], in_cluster: bool
-) -> Settings:
-    """Parse all settings. ParseError names the first invalid one and where it was set.
-
-    `explicit` and `config_map` use the keys of `KEYS`. Unknown keys of `config_map` belong to other programs and are
-    ignored. An unknown key in `explicit` is an error. An unknown CONNECTORS_ variable in `environ` is an error too,
-    except those that Kubernetes sets for Services, such as CONNECTORS_PROXY_SERVICE_HOST.
-    """
-    for key in explicit:
-        if key not in KEYS:
-            raise ParseError(option_name(key), "is not a setting; use one of: " + ", ".join(map(option_name, KEYS)))
-    variables = [*map(environment_name, KEYS)]
-    for name in sorted(environ):
-        if name.startswith("CONNECTORS_") and name not in variables and not _SERVICE_VARIABLE.fullmatch(name):
-            raise ParseError(f"environment {name}", f"is not a setting{suggest_key(name, variables)}")
-    reader = _SettingsReader(explicit, environ, config_map)
-    default = Settings()
-    system_namespace = reader.value("system-namespace", _parse_namespace, default.system_namespace)
-    proxy_service: ObjectKey | None = ObjectKey(system_namespace, _PROXY_SERVICE)
-    watch_timeout = reader.value("watch-timeout", _parse_positive_seconds, default.watch_timeout)
-    return Settings(
-        audience=reader.value("audience", _parse_word, default.audience),
-        access=reader.value("access", parse_access, default.access),
-        targets_allow=reader.value("targets-allow", _parse_networks, ()),
-        targets_deny=reader.value("targets-deny", _parse_networks, ()),
-        in_cluster=in_cluster,
-        ca_file=reader.value("ca-file", _parse_optional(str), None),
-        proxy_service=reader.value("proxy-service", _parse_optional(_parse_service), proxy_service),
-        proxy_tls=reader.value("proxy-tls", _parse_boolean, default.proxy_tls),
-        cluster_domain=reader.value("cluster-domain", _parse_subdomain, default.cluster_domain),
-        system_namespace=system_namespace,
-        namespaces=reader.value("namespaces", _parse_namespaces, None),
-        ca_secret=reader.value("ca-secret", _parse_optional(_parse_subdomain), None),
-        ca_configmap=reader.value("ca-configmap", _parse_subdomain, default.ca_configmap),
-        watch_timeout=watch_timeout,
-        stale_after=reader.value(
-            "stale-after",
-            _parse_seconds_above(watch_timeout + STALE_MARGIN),
-            max(default.stale_after, 2 * watch_timeout),
-        ),
-        jwks_max_age=reader.value("jwks-max-age", _parse_positive_seconds, default.jwks_max_age),
-        probe_interval=reader.value("probe-interval", _parse_positive_seconds, default.probe_interval),
-        expiry_warning=reader.value("expiry-warning", _parse_expiry_warning, default.expiry_warning),
-        ca_overlap=reader.value("ca-overlap", _parse_seconds, default.ca_overlap),
-        log_format=reader.value("log-format", parse_log_format, default.log_format),
-        drain=reader.value("drain", _parse_seconds, default.drain),
-    )
-
-
-def suggest_key(name: str, candidates: Iterable[str]) -> str:
-    """Return `; did you mean X?` for the candidate most similar to `name`, or an empty string."""
-    matches = get_close_matches(name, [*candidates], n=1, cutoff=0.8)
-    return f"; did you mean {matches[0]}?" if matches else ""
-
-
-# Kubernetes, pkg/kubelet/envvars.
-_SERVICE_VARIABLE = re.compile(
-    r"CONNECTORS(_[A-Z0-9_]+)?_"
-    r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
-)
-
-
-class _SettingsReader:
-    def __init__(self, explicit: Mapping[str, str], environ: Mapping[str, str], config_map: Mapping[str, str]) -> None:
-        self._explicit = explicit
-        self._environ = environ
-        self._config_map = config_map
-
-    def value[T](self, key: str, parse: Callable[[str], T], default: T) -> T:
-        entry = self._lookup(key)
-        if entry is None:
-            return default
-        source, text = entry
-        try:
-            return parse(text.strip())
-        except ValueError as error:
-            reason = error.reason if isinstance(error, ParseError) else str(error)
-            raise ParseError(source, reason) from error
-
-    def _lookup(self, key: str) -> tuple[str, str] | None:
-        if key in self._explicit:
-            return f"--set {option_name(key)}", self._explicit[key]
-        variable = environment_name(key)
-        if variable in self._environ:
-            return f"environment {variable}", self._environ[variable]
-        if key in self._config_map:
-            return f"ConfigMap {CONFIG_MAP} key {key}", self._config_map[key]
-        return None
-
-
 _ACCESS_RULE = re.compile(r"([a-z]+|\*):([a-z]+)(?:/([a-z]+))?")
 _WORD = re.compile(r"[!-~]+")
-_SECONDS = re.compile(r"[0-9]{1,5}(\.[0-9]{1,6})?")
-_LONG_SECONDS = re.compile(r"[0-9]{1,8}")
+_SECONDS = re.compile(r"[0-9]{1,8}(\.[0-9]{1,6})?")
 
 
 def parse_access(text: str) -> AccessRule:
@@ -297,31 +128,250 @@ def _parse_namespaces(text: str) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(names)) or None
 
 
-def _parse_positive_seconds(text: str) -> float:
-    value = _parse_seconds(text)
-    if value == 0:
+def parse_seconds(text: str, *, allow_zero: bool = False, maximum: float = MAX_SECONDS) -> float:
+    """Parse a number of seconds, such as `0.5`. Raises ParseError if it is not one, or out of range."""
+    value = float(text) if _SECONDS.fullmatch(text) else -1.0
+    if not 0 <= value <= maximum:
+        raise ParseError("", f"must be a number of seconds, at most {maximum:.0f}")
+    if value == 0 and not allow_zero:
         raise ParseError("", "must be more than 0 seconds")
     return value
 
 
-def _parse_seconds_above(minimum: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        value = _parse_positive_seconds(text)
-        if value <= minimum:
-            raise ParseError("", f"must be more than {minimum:.0f}: watch-timeout and {STALE_MARGIN:.0f} seconds")
-        return value
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Declaration of a setting: its meaning, its parser, and the packages of the programs that read it."""
 
-    return parse
-
-
-def _parse_expiry_warning(text: str) -> float:
-    """Parse seconds with a higher maximum, because people want a warning weeks before a certificate expires."""
-    if _LONG_SECONDS.fullmatch(text) is None or float(text) > MAX_EXPIRY_WARNING:
-        raise ParseError("", f"must be a number of seconds, at most {MAX_EXPIRY_WARNING:.0f}")
-    return float(text)
+    help: str
+    parse: Callable[[str], object]
+    programs: tuple[Program, ...]
 
 
-def _parse_seconds(text: str) -> float:
-    if _SECONDS.fullmatch(text) is None or float(text) > MAX_SECONDS:
-        raise ParseError("", f"must be a number of seconds, at most {MAX_SECONDS:.0f}")
-    return float(text)
+_PROXY: Final[tuple[Program, ...]] = ("addons",)
+_CONTROLLER: Final[tuple[Program, ...]] = ("connector_controller",)
+_CSI: Final[tuple[Program, ...]] = ("connector_csi",)
+_ALL: Final = _PROXY + _CONTROLLER + _CSI
+_SYSTEM_NAMESPACE: Final = "connectors-system"
+_PROXY_SERVICE: Final = "connectors-proxy"
+
+
+def _setting(parse: Callable[[str], object], programs: tuple[Program, ...], help_text: str) -> Mapping[str, Setting]:
+    """Return the metadata of a field of `Settings`, whose name in kebab case is the key."""
+    return {"setting": Setting(help_text, parse, programs)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Parsed settings. Durations are in seconds."""
+
+    audience: str = field(
+        default="connectors-proxy", metadata=_setting(_parse_word, _ALL, "Audience that callers' tokens must have.")
+    )
+    access: AccessRule = field(
+        default=AccessRule("use", "connectors", "proxy"),
+        metadata=_setting(
+            parse_access,
+            _PROXY + _CSI,
+            "Right that a caller must have, as VERB:RESOURCE[/SUBRESOURCE] in connectors.alauda.io.",
+        ),
+    )
+    targets_allow: tuple[Network, ...] = field(
+        default=(),
+        metadata=_setting(
+            _parse_networks,
+            _PROXY + _CONTROLLER,
+            "CIDRs that targets may have although they are denied, separated by commas.",
+        ),
+    )
+    targets_deny: tuple[Network, ...] = field(
+        default=(),
+        metadata=_setting(
+            _parse_networks,
+            _PROXY + _CONTROLLER,
+            "CIDRs that targets must not have, separated by commas. A proxy in a cluster denies more (see docs).",
+        ),
+    )
+    in_cluster: bool = False
+    """True also denies addresses that no target in a cluster may have (see `address_policy.AddressPolicy`)."""
+    ca_file: str | None = field(
+        default=None,
+        metadata=_setting(
+            _parse_optional(str), _PROXY + _CONTROLLER, "PEM file with the CAs of targets that do not name their own."
+        ),
+    )
+    proxy_service: ObjectKey | None = field(
+        default=ObjectKey(_SYSTEM_NAMESPACE, _PROXY_SERVICE),
+        metadata=_setting(
+            _parse_optional(_parse_service),
+            _ALL,
+            "Service of the proxy, as NAME.NAMESPACE. If it is empty, Connectors get no Service.",
+        ),
+    )
+    proxy_tls: bool = field(
+        default=False, metadata=_setting(_parse_boolean, _PROXY + _CSI, "true: kubeconfigs name the proxy by https.")
+    )
+    cluster_domain: str = field(
+        default="cluster.local", metadata=_setting(_parse_subdomain, _ALL, "DNS domain of the cluster.")
+    )
+    system_namespace: str = field(
+        default=_SYSTEM_NAMESPACE,
+        metadata=_setting(_parse_namespace, _ALL, "Namespace of the proxy, the controller and their objects."),
+    )
+    namespaces: tuple[str, ...] | None = field(
+        default=None,
+        metadata=_setting(
+            _parse_namespaces,
+            _ALL,
+            "Namespaces whose Connectors are served, separated by commas. If it is empty, all are.",
+        ),
+    )
+    """None means all namespaces."""
+    ca_secret: str | None = field(
+        default=None,
+        metadata=_setting(
+            _parse_optional(_parse_subdomain),
+            _PROXY + _CONTROLLER,
+            "Secret in the system namespace with the proxy's CA. If it is empty, the proxy uses mitmproxy's own CA.",
+        ),
+    )
+    ca_configmap: str = field(
+        default="connectors-proxy-ca",
+        metadata=_setting(
+            _parse_subdomain, _CONTROLLER + _CSI, "ConfigMap in the system namespace with the CA's certificate."
+        ),
+    )
+    watch_timeout: float = field(
+        default=300.0, metadata=_setting(parse_seconds, _ALL, "Seconds that one watch request lasts.")
+    )
+    stale_after: float = field(
+        default=600.0,
+        metadata=_setting(
+            parse_seconds, _ALL, "Seconds without a working watch after which its objects are not served."
+        ),
+    )
+    jwks_max_age: float = field(
+        default=21_600.0,
+        metadata=_setting(
+            parse_seconds, _PROXY, "Seconds that an issuer's keys are used while they cannot be fetched."
+        ),
+    )
+    probe_interval: float = field(
+        default=60.0, metadata=_setting(parse_seconds, _CONTROLLER, "Seconds between two probes of a Connector.")
+    )
+    expiry_warning: float = field(
+        default=86400.0,
+        metadata=_setting(
+            partial(parse_seconds, allow_zero=True, maximum=MAX_EXPIRY_WARNING),
+            _PROXY + _CONTROLLER,
+            "Seconds before a credential expires from which it is reported.",
+        ),
+    )
+    ca_overlap: float = field(
+        default=600.0,
+        metadata=_setting(
+            partial(parse_seconds, allow_zero=True),
+            _CONTROLLER,
+            "Seconds that the old and the new CA are both published before the new one signs.",
+        ),
+    )
+    log_format: LogFormat = field(
+        default="auto",
+        metadata=_setting(
+            parse_log_format, _ALL, "Format of log lines: text, json, or auto (text on a terminal, else json)."
+        ),
+    )
+    drain: float = field(
+        default=60.0,
+        metadata=_setting(
+            partial(parse_seconds, allow_zero=True),
+            _PROXY,
+            "Seconds that live connections have to end when the proxy stops.",
+        ),
+    )
+
+    def serves(self, namespace: str) -> bool:
+        """Return True if the setting `namespaces` includes `namespace`."""
+        return self.namespaces is None or namespace in self.namespaces
+
+    @property
+    def proxy_host(self) -> str | None:
+        """DNS name of the proxy Service, or None without one."""
+        if self.proxy_service is None:
+            return None
+        return f"{self.proxy_service.name}.{self.proxy_service.namespace}.svc.{self.cluster_domain}"
+
+
+SETTINGS: Final[Mapping[str, Setting]] = {
+    field.name.replace("_", "-"): field.metadata["setting"] for field in fields(Settings) if field.metadata
+}
+"""Declarations by key."""
+
+
+def option_name(key: str) -> str:
+    """Return the proxy option of a key: `connector_probe_interval` for `probe-interval`."""
+    return "connector_" + key.replace("-", "_")
+
+
+def environment_name(key: str) -> str:
+    """Return the environment variable of a key: `CONNECTORS_PROBE_INTERVAL` for `probe-interval`."""
+    return "CONNECTORS_" + key.replace("-", "_").upper()
+
+
+def parse_settings(
+    *, explicit: Mapping[str, str], environ: Mapping[str, str], config_map: Mapping[str, str], in_cluster: bool
+) -> Settings:
+    """Parse all settings. ParseError names the first invalid one and where it was set.
+
+    `explicit` and `config_map` use the keys of `SETTINGS`. Unknown keys of `config_map` belong to other programs and
+    are ignored. An unknown key in `explicit` is an error. An unknown CONNECTORS_ variable in `environ` is an error too,
+    except those that Kubernetes sets for Services, such as CONNECTORS_PROXY_SERVICE_HOST.
+    """
+    for key in explicit:
+        if key not in SETTINGS:
+            raise ParseError(option_name(key), "is not a setting; use one of: " + ", ".join(map(option_name, SETTINGS)))
+    variables = [*map(environment_name, SETTINGS)]
+    for name in sorted(environ):
+        if name.startswith("CONNECTORS_") and name not in variables and not _SERVICE_VARIABLE.fullmatch(name):
+            hint = suggest_name(name, variables, prefix="CONNECTORS")
+            raise ParseError(f"environment {name}", f"is not a setting{hint}")
+    values: dict[str, Any] = {}
+    source_by_key: dict[str, str] = {}
+    for key, setting in SETTINGS.items():
+        variable = environment_name(key)
+        for source, texts, name in (
+            (f"--set {option_name(key)}", explicit, key),
+            (f"environment {variable}", environ, variable),
+            (f"ConfigMap {CONFIG_MAP} key {key}", config_map, key),
+        ):
+            if name in texts:
+                values[key.replace("-", "_")] = _parse(setting, source, texts[name].strip())
+                source_by_key[key] = source
+                break
+    return _derive(Settings(in_cluster=in_cluster, **values), source_by_key)
+
+
+# Kubernetes, pkg/kubelet/envvars.
+_SERVICE_VARIABLE = re.compile(
+    r"CONNECTORS(_[A-Z0-9_]+)?_"
+    r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+
+
+def _parse(setting: Setting, source: str, text: str) -> object:
+    try:
+        return setting.parse(text)
+    except ParseError as error:
+        raise ParseError(source, error.reason) from error
+
+
+def _derive(settings: Settings, source_by_key: Mapping[str, str]) -> Settings:
+    """Derive the defaults that depend on other settings, and check the minimum of `stale-after`."""
+    if "proxy-service" not in source_by_key:
+        settings = replace(settings, proxy_service=ObjectKey(settings.system_namespace, _PROXY_SERVICE))
+    minimum = settings.watch_timeout + STALE_MARGIN
+    if "stale-after" not in source_by_key:
+        settings = replace(settings, stale_after=max(settings.stale_after, 2 * settings.watch_timeout))
+    elif settings.stale_after <= minimum:
+        reason = f"must be more than {minimum:.0f}: watch-timeout and {STALE_MARGIN:.0f} seconds"
+        raise ParseError(source_by_key["stale-after"], reason)
+    return settings

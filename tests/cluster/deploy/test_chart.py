@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from connector_store.domain.config.settings import KEYS
+from connector_store.domain.config import settings
 from connector_store.domain.decision.direct_access import PATH_PREFIX
 from lab.helm import Helm
 from lab.kubectl import Kubectl
@@ -431,7 +431,7 @@ def test_helm_lint_has_no_findings(helm: Helm) -> None:
 def test_the_schema_has_the_settings_without_a_value_of_their_own() -> None:
     schema = yaml.safe_load((CHART / "values.schema.json").read_text())
     setting_names = schema["properties"]["settings"]["propertyNames"]["enum"]
-    assert setting_names == [key for key in KEYS if key not in ("namespaces", "system-namespace")]
+    assert setting_names == [key for key in settings.SETTINGS if key not in ("namespaces", "system-namespace")]
 
 
 def test_every_default_is_in_the_schema_and_the_other_way_round() -> None:

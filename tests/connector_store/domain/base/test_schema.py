@@ -90,3 +90,11 @@ def test_a_connector_has_the_fields_of_its_definition() -> None:
 def shape_of(definition: dict[str, Any]) -> Shape | None:
     inner = definition.get("items", definition).get("properties")
     return None if inner is None else {name: shape_of(each) for name, each in inner.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [("x-drian", "; did you mean x-drain?"), ("xx-drain", "; did you mean x-drain?"), ("x-q", ""), ("y", "")],
+)
+def test_a_common_prefix_makes_no_name_similar(name: str, suggestion: str) -> None:
+    assert suggest_name(name, ["x-drain", "x-audience"], prefix="x") == suggestion

@@ -1,11 +1,13 @@
 import ipaddress
+import re
+from pathlib import Path
 
 import pytest
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import (
-    KEYS,
+    SETTINGS,
     AccessRule,
     Settings,
     environment_name,
@@ -27,7 +29,18 @@ def test_without_settings_the_defaults_apply() -> None:
 
 
 def test_every_key_has_a_field() -> None:
-    assert {key.replace("-", "_") for key in KEYS} | {"in_cluster"} == set(Settings.__dataclass_fields__)
+    assert {key.replace("-", "_") for key in SETTINGS} | {"in_cluster"} == set(Settings.__dataclass_fields__)
+
+
+PACKAGES = Path(__file__).parents[4]
+
+
+@pytest.mark.parametrize("program", ["addons", "connector_controller", "connector_csi"])
+def test_a_program_reads_only_settings_that_are_declared_for_it(program: str) -> None:
+    sources = "\n".join(path.read_text() for path in (PACKAGES / program).rglob("*.py"))
+    used = {name.replace("_", "-") for name in re.findall(r"\bsettings\.([a-z_]+)", sources)} & SETTINGS.keys()
+    assert used
+    assert {key for key in used if program not in SETTINGS[key].programs} == set()
 
 
 def test_option_and_variable_of_a_key() -> None:
