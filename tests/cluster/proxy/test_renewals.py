@@ -1,6 +1,6 @@
 """Issued tokens that expire in use: renewed without an error, until the issuing account loses its right.
 
-Each lives for seconds here; `python -m bench.token_renewal` does the same in real time, with tokens of ten minutes.
+Each token has a lifetime of seconds here. A run in real time, with tokens of ten minutes, is in docs/performance.md.
 """
 
 import base64
