@@ -6,7 +6,7 @@ check, write its function, add it to PRECHECKS or CHECKS, and add its refusal to
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from connector_store.domain.base.errors import ParseError
@@ -115,18 +115,15 @@ Check = Callable[[Question, Inject | Forward], Decision]
 
 def precheck(question: Question) -> Deny | None:
     """Run the checks that need no TokenReview or SubjectAccessReview."""
-    for check in PRECHECKS:
-        deny = check(question)
-        if deny is not None:
-            return deny
-    return None
+    return next((deny for check in PRECHECKS if (deny := check(question)) is not None), None)
 
 
 def decide(question: Question) -> Decision | AuthenticateInTunnel:
     """Run all checks. The decision is AuthenticateInTunnel only for a CONNECT without a token."""
-    deny = precheck(question)
-    if deny is not None:
-        return deny
+    for early_check in PRECHECKS:
+        deny = early_check(question)
+        if deny is not None:
+            return deny
     if question.is_connect and question.token is None and question.key is not None:
         return _defer(question.key, question.authority or "")
     decision = _resolve(question)
@@ -201,29 +198,24 @@ def _check_impersonation_header(question: Question, decision: Inject | Forward) 
 
 
 def _check_permissions(question: Question, decision: Inject | Forward) -> Decision:
-    """Add the role that allows the request."""
-    target = decision.target
-    if target.permissions is None:
+    """Add the role that allows the request, and the header lines that tell the target who the caller is."""
+    target, role, impersonation_headers = decision.target, "", b""
+    if target.permissions is None and target.impersonation is None:
         return decision
-    # With direct access, the request target does not contain the prefix of the address.
-    prefix = "" if question.authority is None else target.address.prefix
-    attributes = parse_request_attributes(question.method, question.target, question.headers, prefix)
-    result = target.permissions.evaluate(attributes)
-    if isinstance(result, NotAllowed):
-        return denial.not_permitted(target.key, attributes.info, result)
-    return type(decision)(target=target, grant=decision.grant, role=result.role)
-
-
-def _check_impersonation(question: Question, decision: Inject | Forward) -> Decision:
-    """Add the header lines that tell the target who the caller is."""
-    impersonation = decision.target.impersonation
-    if impersonation is None:
-        return decision
-    try:
-        headers = write_impersonation_headers(impersonation, decision.grant.identity)
-    except ParseError as error:
-        return denial.cannot_impersonate(decision.target.key, error)
-    return replace(decision, impersonation_headers=headers)
+    if target.permissions is not None:
+        # With direct access, the request target does not contain the prefix of the address.
+        prefix = "" if question.authority is None else target.address.prefix
+        attributes = parse_request_attributes(question.method, question.target, question.headers, prefix)
+        result = target.permissions.evaluate(attributes)
+        if isinstance(result, NotAllowed):
+            return denial.not_permitted(target.key, attributes.info, result)
+        role = result.role
+    if target.impersonation is not None:
+        try:
+            impersonation_headers = write_impersonation_headers(target.impersonation, decision.grant.identity)
+        except ParseError as error:
+            return denial.cannot_impersonate(target.key, error)
+    return type(decision)(target=target, grant=decision.grant, role=role, impersonation_headers=impersonation_headers)
 
 
 def _check_connection_count(question: Question, decision: Inject | Forward) -> Decision:
@@ -238,7 +230,6 @@ CHECKS: Final[tuple[Check, ...]] = (
     _check_host_and_path,
     _check_impersonation_header,
     _check_permissions,
-    _check_impersonation,
     _check_connection_count,
 )
 """Checks of a request by a verified caller, in their order."""
