@@ -67,8 +67,8 @@ def test_a_removed_link_is_created_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "is_folder"),
     [
-        pytest.param("..mine", False, id="a file in our name"),
-        pytest.param("..mine", True, id="a folder in our name"),
+        pytest.param("..mine", False, id="a file with our prefix"),
+        pytest.param("..mine", True, id="a folder with our prefix"),
         pytest.param("mine", True, id="a folder"),
         pytest.param("b", False, id="a file in place of a link, as sed -i leaves it"),
         pytest.param("b", True, id="a folder in place of a link"),
@@ -132,15 +132,15 @@ def killed_after(steps: int, volume: Path, files: dict[str, bytes]) -> bool:
 
 
 def test_a_writer_killed_between_any_two_steps_leaves_the_old_or_the_new_content(tmp_path: Path) -> None:
-    steps, killed = 0, True
-    while killed:
+    steps, is_killed = 0, True
+    while is_killed:
         volume = tmp_path / str(steps)
         volume.mkdir()
         write(volume, OLD, ALL)
-        killed = killed_after(steps, volume, NEW)
-        seen = {name: (volume / name).read_bytes() for name in ("a", "b", "c") if (volume / name).exists()}
-        assert seen in (OLD, NEW)
-        assert write(volume, NEW, ALL) == (seen == OLD)
+        is_killed = killed_after(steps, volume, NEW)
+        contents = {name: (volume / name).read_bytes() for name in ("a", "b", "c") if (volume / name).exists()}
+        assert contents in (OLD, NEW)
+        assert write(volume, NEW, ALL) == (contents == OLD)
         assert visible(volume) == NEW
         assert len(list(volume.glob("..*"))) == 2
         steps += 1
@@ -148,11 +148,11 @@ def test_a_writer_killed_between_any_two_steps_leaves_the_old_or_the_new_content
 
 
 def test_a_writer_continues_after_a_killed_first_writer(tmp_path: Path) -> None:
-    steps, killed = 0, True
-    while killed:
+    steps, is_killed = 0, True
+    while is_killed:
         volume = tmp_path / str(steps)
         volume.mkdir()
-        killed = killed_after(steps, volume, OLD)
+        is_killed = killed_after(steps, volume, OLD)
         write(volume, OLD, ALL)
         assert visible(volume) == OLD
         steps += 1
@@ -170,7 +170,7 @@ def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
 def reader(tmp_path: Path) -> Iterator[list[str]]:
     """Mixed contents that a program saw while it read two files through one folder of the volume."""
     write(tmp_path, {"a": b"0", "b": b"0"}, ALL)
-    seen: list[str] = []
+    mixtures: list[str] = []
     stop = threading.Event()
 
     def read_repeatedly() -> None:
@@ -181,11 +181,11 @@ def reader(tmp_path: Path) -> Iterator[list[str]]:
             except FileNotFoundError:
                 continue
             if a != b:
-                seen.append(f"{a!r} {b!r}")
+                mixtures.append(f"{a!r} {b!r}")
 
     thread = threading.Thread(target=read_repeatedly)
     thread.start()
-    yield seen
+    yield mixtures
     stop.set()
     thread.join()
 

@@ -51,7 +51,7 @@ def test_a_binding_for_another_namespace_has_another_name() -> None:
             AccessRule("use", "connectors", "strict"),
             "--clusterrole=ROLE --serviceaccount=team-a:runner --namespace=team-a, "
             "with a ClusterRole that has verb use on connectors/strict in connectors.alauda.io",
-            id="a rule that no role of ours holds",
+            id="a rule without a role",
         ),
         pytest.param(
             AccessRule("list", "connectors"),

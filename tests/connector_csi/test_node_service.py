@@ -132,9 +132,11 @@ async def test_a_defect_is_not_final_and_logs_no_request_data(
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(lambda r: r.ClearField("readonly"), id="what a newer release finds wrong with the call"),
-        pytest.param(lambda r: setattr(r.volume_capability.mount, "fs_type", "ext4"), id="what it refuses at first"),
-        pytest.param(lambda r: r.volume_context.update({"x": "y"}), id="an attribute that it knows no more"),
+        pytest.param(lambda r: r.ClearField("readonly"), id="a call that a newer release finds invalid"),
+        pytest.param(
+            lambda r: setattr(r.volume_capability.mount, "fs_type", "ext4"), id="a field that a first publish refuses"
+        ),
+        pytest.param(lambda r: r.volume_context.update({"x": "y"}), id="an attribute that was removed"),
         pytest.param(lambda r: r.volume_context.update({"connector.name": "other"}), id="other arguments"),
         pytest.param(lambda r: r.secrets.clear(), id="no token"),
     ],

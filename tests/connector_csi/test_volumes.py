@@ -55,7 +55,7 @@ async def test_an_unchanged_republish_reviews_and_writes_nothing(lab: Lab) -> No
             lambda lab: lab.publication(connector_name="x"), StatusCode.ALREADY_EXISTS, id="another Connector"
         ),
         pytest.param(lambda lab: lab.publication(gid=5), StatusCode.ALREADY_EXISTS, id="another group"),
-        pytest.param(lambda lab: lab.publication("n3w"), StatusCode.OK, id="another token is no other argument"),
+        pytest.param(lambda lab: lab.publication("n3w"), StatusCode.OK, id="another token is not a conflict"),
     ],
 )
 async def test_a_publish_with_other_arguments_is_a_conflict(

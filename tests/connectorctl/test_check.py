@@ -106,24 +106,24 @@ def test_the_unfinished_example_has_two_findings(tmp_path: Path) -> None:
             GOOD.replace("https:", "http:"),
             "a.yaml:23: Connector default/k8s-connector: spec.address: is not an https URL; "
             "write https://HOST[:PORT][/PATH]",
-            id="an address that is none",
+            id="an invalid address",
         ),
         pytest.param(
             GOOD.replace("s3cret", token(NOW - 3 * 86400)),
             "a.yaml:10: Secret default/k8s-secret: stringData[token]: the token expired 3 days ago; renew it",
-            id="a token that has ended",
+            id="an expired token",
         ),
         pytest.param(
             certificate(days=-3),
             "a.yaml:9: Secret default/k8s-secret: stringData[tls.crt]: the certificate expired 3 days ago; renew it",
-            id="a certificate that has ended",
+            id="an expired certificate",
         ),
         pytest.param(
             GOOD.replace("s3cret", "eyJ..."),
             "a.yaml:10: Secret default/k8s-secret: stringData[token]: is a placeholder; put in a token of the target",
             id="the token of a README",
         ),
-        pytest.param("a: ]", "a.yaml:1: is not YAML: did not find expected node content", id="no YAML"),
+        pytest.param("a: ]", "a.yaml:1: is not YAML: did not find expected node content", id="not YAML"),
     ],
 )  # fmt: skip
 def test_a_broken_manifest_is_an_error(tmp_path: Path, text: str, expected: str) -> None:
@@ -141,14 +141,14 @@ def test_a_broken_manifest_is_an_error(tmp_path: Path, text: str, expected: str)
             0o600,
             "a.yaml:10: warning: Secret default/k8s-secret: stringData[token]: the token expires in 40 min; "
             "renew it before",
-            id="a token that ends soon",
+            id="a token that expires soon",
         ),
         pytest.param(
             certificate(days=0.5),
             0o600,
             "a.yaml:9: warning: Secret default/k8s-secret: stringData[tls.crt]: the certificate expires in 12 h; "
             "renew it before",
-            id="a certificate that ends soon",
+            id="a certificate that expires soon",
         ),
         pytest.param(
             GOOD,

@@ -47,11 +47,11 @@ def test_every_command_has_help_and_examples(name: str) -> None:
     ("line", "message"),
     [
         pytest.param("kubeconfg", "Did you mean 'kubeconfig'?", id="a command with a slip"),
-        pytest.param("nothing", "No such command 'nothing'.", id="a command that there is not"),
+        pytest.param("nothing", "No such command 'nothing'.", id="an unknown command"),
         pytest.param("status --ttl 5m", "--ttl", id="an option of another command"),
         pytest.param("token", "Missing argument", id="an argument is missing"),
         pytest.param("token a/b c/d", "c/d", id="an argument too many"),
-        pytest.param("--nothing", "No such option", id="an option that there is not"),
+        pytest.param("--nothing", "No such option", id="an unknown option"),
     ],
 )
 def test_a_wrong_command_line_is_a_usage_error(run_cli: RunCli, line: str, message: str) -> None:

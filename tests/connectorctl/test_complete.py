@@ -42,7 +42,7 @@ def test_an_unreadable_source_completes_nothing(source_options: SourceOptions, w
         pytest.param(["completion", "z"], ["zsh", ":4"], id="a choice"),
         pytest.param(["token", "x", "--cont"], ["--context\tOf that kubeconfig.", ":4"], id="an option"),
         pytest.param(["check", ""], [":0"], id="a file is for the shell to complete"),
-        pytest.param(["token", "default/k8s-connector", "x"], [":4"], id="nothing where nothing may follow"),
+        pytest.param(["token", "default/k8s-connector", "x"], [":4"], id="no further argument"),
         pytest.param(["token", "--source", "connectors", "d"], ["default/k8s-connector", ":4"], id="a Connector"),
     ],
 )  # fmt: skip

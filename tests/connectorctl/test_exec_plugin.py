@@ -70,7 +70,7 @@ def test_a_token_without_an_expiry_has_none() -> None:
     ("exec_info", "version"),
     [
         pytest.param('{"apiVersion": "client.authentication.k8s.io/v1beta1"}', "v1beta1", id="an older client"),
-        pytest.param('{"apiVersion": "client.authentication.k8s.io/v2"}', "v1", id="a version that there is not"),
+        pytest.param('{"apiVersion": "client.authentication.k8s.io/v2"}', "v1", id="an unknown version"),
         pytest.param("[]", "v1", id="no object"),
         pytest.param("{}", "v1", id="no version"),
         pytest.param("?", "v1", id="no JSON"),

@@ -56,7 +56,7 @@ def names(config: Mapping[str, Any], key: str) -> list[str]:
     [
         pytest.param("", id="an empty file"),
         pytest.param(config(), id="a kubeconfig without contexts"),
-        pytest.param(config("k8s"), id="one of ours"),
+        pytest.param(config("k8s"), id="one of our contexts"),
         pytest.param(
             config("k8s", proxy=None, server="https://proxy.example.com/connectors/team-a/k8s"), id="a direct one"
         ),
@@ -81,30 +81,28 @@ def test_a_missing_file_and_a_device_can_be_written(tmp_path: Path) -> None:
     ("value", "message"),
     [
         pytest.param(
-            FOREIGN, r"contexts that are not of Connectors \(prod, dev\); add to it with --merge", id="others"
+            FOREIGN, r"contexts that are not of Connectors \(prod, dev\); add to it with --merge", id="foreign contexts"
         ),
         pytest.param(
             {**FOREIGN, "contexts": [*FOREIGN["contexts"], *config("k8s")["contexts"]]},
             "prod, dev",
-            id="others and ours",
+            id="foreign and our contexts",
         ),
-        pytest.param(config(*map(str, range(9)), proxy="x"), r"0, 1, 2, 3, 4, …", id="many others"),
-        pytest.param(config("k8s", proxy="http://[x"), "k8s", id="a proxy that is no URL"),
-        pytest.param(config("k8s", proxy=None), "k8s", id="a server of theirs"),
-        pytest.param(config("k8s", proxy=None, server="https://[x"), "k8s", id="a server that is no URL"),
-        pytest.param(
-            config("k8s", proxy=None, server="https://c-k8s.example"), "k8s", id="a host that begins like ours"
-        ),
+        pytest.param(config(*map(str, range(9)), proxy="x"), r"0, 1, 2, 3, 4, …", id="many foreign contexts"),
+        pytest.param(config("k8s", proxy="http://[x"), "k8s", id="a proxy that is not a URL"),
+        pytest.param(config("k8s", proxy=None), "k8s", id="a foreign server"),
+        pytest.param(config("k8s", proxy=None, server="https://[x"), "k8s", id="a server that is not a URL"),
+        pytest.param(config("k8s", proxy=None, server="https://c-k8s.example"), "k8s", id="a host with our prefix"),
         pytest.param(
             config("k8s", proxy="http://corporate:3128", server="https://x/connectors/team-a/k8s"),
             "k8s",
-            id="ours by a proxy of theirs",
+            id="our server through a foreign proxy",
         ),
         pytest.param({**config("k8s"), "clusters": [{"name": "k8s"}]}, "k8s", id="a cluster without content"),
         pytest.param("kind: Pod\n", "is no kubeconfig", id="another object"),
         pytest.param("- a\n", "is no kubeconfig", id="a list"),
-        pytest.param("clusters: text\n", "is no kubeconfig", id="a text for a list"),
-        pytest.param("a: ]", "is no YAML", id="no YAML"),
+        pytest.param("clusters: text\n", "is no kubeconfig", id="a text instead of a list"),
+        pytest.param("a: ]", "is no YAML", id="not YAML"),
         pytest.param("[\n" * 10_000, "is no YAML", id="nesting without end"),
     ],
 )

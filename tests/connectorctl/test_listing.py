@@ -91,14 +91,14 @@ async def test_a_refusal_is_not_an_empty_list(server: FakeApiServer) -> None:
 @pytest.mark.parametrize(
     ("resource", "error", "is_missing"),
     [
-        pytest.param(CONNECTORS, ApiError(404, "Not Found"), True, id="an API server that does not know the group"),
+        pytest.param(CONNECTORS, ApiError(404, "Not Found"), True, id="an unknown API group"),
         pytest.param(
             CONNECTORS, ApiError(404, "the server could not find the requested resource", reason="NotFound"), True,
-            id="one that does not know the resource",
+            id="an unknown resource",
         ),
         pytest.param(CONNECTORS, ApiError(404, 'connectors "x" not found', reason="NotFound"), False, id="no object"),
         pytest.param(CONNECTORS, ApiError(403, "no", reason="Forbidden"), False, id="no right"),
-        pytest.param(SECRETS, ApiError(404, "Not Found"), False, id="of another group"),
+        pytest.param(SECRETS, ApiError(404, "Not Found"), False, id="a resource of another group"),
     ],
 )  # fmt: skip
 def test_a_missing_definition_has_its_own_error(resource: Resource, error: ApiError, is_missing: bool) -> None:

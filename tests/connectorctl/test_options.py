@@ -82,9 +82,9 @@ def test_options_are_parsed(line: str, environment: dict[str, str], expected: tu
     ("line", "message"),
     [
         pytest.param("k8s", "'k8s': not of the form NAMESPACE/NAME", id="a name without namespace"),
-        pytest.param("a/b --ttl never", "write it as 30m", id="a duration that is none"),
+        pytest.param("a/b --ttl never", "write it as 30m", id="an invalid duration"),
         pytest.param("a/b --ttl 0", "'0': is not between 1s and a year", id="no time at all"),
-        pytest.param("a/b -o xml", "'xml' is not one of 'json', 'wide'", id="a form that there is not"),
+        pytest.param("a/b -o xml", "'xml' is not one of 'json', 'wide'", id="an unknown format"),
         pytest.param("a/b --kubeconfg c", "'--kubeconfig'", id="an option with a slip"),
     ],
 )

@@ -29,7 +29,7 @@ def test_a_closed_stdout_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("reason", "message"),
     [
-        pytest.param("Unauthorized", "renew it, or name another kubeconfig", id="a credential that has ended"),
+        pytest.param("Unauthorized", "renew it, or name another kubeconfig", id="an expired credential"),
         pytest.param("Gone", "Error from server (Gone): Gone\n", id="a reason without a next step"),
     ],
 )

@@ -49,10 +49,16 @@ def test_the_options_select_the_source(
     [
         pytest.param(SourceOptions(source=""), None, "--source: is empty", id="an empty source"),
         pytest.param(
-            SourceOptions(source="d", context="c"), None, "--context: is for clusters", id="clusters' with a folder"
+            SourceOptions(source="d", context="c"),
+            None,
+            "--context: is for clusters",
+            id="an option for clusters with a folder",
         ),
         pytest.param(
-            SourceOptions(source="kubernetes"), CallerOptions(), "--service-account: is missing", id="a token of nobody"
+            SourceOptions(source="kubernetes"),
+            CallerOptions(),
+            "--service-account: is missing",
+            id="a token without an account",
         ),
         pytest.param(
             SourceOptions(),

@@ -29,7 +29,7 @@ def command_lines(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("line", "program", "arguments"),
     [
-        pytest.param("proxy", "mitmdump", ["--set", "connector_source=connectors"], id="nothing is named"),
+        pytest.param("proxy", "mitmdump", ["--set", "connector_source=connectors"], id="no arguments"),
         pytest.param(
             "proxy here --confdir c --in mitmweb",
             "mitmweb",
@@ -74,7 +74,7 @@ def test_the_listen_address_can_be_chosen(run_cli: RunCli, connectors: Path, com
     [
         pytest.param("proxy absent", 1, "absent: is not there; make it with: connectorctl init absent", id="no folder"),
         pytest.param("proxy --listen 8080", 1, "--listen: is not HOST:PORT", id="a port alone"),
-        pytest.param("proxy --listen x:99999", 1, "--listen: is not HOST:PORT", id="a port that there is not"),
+        pytest.param("proxy --listen x:99999", 1, "--listen: is not HOST:PORT", id="an invalid port"),
         pytest.param(
             "proxy --confdir file/keys",
             1,

@@ -118,7 +118,7 @@ def on_terminal(command: list[str], *, columns: int) -> str:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        pytest.param("status --source absent", "is not there; make it with", id="a folder that is not there"),
+        pytest.param("status --source absent", "is not there; make it with", id="a missing folder"),
         pytest.param("status --kubeconfig absent", "kubeconfig absent not found", id="a kubeconfig missing"),
     ],
 )

@@ -17,7 +17,7 @@ def test_the_output_is_one_line(run_cli: RunCli, connectors: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "code", "message"),
     [
-        pytest.param("token default/absent", 1, '"absent" not found', id="a Connector that is not there"),
+        pytest.param("token default/absent", 1, '"absent" not found', id="a missing Connector"),
         pytest.param(f"token {NAME} --ttl 25h --confdir confdir", 2, "longer than 24h", id="a token for too long"),
         pytest.param(f"token {NAME} --source kubernetes", 2, "--service-account", id="an option is missing"),
     ],
