@@ -33,7 +33,7 @@ class World:
         self.server, self.client = server, client
         self.now = 1_800_000_000.0
         self.published = 0
-        self.handover = CaRotation(client, settings, now=lambda: self.now, on_published=self.on_published)
+        self.rotation = CaRotation(client, settings, now=lambda: self.now, on_published=self.on_published)
 
     def on_published(self) -> None:
         self.published += 1
@@ -46,9 +46,9 @@ class World:
 
     async def turn(self) -> float | None:
         """What the watches bring, and one look at it."""
-        self.handover.secret = await self.raw(SECRETS)
-        self.handover.config_map = await self.raw(CONFIG_MAPS)
-        return await self.handover.reconcile("ca")
+        self.rotation.secret = await self.raw(SECRETS)
+        self.rotation.config_map = await self.raw(CONFIG_MAPS)
+        return await self.rotation.reconcile("ca")
 
     async def settle(self) -> float | None:
         """Until nothing is written any more; seconds to the next step."""
@@ -103,10 +103,10 @@ async def test_it_is_made_once_and_published(world) -> None:
     again = await world.settle()
     assert world.writes == 2, "the Secret and the ConfigMap"
     assert again == MAX_REQUEUE, "two years of a clock that was a year behind would be one too many"
-    assert world.handover.pem == await world.config_map() == (await world.data())[PUBLISHED_CA_KEY]
+    assert world.rotation.published_pem == await world.config_map() == (await world.data())[PUBLISHED_CA_KEY]
     assert b"PRIVATE" not in await world.config_map()
     assert world.published == 1
-    assert world.handover.expires == read_signer(await world.data(), SIGNING_CA_KEY).expires_at
+    assert world.rotation.expires_at == read_signer(await world.data(), SIGNING_CA_KEY).expires_at
 
 
 async def test_a_rotation_goes_step_by_step_and_is_never_ahead_of_its_overlap(world) -> None:
@@ -115,7 +115,7 @@ async def test_a_rotation_goes_step_by_step_and_is_never_ahead_of_its_overlap(wo
     await world.annotate(ROTATE_ANNOTATION)
     assert await world.settle() == pytest.approx(600, abs=1)
     assert set(await world.annotations()) == {ANNOUNCED_ANNOTATION}
-    assert count(world.handover.pem) == count(await world.config_map()) == 2
+    assert count(world.rotation.published_pem) == count(await world.config_map()) == 2
     assert read_signer(await world.data(), SIGNING_CA_KEY).certificate == first
 
     world.now += 599
@@ -128,12 +128,12 @@ async def test_a_rotation_goes_step_by_step_and_is_never_ahead_of_its_overlap(wo
     assert second.certificate != first
     second.chain[0].verify_directly_issued_by(first)
     assert NEXT_CA_KEY not in data
-    assert count(world.handover.pem) == 2, "the former one is still published"
+    assert count(world.rotation.published_pem) == 2, "the former one is still published"
     assert set(await world.annotations()) == {SWITCHED_ANNOTATION}
 
     world.now += 601
     assert (await world.settle() or 0) > 600
-    assert world.handover.pem == await world.config_map() == to_pem(second.certificate)
+    assert world.rotation.published_pem == await world.config_map() == to_pem(second.certificate)
     assert await world.annotations() == {}
 
 
@@ -186,7 +186,7 @@ async def test_an_edited_config_map_is_repaired(world) -> None:
     await world.settle()
     await world.client.patch(CONFIG_MAPS.path(SYSTEM, NAME), {"data": {"ca.crt": "evil"}})
     await world.settle()
-    assert await world.config_map() == world.handover.pem
+    assert await world.config_map() == world.rotation.published_pem
 
 
 @pytest.mark.parametrize(
@@ -195,12 +195,12 @@ async def test_an_edited_config_map_is_repaired(world) -> None:
 )
 async def test_one_that_cannot_be_read_is_told_once_and_what_was_published_stays(world, caplog, value) -> None:
     await world.settle()
-    pem = world.handover.pem
+    pem = world.rotation.published_pem
     await world.client.patch(SECRETS.path(SYSTEM, NAME), {"data": {SIGNING_CA_KEY: value}})
     before = world.writes
     for _ in range(3):
         assert await world.turn() is None
-    assert (world.handover.pem, world.writes) == (pem, before)
+    assert (world.rotation.published_pem, world.writes) == (pem, before)
     assert len([each for each in caplog.records if each.levelname == "ERROR"]) == 1
     assert "data[mitmproxy-ca.pem]" in caplog.text
 
@@ -208,10 +208,10 @@ async def test_one_that_cannot_be_read_is_told_once_and_what_was_published_stays
 async def test_a_stale_view_writes_nothing(world) -> None:
     await world.settle()
     await world.annotate(ROTATE_ANNOTATION)
-    world.handover.secret = await world.raw(SECRETS)
+    world.rotation.secret = await world.raw(SECRETS)
     await world.annotate("other")
     with pytest.raises(ApiError) as caught:
-        await world.handover.reconcile("ca")
+        await world.rotation.reconcile("ca")
     assert caught.value.status == 409
     assert NEXT_CA_KEY not in await world.data()
 
@@ -228,13 +228,13 @@ async def test_times_that_are_no_times_start_the_overlap_anew(world) -> None:
 async def test_without_a_ca_secret_the_config_map_is_what_is_published(world) -> None:
     bare = World(world.server, world.client, Settings())
     await bare.turn()
-    assert bare.handover.published_pem is None
+    assert bare.rotation.published_pem is None
     pem = to_pem(create_ca(utc(bare.now)).certificate)
     await bare.server.put(
         CONFIG_MAPS, {"metadata": {"name": NAME, "namespace": SYSTEM}, "data": {"ca.crt": pem.decode()}}
     )
     await bare.turn()
-    assert bare.handover.published_pem == pem
+    assert bare.rotation.published_pem == pem
     assert bare.writes == 0
 
 
@@ -242,30 +242,30 @@ async def test_what_an_administrator_changes_meanwhile_survives_and_the_step_is_
     """Their change comes by the watch while the ConfigMap is written, before the Secret is."""
     await world.settle()
     await world.client.patch(SECRETS.path(SYSTEM, NAME), {"metadata": {"annotations": {ROTATE_ANNOTATION: "now"}}})
-    world.handover.secret = await world.raw(SECRETS)
-    world.handover.config_map = await world.raw(CONFIG_MAPS)
+    world.rotation.secret = await world.raw(SECRETS)
+    world.rotation.config_map = await world.raw(CONFIG_MAPS)
     await world.client.patch(CONFIG_MAPS.path(SYSTEM, NAME), {"data": {"ca.crt": "edited"}})
-    world.handover.config_map = await world.raw(CONFIG_MAPS)
+    world.rotation.config_map = await world.raw(CONFIG_MAPS)
     theirs = make_ca("an administrator's own").pem
     union = (await world.data())["ca.crt"] + theirs
 
     async def meanwhile() -> None:
         encoded = base64.b64encode(union).decode()
         await world.client.patch(SECRETS.path(SYSTEM, NAME), {"data": {"ca.crt": encoded}})
-        world.handover.secret = await world.raw(SECRETS)
+        world.rotation.secret = await world.raw(SECRETS)
 
-    ensure = world.handover._ensure_config_map
+    ensure = world.rotation._ensure_config_map
 
     async def ensure_while_it_is_changed(*arguments: Any) -> None:
         await meanwhile()
         await ensure(*arguments)
 
-    world.handover._ensure_config_map = ensure_while_it_is_changed
+    world.rotation._ensure_config_map = ensure_while_it_is_changed
     with pytest.raises(ApiError) as conflict:
-        await world.handover.reconcile("ca")
+        await world.rotation.reconcile("ca")
     assert conflict.value.status == 409
     assert (await world.data())["ca.crt"] == union
-    world.handover._ensure_config_map = ensure
+    world.rotation._ensure_config_map = ensure
     await world.settle()
     assert theirs in (await world.data())["ca.crt"]
     assert NEXT_CA_KEY in await world.data()

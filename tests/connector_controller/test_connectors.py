@@ -40,21 +40,21 @@ async def test_a_good_one_gets_its_status_once_and_nothing_more(world) -> None:
         "audience": "connectors-proxy",
     }
     assert world.events == [("Normal", "Ready")]
-    await world.see()
+    await world.observe()
     world.now = world.now.replace(year=2027)
     await world.reconcile()
     assert world.writes == 1
 
 
 async def test_the_first_status_does_not_wait_for_the_probe_and_a_later_one_does(world) -> None:
-    world.answer = None
+    world.outcomes = None
     await world.reconcile()
     assert await world.ready() == ("Unknown", "NotProbed")
-    await world.see()
+    await world.observe()
     await world.put(connector(address="https://other:6443") | {"status": await world.status()})
     await world.reconcile()
     assert world.writes == 1, "what is shown stays until the probe is back"
-    world.answer = HEALTHY
+    world.outcomes = HEALTHY
     await world.reconcile()
     assert await world.ready() == ("True", "AsExpected")
     assert [each.address.host for each in world.requests] == ["h", "other", "other"]
@@ -62,10 +62,10 @@ async def test_the_first_status_does_not_wait_for_the_probe_and_a_later_one_does
 
 async def test_a_secret_that_may_still_come_is_waited_for(world) -> None:
     await world.put(connector(caCertSecretRef={"name": "ca"}))
-    world.known = False
+    world.secrets_read = False
     await world.reconcile()
     assert world.writes == 0
-    world.known = True
+    world.secrets_read = True
     await world.reconcile()
     assert (await world.ready())[0] == "False"
     assert ("Warning", "CACertSecretNotFound") in world.events
@@ -104,16 +104,16 @@ async def test_a_good_ca_is_asked_with(world) -> None:
 
 async def test_of_a_strangers_service_no_address_is_published_and_it_is_looked_at_again(world) -> None:
     await world.reconcile()
-    await world.see()
-    world.finding = conflict("c-k8s")
+    await world.observe()
+    world.assessment = conflict("c-k8s")
     assert await world.reconcile() == Settings().probe_interval
     assert "proxy" not in await world.status()
 
 
 async def test_without_a_service_of_the_proxys_no_address_is_published(world) -> None:
     await world.reconcile()
-    await world.see()
-    world.finding = NON_PROXY
+    await world.observe()
+    world.assessment = NON_PROXY
     assert await world.reconcile() is None
     assert await world.ready() == ("True", "AsExpected")
     assert "proxy" not in await world.status()
@@ -121,8 +121,8 @@ async def test_without_a_service_of_the_proxys_no_address_is_published(world) ->
 
 async def test_without_a_ca_what_was_published_stays(world) -> None:
     await world.reconcile()
-    await world.see()
-    world.ca = None
+    await world.observe()
+    world.ca_pem = None
     await world.reconcile()
     assert world.writes == 1
 
@@ -130,7 +130,7 @@ async def test_without_a_ca_what_was_published_stays(world) -> None:
 @pytest.mark.parametrize("how", ["gone", "not ours"])
 async def test_one_that_is_gone_or_anothers_loses_service_and_probe_and_gets_no_status(world, how) -> None:
     if how == "gone":
-        world.seen.replace(())
+        world.observed_connectors.replace(())
     else:
         raw = {
             "apiVersion": "connectors.alauda.io/v1alpha1",
@@ -200,7 +200,7 @@ async def test_a_credential_is_told_of_when_its_end_is_near_and_at_its_end_each_
         # Nothing is refused for it: clocks differ.
         assert await world.ready() == ("True", "AsExpected")
         world.events.clear()
-        await world.see()
+        await world.observe()
 
 
 async def test_a_new_credential_ends_the_warning_and_one_that_says_no_end_has_none(world) -> None:
@@ -208,12 +208,12 @@ async def test_a_new_credential_ends_the_warning_and_one_that_says_no_end_has_no
     await world.reconcile()
     assert world.events == [("Warning", "ExpiresSoon"), ("Normal", "Ready")]
     world.events.clear()
-    await world.see()
+    await world.observe()
     world.put_secret(secret(token=token_until(world.now + timedelta(days=100))))
     # The far end is not slept through: timers of a month and more are nobody's.
     assert await world.reconcile() == timedelta(days=7).total_seconds()
     assert await world.fresh() == "True"
-    await world.see()
+    await world.observe()
     world.put_secret(secret(token="opaque"))
     assert await world.reconcile() is None
     assert await world.fresh() == "Unknown"
@@ -226,7 +226,7 @@ async def test_a_controller_that_comes_after_the_end_tells_of_it_once(world) -> 
     await world.reconcile()
     assert world.events == [("Warning", "Expired"), ("Normal", "Ready")]
     world.events.clear()
-    await world.see()
+    await world.observe()
     await world.reconcile()
     assert world.events == []
 
@@ -235,14 +235,14 @@ async def test_a_bad_answer_is_confirmed_where_this_very_spec_is_shown_to_work(w
     await world.put(connector())
     world.put_secret(secret(token="t"))
     await world.reconcile()
-    await world.see()
+    await world.observe()
     await world.reconcile()
     raw = connector(address="https://other:6443")
     raw["metadata"]["generation"] = 4
     raw["status"] = await world.status()
     await world.put(raw)
     await world.reconcile()
-    assert world.was_well == [False, True, False]
+    assert world.was_ready == [False, True, False]
 
 
 async def test_of_a_namespace_that_is_not_served_that_is_said_and_nothing_else_is_done(world) -> None:
@@ -252,7 +252,7 @@ async def test_of_a_namespace_that_is_not_served_that_is_said_and_nothing_else_i
     assert (await world.ready())[0] == "True"
     world.requests.clear()
     world.store.serve_only(["team-b"])
-    await world.see()
+    await world.observe()
     assert await world.reconcile() is None
     status = await world.status()
     assert [(each["type"], each["status"], each["reason"]) for each in status["conditions"]] == [
@@ -264,7 +264,7 @@ async def test_of_a_namespace_that_is_not_served_that_is_said_and_nothing_else_i
     assert world.requests == []
     assert ("Warning", "NamespaceNotServed") in world.events
     world.store.serve_only(None)
-    await world.see()
+    await world.observe()
     await world.reconcile()
     assert (await world.ready())[0] == "True"
     assert "Served" not in {each["type"] for each in (await world.status())["conditions"]}

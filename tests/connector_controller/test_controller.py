@@ -99,14 +99,14 @@ async def test_a_term_brings_everything_to_what_it_should_be_and_then_rests(worl
             await world.get(CONNECTOR_CLASSES, "k8s", None)
             await world.get(CONFIG_MAPS, "connectors-proxy-ca", SYSTEM)
             await until(lambda: world.server.count("POST", "events") > 0)
-            await until(lambda: world.term.synced and world.term.counts()["True"] == 1)
+            await until(lambda: world.term.synced and world.term.ready_counts()["True"] == 1)
             for collection in ("connectors", "connectorclasses"):
                 assert world.server.count("GET", collection) == 1, "one watch is enough"
             world.server.requests.clear()
             asked = len(server.request_heads)
             await until(lambda: len(server.request_heads) > asked + 4)
             assert [request for request in world.server.requests if request[0] != "GET"] == []
-            world.term.collect()
+            world.term.update_gauges()
             text = generate_latest(world.metrics.registry).decode()
             assert 'connector_controller_connectors{ready="True"} 1.0' in text
             assert 'connector_controller_probes_total{result="ready"}' in text
@@ -146,8 +146,8 @@ async def test_connectors_of_other_products_are_not_counted(world) -> None:
     with run_target() as server:
         await put_all(world, server)
         async with running(world.term):
-            await until(lambda: world.term.synced and world.term.counts()["True"] == 1)
-            assert world.term.counts() == {"True": 1, "False": 0, "Unknown": 0}
+            await until(lambda: world.term.synced and world.term.ready_counts()["True"] == 1)
+            assert world.term.ready_counts() == {"True": 1, "False": 0, "Unknown": 0}
             assert not [each for each in scraped(world) if "a/git" in each]
 
 

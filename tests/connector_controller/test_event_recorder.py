@@ -104,4 +104,4 @@ async def test_what_is_remembered_and_what_waits_is_bounded(world) -> None:
     await until(lambda: world.server.count("POST", "events") == 3)
     for number in range(event_recorder.MAX_QUEUE + 5):
         world.record(f"R{number}")
-    assert world.recorder.dropped == 5
+    assert world.recorder.dropped_count == 5

@@ -86,7 +86,7 @@ async def test_names_that_cannot_be(world) -> None:
 
 
 async def test_without_the_proxys_own_service_it_leads_nowhere(world) -> None:
-    world.services.proxy_is_there = False
+    world.services.proxy_exists = False
     finding = await world.services.ensure(KEY, "u1")
     assert (finding.holds, finding.reason) == (False, "ProxyServiceNotFound")
     assert "connectors-proxy" in finding.message

@@ -149,7 +149,7 @@ async def test_an_api_server_that_is_away_is_asked_again(world: World, caplog: p
     world.server.faults.insert(0, lambda _: away.pop() if away else None)
     async with world.running():
         await world.until_text("PEM")
-    assert "cannot be told" in caplog.text
+    assert "cannot find out" in caplog.text
 
 
 @pytest.mark.parametrize("status", [409, 500])

@@ -89,12 +89,12 @@ LOCKED = GOOD.key.private_bytes(
         pytest.param(GOOD.key_pem, "not a PEM bundle", id="a key alone"),
         pytest.param(GOOD.pem, "no private key", id="a certificate alone"),
         pytest.param(LOCKED + GOOD.pem, "no private key", id="a key with a passphrase"),
-        pytest.param(ED + GOOD.pem, "another kind", id="a key of another kind"),
+        pytest.param(ED + GOOD.pem, "neither EC nor RSA", id="a key of another kind"),
         pytest.param(LEAF.key_pem + GOOD.pem, "another certificate", id="the key of another certificate"),
         pytest.param(GOOD.key_pem + LEAF.pem + GOOD.pem, "another certificate", id="the leaf before the CA"),
-        pytest.param(LEAF.key_pem + LEAF.pem, "no CA", id="a leaf certificate"),
+        pytest.param(LEAF.key_pem + LEAF.pem, "not a CA", id="a leaf certificate"),
         pytest.param(
-            (plain := make_leaf(None, ["h"])).key_pem + plain.pem, "no CA", id="a self-signed server certificate"
+            (plain := make_leaf(None, ["h"])).key_pem + plain.pem, "not a CA", id="a self-signed server certificate"
         ),
     ],
 )

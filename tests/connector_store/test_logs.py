@@ -106,5 +106,7 @@ def test_who_logs_waits_for_no_reader_and_what_was_lost_is_counted() -> None:
         for text in ("d\n", "e\n"):
             lines.write(text)
         said = read.read(1 << 20).decode().splitlines()
-    assert said[0].endswith("WARNING connector_store.logs: 3 lines of the log were lost, because its reader was too slow")
+    assert said[0].endswith(
+        "WARNING connector_store.logs: 3 lines of the log were lost, because its reader was too slow"
+    )
     assert said[1:] == ["d", "e"]

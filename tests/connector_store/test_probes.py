@@ -63,7 +63,7 @@ def _open_transports() -> list[object]:
 async def test_both_probes_go_below_the_prefix_and_only_the_auth_probe_carries_the_token(server) -> None:
     found = await probe(request(server, prefix="/kubernetes/global"))
     assert found.liveness == found.auth == ProbeResponse(status=200)
-    livez, api, who = server.heads
+    livez, api, who = server.request_heads
     assert livez.startswith(b"GET /kubernetes/global/livez HTTP/1.1\r\n")
     assert api.startswith(b"GET /kubernetes/global/api HTTP/1.1\r\n")
     assert TOKEN.encode() not in livez
@@ -76,7 +76,7 @@ async def test_method_path_and_headers_of_a_class_are_honoured_but_not_those_of_
     headers = (("X-Team", "a"), ("Host", "evil"), ("Content-Length", "9"), ("Authorization", "Basic x"))
     special = HttpProbe(path="/a%2Fb?x=%20y", method="POST", headers=headers)
     await probe(request(server, auth=special, liveness=None))
-    head, _ = server.heads
+    head, _ = server.request_heads
     assert head.startswith(b"POST /a%2Fb?x=%20y HTTP/1.1\r\n")
     assert b"X-Team: a\r\n" in head
     assert b"evil" not in head
@@ -86,7 +86,7 @@ async def test_method_path_and_headers_of_a_class_are_honoured_but_not_those_of_
 
 @pytest.mark.parametrize("code", [204, 301, 401, 403, 404, 429, 500, 503])
 async def test_any_answer_is_an_answer_and_redirects_are_not_followed(server, code) -> None:
-    server.answer = lambda head: status_response(code).replace(
+    server.respond = lambda head: status_response(code).replace(
         b"\r\n\r\n", b"\r\nLocation: https://127.0.0.1:1/\r\n\r\n"
     )
     found = await probe(request(server))
@@ -95,7 +95,7 @@ async def test_any_answer_is_an_answer_and_redirects_are_not_followed(server, co
 
 
 async def test_ten_gigabytes_are_not_read(server) -> None:
-    server.answer = lambda head: ENDLESS_RESPONSE
+    server.respond = lambda head: ENDLESS_RESPONSE
     found = await probe(request(server))
     assert found.liveness == ProbeResponse(status=200)
     assert found.auth == ProbeResponse(status=200), "on a connection of its own"
@@ -110,7 +110,7 @@ async def test_a_target_that_never_answers_takes_its_time_and_no_more(server) ->
 
 
 async def test_liveness_that_answered_stays_when_auth_does_not(server) -> None:
-    server.answer = lambda head: OK_RESPONSE if b"/livez" in head else b"HTTP/1.1 "
+    server.respond = lambda head: OK_RESPONSE if b"/livez" in head else b"HTTP/1.1 "
     found = await probe(request(server), seconds=1.0)
     assert found.liveness == ProbeResponse(status=200)
     assert isinstance(found.auth, ProbeFailure)
@@ -174,7 +174,7 @@ async def test_denied_addresses_are_not_dialled(server, host) -> None:
     assert isinstance(found.liveness, ProbeFailure)
     assert "denied addresses only (127.0.0.1" in found.liveness.message
     assert "targets-allow" in found.liveness.message
-    assert server.heads == []
+    assert server.request_heads == []
 
 
 async def test_denied_ipv6_literals_are_not_dialled_either() -> None:
@@ -188,7 +188,7 @@ async def test_nothing_to_ask_gives_no_outcome(server) -> None:
     found = await probe(request(server, liveness=None, auth=None))
     assert found.liveness is None
     assert found.auth is None
-    assert server.heads == []
+    assert server.request_heads == []
 
 
 def test_a_rejected_connector_has_nothing_to_ask() -> None:

@@ -214,8 +214,8 @@ async def following(folder: Path) -> AsyncIterator[tuple[FolderWatch, Store]]:
     store = Store(expected=[SOURCE_NAME])
     directory = FolderWatch(folder, store, system_namespace="sys")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("connector_store.folder.folder_watch.POLL", 0.05)
-        patch.setattr("connector_store.folder.folder_watch.GRACE", 0.2)
+        patch.setattr("connector_store.folder.folder_watch.POLL_INTERVAL", 0.05)
+        patch.setattr("connector_store.folder.folder_watch.REMOVAL_GRACE", 0.2)
         task = asyncio.get_running_loop().create_task(directory.run())
         try:
             await eventually(lambda: store.synced)

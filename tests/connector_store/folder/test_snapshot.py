@@ -98,7 +98,10 @@ def test_a_file_that_cannot_be_read_keeps_its_objects(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize(
     ("limit", "value", "reason"),
-    [("MAX_FILE", 10, "larger than 10 bytes; split it"), ("MAX_FOLDER", 10, "the folder is larger than 10 bytes")],
+    [
+        ("MAX_FILE_BYTES", 10, "larger than 10 bytes; split it"),
+        ("MAX_FOLDER_BYTES", 10, "the folder is larger than 10 bytes"),
+    ],
 )
 def test_large_files_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, reason: str

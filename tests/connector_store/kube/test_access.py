@@ -247,7 +247,7 @@ async def test_refusals_are_remembered_for_seconds(world: World) -> None:
 
 
 async def test_refusals_may_be_not_remembered_at_all(world: World) -> None:
-    access = world.made(refused_for=0)
+    access = world.made(refusal_ttl=0)
     await access.check(world.forged(), KEY)
     await access.check(world.forged(), KEY)
     assert world.asked == (2, 0)
@@ -274,7 +274,7 @@ async def test_verified_callers_go_on_while_the_server_is_away(world: World) -> 
 
 
 async def test_too_many_questions_are_refused_at_once(world: World) -> None:
-    access = world.made(in_flight=20)
+    access = world.made(max_in_flight=20)
     answers = await asyncio.gather(*(access.check(world.forged(number), KEY) for number in range(30)))
     unavailable = [each for each in answers if isinstance(each, Unavailable)]
     assert len(unavailable) == 10
@@ -283,7 +283,7 @@ async def test_too_many_questions_are_refused_at_once(world: World) -> None:
 
 async def test_a_flood_of_bad_tokens_pushes_no_good_one_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access, "_MAX_GRANTED", 100)
-    monkeypatch.setattr(access, "_REFUSED_SIZE", 100)
+    monkeypatch.setattr(access, "_MAX_REFUSED", 100)
     asked = world.made()
     await asked.check(world.token, KEY)
     await asyncio.gather(*(asked.check(world.forged(number), KEY) for number in range(150)))

@@ -124,7 +124,7 @@ async def test_a_namespace_that_may_not_be_read_costs_no_other_one_and_is_served
     server.faults.append(refused("b"))
     withheld = list[None]()
     key = ObjectKey("b", "k8s")
-    async with filled(server, namespaces=["a", "b"], on_withheld=lambda: withheld.append(None)) as store:
+    async with filled(server, namespaces=["a", "b"], on_not_served_changed=lambda: withheld.append(None)) as store:
         await until(lambda: store.synced)
         assert isinstance(store.get(KEY), Target)
         for unserved, text in ((key, "bind the roles"), (ObjectKey("c", "k8s"), "add it to namespaces")):

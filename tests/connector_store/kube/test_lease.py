@@ -205,7 +205,7 @@ async def test_writes_whose_answers_are_lost_do_not_prolong_a_term(server, clien
         now[0] += 3 if request.method == "PUT" else 0
         return request.method == "PUT"
 
-    server.loses = lose
+    server.drops_response = lose
     one = Candidate(client, "one", lambda: now[0])
     await soon(one.began)
     await soon(one.ended)

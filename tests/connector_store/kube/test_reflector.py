@@ -335,7 +335,7 @@ class Unpausing(Reflector[str]):
     pauses: list[float]
 
     @property
-    def _pause(self) -> float:
+    def _backoff(self) -> float:
         self.pauses.append(super()._backoff)
         return 0.0
 

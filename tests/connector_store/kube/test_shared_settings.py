@@ -25,7 +25,7 @@ async def server() -> AsyncIterator[FakeApiServer]:
 
 
 async def read(server: FakeApiServer, **more: Any) -> Settings:
-    arguments: dict[str, Any] = {"explicit": {}, "environ": POD, "first_pause": 0.01} | more
+    arguments: dict[str, Any] = {"explicit": {}, "environ": POD, "initial_backoff": 0.01} | more
     async with KubeClient(server.configuration) as client:
         return await read_settings(client, **arguments)
 
