@@ -175,7 +175,7 @@ def node_lanes(*, with_clusters: bool = False) -> dict[str, Work]:
 
 
 def journey_tests(numbers: str) -> list[str]:
-    return sorted(map(str, Path("tests/journey").glob(f"test_{numbers}*.py")))
+    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "journey").glob(f"test_{numbers}*.py"))
 
 
 async def run_and_name_failures(lanes: dict[str, Work]) -> int:
