@@ -82,7 +82,7 @@ def command(
 def parse_request(verb: str, resource: str, name: str, namespace: str) -> RequestInfo:
     """Return the request info of the arguments.
 
-    >>> request("get", "deployments.apps/scale", "a", "web")[:6]
+    >>> parse_request("get", "deployments.apps/scale", "a", "web")[:6]
     ('get', 'apps', 'deployments', 'scale', 'web', 'a')
     """
     if resource.startswith("/"):
