@@ -24,6 +24,7 @@ from connector_store.domain.base.names import is_dns_label
 from connector_store.domain.base.request_info import RequestInfo, parse_request
 from connector_store.domain.permissions.rbac import (
     RBAC_GROUP,
+    WILDCARD,
     BoundRole,
     ClusterRole,
     PolicyRule,
@@ -44,6 +45,7 @@ _CERTIFICATES_GROUP: Final = "certificates.k8s.io"
 _ADMISSION_GROUP: Final = "admissionregistration.k8s.io"
 STREAM_SUBRESOURCES: Final = frozenset({"exec", "attach", "portforward", "proxy"})
 _WRITES: Final = frozenset({"create", "update", "patch"})
+_COLLECTION_VERBS: Final = frozenset({"list", "watch", "deletecollection"})
 _ROLES: Final = frozenset({"roles", "clusterroles"})
 _BOUND_ROLES: Final = {"rolebindings": ("roles", "clusterroles"), "clusterrolebindings": ("clusterroles",)}
 _PARAMETERIZED_RESOURCES: Final = frozenset(
@@ -186,7 +188,7 @@ class PermissionEvaluator:
     def __init__(self, allow: tuple[BoundRole, ...] | None, deny: tuple[BoundRole, ...]) -> None:
         self._roles = (allow, deny)
         self._allow = None if allow is None else _compile((*allow, *_DEFAULT_ROLES))
-        self._deny = _compile(deny) if deny else None
+        self._deny = _compile(deny, for_deny=True) if deny else None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PermissionEvaluator) and other._roles == self._roles
@@ -214,7 +216,7 @@ class PermissionEvaluator:
         return result
 
     def _evaluate_right(self, info: RequestInfo, reason: str) -> Allowed | NotAllowed:
-        denied_by = self._deny.find_role(info) if self._deny is not None else None
+        denied_by = self._deny.find_role(_widen(info)) if self._deny is not None else None
         if denied_by is not None:
             return NotAllowed(info, reason, denied_by)
         if self._allow is None:
@@ -228,9 +230,20 @@ _ALL_ALLOWED: Final = Allowed("")
 
 
 @lru_cache(maxsize=256)
-def _compile(roles: tuple[BoundRole, ...]) -> RuleSet:
+def _compile(roles: tuple[BoundRole, ...], *, for_deny: bool = False) -> RuleSet:
     """Compile roles. Connectors with the same permissions share the result."""
-    return RuleSet(roles)
+    return RuleSet(roles, for_deny=for_deny)
+
+
+def _widen(info: RequestInfo) -> RequestInfo:
+    """Return `info` with the namespace `*` if the request can reach objects of all namespaces.
+
+    Such a request has no namespace. It names a collection, or is a second check for objects of any name. A request to
+    create an object without a namespace creates one of the cluster.
+    """
+    if info.namespace or (info.verb not in _COLLECTION_VERBS and (info.name or info.verb == "create")):
+        return info
+    return info._replace(namespace=WILDCARD)
 
 
 def build_evaluator(

@@ -134,7 +134,12 @@ class RuleSet:
         "_verbs",
     )  # fmt: skip
 
-    def __init__(self, roles: Iterable[BoundRole]) -> None:
+    def __init__(self, roles: Iterable[BoundRole], *, for_deny: bool = False) -> None:
+        """Compile roles.
+
+        With `for_deny`, a rule matches each request that can reach one of its objects. A request without a name can
+        reach objects of any name. `*` as the namespace, the API group or the resource of a request stands for all.
+        """
         verbs, groups, resources, names, urls, namespaces = (_WordIndex() for _ in range(6))
         labels: list[str] = []
         url_prefixes = _WordIndex()
@@ -153,6 +158,10 @@ class RuleSet:
                     if url.endswith(WILDCARD):
                         url_prefixes.add_literal(url.rstrip(WILDCARD), bit)
                 namespaces.add([WILDCARD] if role.namespaces is None else sorted(role.namespaces), bit)
+                if for_deny and rule.resources:
+                    names.add_literal("", bit)
+                    for index in (namespaces, groups, resources):
+                        index.add_literal(WILDCARD, bit)
         self._labels = tuple(labels)
         self._verbs, self._all_verbs = verbs.with_wildcards(), verbs.wildcard_bits
         self._groups, self._all_groups = groups.with_wildcards(), groups.wildcard_bits

@@ -32,6 +32,15 @@ spec:
 ---
 apiVersion: connectors.alauda.io/v1alpha1
 kind: Connector
+metadata: {name: narrow}
+spec:
+  connectorClassName: k8s
+  address: https://h:6443
+  auth: {secretRef: {name: s}}
+  permissions: {deny: [{clusterRole: connectors-read-only, namespaces: [kube-system]}]}
+---
+apiVersion: connectors.alauda.io/v1alpha1
+kind: Connector
 metadata: {name: broken}
 spec: {connectorClassName: k8s, address: "https://h:6443", auth: {secretRef: {name: none}}}
 ---
@@ -54,6 +63,9 @@ stringData: {token: one}
         ("get /api --connector default/limited", 0, "yes", "by ClusterRole system:discovery"),
         ("get secrets --connector default/free", 0, "yes", "not limited"),
         ("get secrets --connector default/but", 0, "yes", "all but what deny names"),
+        ("get secrets --connector default/narrow", 1, "no", "denied by ClusterRole connectors-read-only"),
+        ("list secrets --connector default/narrow", 1, "no", "denied by ClusterRole connectors-read-only"),
+        ("list secrets -n web --connector default/narrow", 0, "yes", "all but what deny names"),
         ("get secrets --connector default/broken", 1, "", 'secrets "none" not found'),
         ("get secrets --connector default/absent", 1, "", '"absent" not found'),
         ("get secrets", 2, "", "--connector"),

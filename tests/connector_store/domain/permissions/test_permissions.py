@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.headers import Headers as Headers
-from connector_store.domain.base.request_info import parse_request
+from connector_store.domain.base.request_info import RequestInfo, parse_request
 from connector_store.domain.permissions.permissions import (
     MAX_QUERY_PAIRS,
     Allowed,
@@ -25,7 +25,7 @@ from connector_store.domain.permissions.permissions import (
     parse_permissions,
     parse_request_attributes,
 )
-from connector_store.domain.permissions.rbac import ClusterRole, PolicyRule
+from connector_store.domain.permissions.rbac import BoundRole, ClusterRole, PolicyRule
 
 CORE = "/api/v1/namespaces/web"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -291,6 +291,137 @@ def test_a_second_right_can_be_denied() -> None:
     result = evaluator_of(None, ("creating",)).evaluate(attributes_of("PUT", DEPLOYMENT))
     assert isinstance(result, NotAllowed)
     assert (result.denied_by, result.missing.verb) == ("creating", "create")
+
+
+SECRETS = "/api/v1/secrets"
+SECRET_RULE = PolicyRule(verbs=("*",), api_groups=("",), resources=("secrets",))
+NAMED_SECRET_RULE = PolicyRule(verbs=("*",), api_groups=("",), resources=("secrets",), resource_names=("admin-token",))
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "denied"),
+    [
+        pytest.param("GET", SECRETS, True, id="list"),
+        pytest.param("GET", f"{SECRETS}?watch=1", True, id="watch"),
+        pytest.param("GET", "/api/v1/watch/secrets", True, id="legacy watch"),
+        pytest.param("GET", f"{SECRETS}?fieldSelector=metadata.namespace=kube-system", True, id="selected namespace"),
+        pytest.param("GET", f"{SECRETS}?fieldSelector=metadata.name=a", True, id="selected name"),
+        pytest.param("GET", f"{SECRETS}?watch=1&fieldSelector=metadata.name=a", True, id="watch of a selected name"),
+        pytest.param("DELETE", SECRETS, True, id="deletecollection"),
+        pytest.param("GET", f"{CORE}/secrets", False, id="list in another namespace"),
+        pytest.param("GET", "/api/v1/watch/namespaces/web/secrets", False, id="legacy watch in another namespace"),
+        pytest.param("GET", "/api/v1/pods", False, id="list of another resource"),
+        pytest.param("GET", "/version", False, id="path"),
+    ],
+)
+def test_an_entry_of_deny_with_namespaces_denies_requests_across_namespaces(
+    method: str, target: str, denied: bool
+) -> None:
+    deny = (BoundRole(label="d", rules=(SECRET_RULE,), namespaces=frozenset({"kube-system"})),)
+    result = PermissionEvaluator(None, deny).evaluate(attributes_of(method, target))
+    assert (result == NotAllowed(attributes_of(method, target).info, "", "d")) is denied
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "denied"),
+    [
+        pytest.param("GET", SECRETS, True, id="list of all namespaces"),
+        pytest.param("GET", f"{CORE}/secrets", True, id="list"),
+        pytest.param("GET", f"{CORE}/secrets?watch=true", True, id="watch"),
+        pytest.param("GET", "/api/v1/watch/namespaces/web/secrets", True, id="legacy watch"),
+        pytest.param("GET", f"{CORE}/secrets?fieldSelector=metadata.name=admin-token", True, id="selected name"),
+        pytest.param("DELETE", f"{CORE}/secrets", True, id="deletecollection"),
+        pytest.param("POST", f"{CORE}/secrets", True, id="create, which has the name in the body"),
+        pytest.param("GET", f"{CORE}/secrets?fieldSelector=metadata.name=b", False, id="another selected name"),
+        pytest.param("GET", f"{CORE}/secrets/b", False, id="another name"),
+        pytest.param("PUT", f"{CORE}/secrets/b", False, id="a write with another name"),
+        pytest.param("GET", f"{CORE}/pods", False, id="list of another resource"),
+    ],
+)
+def test_a_role_of_deny_with_resource_names_denies_requests_without_a_name(
+    method: str, target: str, denied: bool
+) -> None:
+    deny = (BoundRole(label="d", rules=(NAMED_SECRET_RULE,)),)
+    result = PermissionEvaluator(None, deny).evaluate(attributes_of(method, target))
+    assert (result == NotAllowed(attributes_of(method, target).info, "", "d")) is denied
+
+
+@pytest.mark.parametrize(
+    ("rule", "namespaces", "method", "target", "denied"),
+    [
+        pytest.param(SECRET_RULE, None, "POST", f"{ADMISSION}/validatingadmissionpolicies", True,
+                     id="parameters may be a denied object"),
+        pytest.param(NAMED_SECRET_RULE, {"web"}, "POST", f"{ADMISSION}/validatingadmissionpolicies", True,
+                     id="parameters may be a denied object of a namespace"),
+        pytest.param(PolicyRule(verbs=("bind",), api_groups=(GROUP,), resources=("clusterroles",),
+                                resource_names=("cluster-admin",)), None, "POST", f"{RBAC}/clusterrolebindings", True,
+                     id="a binding may be of a denied role"),
+        pytest.param(PolicyRule(verbs=("get",), non_resource_urls=("/logs",)), None, "POST",
+                     f"{ADMISSION}/validatingadmissionpolicies", False, id="a path is not a parameter"),
+        pytest.param(PolicyRule(verbs=("*",), api_groups=("*",), resources=("*",)), {"web"}, "POST",
+                     "/api/v1/namespaces", False, id="creating an object of the cluster"),
+        pytest.param(PolicyRule(verbs=("*",), api_groups=("*",), resources=("*",)), {"web"}, "GET",
+                     "/api/v1/nodes/n", False, id="an object of the cluster"),
+        pytest.param(PolicyRule(verbs=("*",), api_groups=("*",), resources=("*",)), {"web"}, "GET",
+                     "/api/v1/nodes", True, id="a list of objects of the cluster"),
+    ],
+)  # fmt: skip
+def test_deny_covers_what_a_request_may_reach(
+    rule: PolicyRule, namespaces: set[str] | None, method: str, target: str, denied: bool
+) -> None:
+    deny = (BoundRole(label="d", rules=(rule,), namespaces=frozenset(namespaces) if namespaces else None),)
+    result = PermissionEvaluator(None, deny).evaluate(attributes_of(method, target))
+    assert isinstance(result, NotAllowed) is denied
+
+
+few_words = st.lists(st.sampled_from(["a", "b", "*"]), max_size=2).map(tuple)
+deny_rules = st.builds(
+    PolicyRule,
+    verbs=st.lists(st.sampled_from(["get", "list", "watch", "deletecollection", "create", "*"]), max_size=3).map(tuple),
+    api_groups=few_words,
+    resources=st.lists(st.sampled_from(["a", "b", "*", "a/s", "*/s"]), max_size=2).map(tuple),
+    resource_names=st.lists(st.sampled_from(["x", "y"]), max_size=2).map(tuple),
+)
+deny_roles = st.builds(
+    BoundRole,
+    label=st.just("d"),
+    rules=st.lists(deny_rules, max_size=3).map(tuple),
+    namespaces=st.none() | st.frozensets(st.sampled_from(["n", "m"]), min_size=1),
+)
+resource_requests = st.builds(
+    RequestInfo,
+    verb=st.sampled_from(["get", "list", "watch", "deletecollection", "create"]),
+    group=st.sampled_from(["a", "c"]),
+    resource=st.sampled_from(["a", "c"]),
+    subresource=st.sampled_from(["", "s"]),
+    namespace=st.sampled_from(["", "n", "o"]),
+    name=st.sampled_from(["", "x", "z"]),
+    path=st.just("/"),
+)
+
+
+def reaches_denied_object(role: BoundRole, info: RequestInfo) -> bool:
+    """Return True if one of all objects is reached by the request and covered by a rule, as a model of `deny`."""
+    all_namespaces = info.verb in ("list", "watch", "deletecollection") or (not info.name and info.verb != "create")
+    namespaces = [info.namespace] if info.namespace or not all_namespaces else ["", "n", "m", "o"]
+    names = [info.name] if info.name else ["x", "y", "z"]
+    resource = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
+    return any(
+        {info.verb, "*"} & {*rule.verbs}
+        and {info.group, "*"} & {*rule.api_groups}
+        and {resource, "*"} & {*rule.resources} | ({f"*/{info.subresource}"} & {*rule.resources})
+        and (role.namespaces is None or namespace in role.namespaces)
+        and (not rule.resource_names or name in rule.resource_names)
+        for rule in role.rules
+        for namespace in namespaces
+        for name in names
+    )
+
+
+@given(st.lists(deny_roles, min_size=1, max_size=3).map(tuple), resource_requests)
+def test_deny_denies_each_request_that_reaches_a_denied_object(deny: tuple[BoundRole, ...], info: RequestInfo) -> None:
+    result = PermissionEvaluator(None, deny).evaluate(RequestAttributes(info=info))
+    assert isinstance(result, NotAllowed) is any(reaches_denied_object(role, info) for role in deny)
 
 
 @pytest.mark.parametrize(
