@@ -24,17 +24,17 @@ HOST = "target.example.com"
 
 
 def test_a_new_ca_is_as_documented() -> None:
-    made = create_ca(NOW)
-    assert isinstance(made.key, ec.EllipticCurvePrivateKey)
-    assert isinstance(made.key.curve, ec.SECP256R1)
-    assert made.expires_at == NOW.timestamp() + CA_LIFETIME
-    assert made.certificate.not_valid_before_utc < NOW
-    usage = made.certificate.extensions.get_extension_for_class(x509.KeyUsage)
+    ca = create_ca(NOW)
+    assert isinstance(ca.key, ec.EllipticCurvePrivateKey)
+    assert isinstance(ca.key.curve, ec.SECP256R1)
+    assert ca.expires_at == NOW.timestamp() + CA_LIFETIME
+    assert ca.certificate.not_valid_before_utc < NOW
+    usage = ca.certificate.extensions.get_extension_for_class(x509.KeyUsage)
     assert usage.critical
     assert usage.value.key_cert_sign
-    assert made.certificate.subject != create_ca(NOW).certificate.subject
-    assert "PRIVATE" not in repr(made)
-    assert "key" not in repr(made)
+    assert ca.certificate.subject != create_ca(NOW).certificate.subject
+    assert "PRIVATE" not in repr(ca)
+    assert "key" not in repr(ca)
 
 
 def test_what_is_written_is_read() -> None:

@@ -71,8 +71,8 @@ class World:
     async def annotations(self) -> dict[str, str]:
         raw = await self.raw(SECRETS)
         assert raw is not None
-        found: dict[str, str] = raw["metadata"].get("annotations") or {}
-        return found
+        annotations: dict[str, str] = raw["metadata"].get("annotations") or {}
+        return annotations
 
     async def config_map(self) -> bytes:
         raw = await self.raw(CONFIG_MAPS)

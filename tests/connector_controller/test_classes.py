@@ -19,13 +19,13 @@ BASIC = {"spec": {"auth": {"types": [{"name": "basic", "secretType": "kubernetes
 class World:
     def __init__(self, server: FakeApiServer, client: KubeClient) -> None:
         self.server, self.client = server, client
-        self.seen: ObjectCache[str, ObservedClass] = ObjectCache(lambda each: each.key, lambda key: None)
-        self.reconciler = ClassReconciler(client, self.seen, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
+        self.observed_classes: ObjectCache[str, ObservedClass] = ObjectCache(lambda each: each.key, lambda key: None)
+        self.reconciler = ClassReconciler(client, self.observed_classes, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
 
-    async def see(self, name: str = "k8s") -> None:
-        found = parse_observed_class(await self.client.get(CONNECTOR_CLASSES.path(None, name)))
-        assert found is not None
-        self.seen.put(found)
+    async def observe(self, name: str = "k8s") -> None:
+        observed = parse_observed_class(await self.client.get(CONNECTOR_CLASSES.path(None, name)))
+        assert observed is not None
+        self.observed_classes.put(observed)
 
     @property
     def writes(self) -> int:
@@ -47,12 +47,12 @@ def test_the_object_means_the_built_in_class() -> None:
 async def test_k8s_is_made_once_said_to_be_ready_and_then_let_alone(world) -> None:
     await world.reconciler.reconcile("k8s")
     await world.reconciler.reconcile("k8s")
-    await world.see()
+    await world.observe()
     await world.reconciler.reconcile("k8s")
-    held = await world.client.get(CONNECTOR_CLASSES.path(None, "k8s"))
-    (condition,) = held["status"]["conditions"]
+    obj = await world.client.get(CONNECTOR_CLASSES.path(None, "k8s"))
+    (condition,) = obj["status"]["conditions"]
     assert (condition["type"], condition["status"]) == ("Ready", "True")
-    await world.see()
+    await world.observe()
     before = world.writes
     await world.reconciler.reconcile("k8s")
     assert world.writes == before
@@ -62,31 +62,31 @@ async def test_an_edited_one_is_let_alone_and_what_is_not_run_is_named(world) ->
     edited = builtin_class_manifest()
     edited["spec"]["auth"]["types"][0]["generator"] = {"rego": "package x"}
     await world.server.put(CONNECTOR_CLASSES, edited)
-    await world.see()
+    await world.observe()
     await world.reconciler.reconcile("k8s")
-    held = await world.client.get(CONNECTOR_CLASSES.path(None, "k8s"))
-    assert held["spec"] == edited["spec"]
-    assert "accepted and not run" in held["status"]["conditions"][0]["message"]
-    assert "generator" in held["status"]["conditions"][0]["message"]
+    obj = await world.client.get(CONNECTOR_CLASSES.path(None, "k8s"))
+    assert obj["spec"] == edited["spec"]
+    assert "accepted and not run" in obj["status"]["conditions"][0]["message"]
+    assert "generator" in obj["status"]["conditions"][0]["message"]
 
 
 async def test_other_classes_are_neither_made_nor_given_a_status(world) -> None:
     await world.reconciler.reconcile("git")
     await world.server.put(CONNECTOR_CLASSES, {"metadata": {"name": "git"}, **BASIC})
-    await world.see("git")
+    await world.observe("git")
     await world.reconciler.reconcile("git")
     assert world.writes == 0
 
 
 async def test_one_that_is_deleted_meanwhile_is_no_error_and_other_refusals_are(world) -> None:
     await world.reconciler.reconcile("k8s")
-    await world.see()
+    await world.observe()
     await world.server.delete(CONNECTOR_CLASSES, "k8s")
     await world.reconciler.reconcile("k8s")
     world.server.faults.append(lambda request: refusal(500, "InternalError", "etcd"))
     with pytest.raises(ApiError):
         await world.reconciler.reconcile("k8s")
-    world.seen.replace(())
+    world.observed_classes.replace(())
     with pytest.raises(ApiError):
         await world.reconciler.reconcile("k8s")
 

@@ -23,10 +23,10 @@ from tests.fakes.api_server import FakeApiServer, refusal
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with FakeApiServer().serving() as server, KubeClient(server.configuration) as client:
-        made = World(server, client)
-        await made.put(connector())
-        made.put_secret(secret(token="t"))
-        yield made
+        world_ = World(server, client)
+        await world_.put(connector())
+        world_.put_secret(secret(token="t"))
+        yield world_
 
 
 async def test_a_good_one_gets_its_status_once_and_nothing_more(world) -> None:
@@ -90,8 +90,8 @@ async def test_a_ca_that_cannot_be_loaded_is_named(world) -> None:
     pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     world.put_secret(secret(token="t", ca_crt=pem))
     await world.reconcile()
-    (found,) = [each for each in (await world.status())["conditions"] if each["type"] == "CACertReady"]
-    assert (found["status"], found["reason"]) == ("False", "InvalidPEM")
+    (condition,) = [each for each in (await world.status())["conditions"] if each["type"] == "CACertReady"]
+    assert (condition["status"], condition["reason"]) == ("False", "InvalidPEM")
     assert world.requests == []
 
 
@@ -169,8 +169,8 @@ async def test_what_changed_meanwhile_is_a_conflict_and_what_is_gone_is_none(wor
 
 def test_only_transitions_are_told() -> None:
     def status(**conditions: str) -> Status:
-        made = (Condition(type=kind, status=truth, reason="R", message="m") for kind, truth in conditions.items())  # type: ignore[arg-type]  # literals in the calls below
-        return Status(conditions=tuple(made))
+        items = (Condition(type=kind, status=truth, reason="R", message="m") for kind, truth in conditions.items())  # type: ignore[arg-type]  # literals in the calls below
+        return Status(conditions=tuple(items))
 
     assert transitions(status(Ready="False"), status(Ready="True")) == [("Normal", "Ready", "the target can be used")]
     assert transitions(status(Ready="True"), status(Ready="False", AuthReady="False")) == [("Warning", "R", "m")]
@@ -187,7 +187,7 @@ async def test_a_credential_is_told_of_when_its_end_is_near_and_at_its_end_each_
     ends = datetime(2026, 1, 10, tzinfo=UTC)
     world.put_secret(secret(token=token_until(ends)))
     # It is looked at again exactly when there is something to tell.
-    for now, again, told in (
+    for now, again, reasons in (
         (ends - soon - timedelta(seconds=5), 5.0, ("Normal", "Ready")),
         (ends - soon, soon.total_seconds(), ("Warning", "ExpiresSoon")),
         (ends, None, ("Warning", "Expired")),
@@ -195,7 +195,7 @@ async def test_a_credential_is_told_of_when_its_end_is_near_and_at_its_end_each_
     ):
         world.now = now
         assert await world.reconcile() == again
-        assert world.events == ([told] if told is not None else [])
+        assert world.events == ([reasons] if reasons is not None else [])
         assert (await world.status())["credential"] == {"expirationTime": "2026-01-10T00:00:00Z"}
         # Nothing is refused for it: clocks differ.
         assert await world.ready() == ("True", "AsExpected")

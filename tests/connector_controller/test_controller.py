@@ -44,18 +44,18 @@ class World:
         return await self.client.get(resource.path(namespace, name))
 
     async def ready(self) -> tuple[str, str]:
-        held = await self.get(CONNECTORS, "k8s")
-        conditions = (held.get("status") or {}).get("conditions") or [{"type": "Ready", "status": ""}]
-        (found,) = [each for each in conditions if each["type"] == "Ready"]
-        return found["status"], found.get("reason", "")
+        obj = await self.get(CONNECTORS, "k8s")
+        conditions = (obj.get("status") or {}).get("conditions") or [{"type": "Ready", "status": ""}]
+        (condition,) = [each for each in conditions if each["type"] == "Ready"]
+        return condition["status"], condition.get("reason", "")
 
-    async def until_ready(self, wanted: str, reason: str = "") -> None:
-        reason = reason or ("AsExpected" if wanted == "True" else "")
+    async def until_ready(self, expected: str, reason: str = "") -> None:
+        reason = reason or ("AsExpected" if expected == "True" else "")
         for _ in range(1500):
-            if await self.ready() == (wanted, reason):
+            if await self.ready() == (expected, reason):
                 return
             await asyncio.sleep(0.02)
-        pytest.fail(f"not {wanted} {reason} within 30 s: {await self.get(CONNECTORS, 'k8s')}")
+        pytest.fail(f"not {expected} {reason} within 30 s: {await self.get(CONNECTORS, 'k8s')}")
 
 
 @asynccontextmanager
@@ -103,8 +103,8 @@ async def test_a_term_brings_everything_to_what_it_should_be_and_then_rests(worl
             for collection in ("connectors", "connectorclasses"):
                 assert world.server.count("GET", collection) == 1, "one watch is enough"
             world.server.requests.clear()
-            asked = len(server.request_heads)
-            await until(lambda: len(server.request_heads) > asked + 4)
+            request_count = len(server.request_heads)
+            await until(lambda: len(server.request_heads) > request_count + 4)
             assert [request for request in world.server.requests if request[0] != "GET"] == []
             world.term.update_gauges()
             text = generate_latest(world.metrics.registry).decode()
@@ -116,9 +116,9 @@ async def test_a_term_brings_everything_to_what_it_should_be_and_then_rests(worl
 def gauges(world: World) -> dict[str, float]:
     """Those of a leader's knowledge, by name and labels."""
     lines = generate_latest(world.metrics.registry).decode().splitlines()
-    told = ("controller_connectors", "controller_queue_depth", "watch_age", "credential", "ca", "namespaces")
-    found = [each.split() for each in lines if each.startswith(tuple(f"connector_{name}" for name in told))]
-    return {name: float(value) for name, value in found}
+    prefixes = ("controller_connectors", "controller_queue_depth", "watch_age", "credential", "ca", "namespaces")
+    samples = [each.split() for each in lines if each.startswith(tuple(f"connector_{name}" for name in prefixes))]
+    return {name: float(value) for name, value in samples}
 
 
 def scraped(world: World) -> dict[str, float]:
@@ -141,8 +141,8 @@ async def test_connectors_of_other_products_are_not_counted(world) -> None:
     foreign = {"auth": {"types": [{"name": "basic", "secretType": "kubernetes.io/basic-auth"}]}}
     await world.server.put(CONNECTOR_CLASSES, {"metadata": {"name": "git"}, "spec": foreign})
     spec = {"connectorClassName": "git", "address": "https://git.example.com"}
-    left = {"credential": {"expirationTime": "2026-01-01T00:00:00Z"}}
-    await world.server.put(CONNECTORS, {"metadata": {"name": "git", "namespace": "a"}, "spec": spec, "status": left})
+    status = {"credential": {"expirationTime": "2026-01-01T00:00:00Z"}}
+    await world.server.put(CONNECTORS, {"metadata": {"name": "git", "namespace": "a"}, "spec": spec, "status": status})
     with run_target() as server:
         await put_all(world, server)
         async with running(world.term):
@@ -191,8 +191,8 @@ async def test_without_ca_secret_and_proxy_service_there_is_less_to_watch(world)
         await put_all(world, server)
         async with running(world.term):
             await world.until_ready("True")
-            held = await world.get(CONNECTORS, "k8s")
-            assert "proxy" not in held["status"]
+            obj = await world.get(CONNECTORS, "k8s")
+            assert "proxy" not in obj["status"]
             assert not any(method == "POST" and path.endswith("/services") for method, path, _ in world.server.requests)
 
 
@@ -209,14 +209,14 @@ async def test_the_proxys_own_address_is_not_probed(world) -> None:
     await put_proxy(world, "192.0.2.1")
     with run_target() as server:
         await put_all(world, server)
-        held = await world.get(CONNECTORS, "k8s")
-        held["spec"]["address"] = "https://192.0.2.1:6443"
-        await world.server.put(CONNECTORS, held)
+        obj = await world.get(CONNECTORS, "k8s")
+        obj["spec"]["address"] = "https://192.0.2.1:6443"
+        await world.server.put(CONNECTORS, obj)
         async with running(world.term):
             await world.until_ready("False", "ConnectionFailed")
-            held = await world.get(CONNECTORS, "k8s")
-            (found,) = [each for each in held["status"]["conditions"] if each["type"] == "LivenessReady"]
-            assert "denied addresses" in found["message"]
+            obj = await world.get(CONNECTORS, "k8s")
+            (condition,) = [each for each in obj["status"]["conditions"] if each["type"] == "LivenessReady"]
+            assert "denied addresses" in condition["message"]
 
 
 async def test_a_service_of_the_proxys_without_an_address_of_its_own_is_one(world) -> None:
@@ -261,25 +261,25 @@ async def test_what_fails_is_counted(world) -> None:
 async def test_a_name_server_that_does_not_answer_holds_up_no_end_of_a_term(
     world, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, answer = threading.Event(), threading.Event()
+    resolving, answer = threading.Event(), threading.Event()
     resolve = socket.getaddrinfo
 
     def hang(host: Any, *arguments: Any, **options: Any) -> Any:
         if host != "silent.example":
             return resolve(host, *arguments, **options)
-        asked.set()
+        resolving.set()
         answer.wait(60)
         raise socket.gaierror(socket.EAI_AGAIN, "no answer")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     with run_target() as server:
         await put_all(world, server)
-        held = await world.get(CONNECTORS, "k8s")
-        held["spec"]["address"] = "https://silent.example:6443"
-        await world.server.put(CONNECTORS, held)
+        obj = await world.get(CONNECTORS, "k8s")
+        obj["spec"]["address"] = "https://silent.example:6443"
+        await world.server.put(CONNECTORS, obj)
         try:
             async with asyncio.timeout(30), running(world.term):
-                await until(asked.is_set)
+                await until(resolving.is_set)
             assert not answer.is_set(), "the term has ended, and the thread still hangs"
         finally:
             answer.set()

@@ -24,23 +24,23 @@ class World:
     def record(self, reason: str = "SecretNotFound", note: str = "create it", regarding=REGARDING) -> None:
         self.recorder.record(regarding, "Warning", reason, note)
 
-    async def held(self, namespace: str = "team-a"):
+    async def list_events(self, namespace: str = "team-a"):
         return [each async for page in self.client.list_pages(EVENTS.path(namespace)) for each in page["items"]]
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with FakeApiServer().serving() as server, KubeClient(server.configuration) as client:
-        made = World(server, client)
-        task = asyncio.ensure_future(made.recorder.run())
-        yield made
+        world_ = World(server, client)
+        task = asyncio.ensure_future(world_.recorder.run())
+        yield world_
         task.cancel()
 
 
 async def test_an_event_is_as_the_api_wants_it(world) -> None:
     world.record(note="x" * 5000)
     await until(lambda: bool(world.server.requests))
-    (event,) = await world.held()
+    (event,) = await world.list_events()
     assert event["regarding"] == {
         "apiVersion": "connectors.alauda.io/v1alpha1",
         "kind": "Connector",
@@ -58,19 +58,19 @@ async def test_the_same_again_is_counted_and_after_a_while_made_anew(world) -> N
     for _ in range(3):
         world.record()
     await until(lambda: len(world.server.requests) == 3)
-    (event,) = await world.held()
+    (event,) = await world.list_events()
     assert event["series"]["count"] == 3
     world.now += event_recorder.SERIES_WINDOW + 1
     world.record()
     world.record(reason="SecretInvalid")
     await until(lambda: world.server.count("POST", "events") == 3)
-    assert len(await world.held()) == 3
+    assert len(await world.list_events()) == 3
 
 
 async def test_an_event_that_is_gone_is_made_anew_the_next_time(world, caplog) -> None:
     world.record()
     await until(lambda: world.server.count("POST", "events") == 1)
-    (event,) = await world.held()
+    (event,) = await world.list_events()
     await world.server.delete(EVENTS, event["metadata"]["name"], "team-a")
     world.record()
     await until(lambda: "is lost" in caplog.text)
@@ -85,13 +85,13 @@ async def test_an_event_that_is_refused_is_lost_and_the_next_is_written(world, c
     world.server.faults.clear()
     world.record()
     await until(lambda: world.server.count("POST", "events") == 2)
-    assert len(await world.held()) == 1
+    assert len(await world.list_events()) == 1
 
 
 async def test_cluster_scoped_objects_have_theirs_in_default(world) -> None:
     world.record(regarding=Regarding("ConnectorClass", ObjectKey("", "k8s"), ""))
     await until(lambda: world.server.count("POST", "events") == 1)
-    (event,) = await world.held("default")
+    (event,) = await world.list_events("default")
     assert "uid" not in event["regarding"]
     assert "namespace" not in event["regarding"]
 

@@ -50,11 +50,11 @@ def test_it_is_alive_and_says_what_it_waits_for_while_the_api_server_is_away(tmp
     try:
         assert wait_until(lambda: get(f"http://{address}/healthz"), "an answer") == (200, "ok\n")
 
-        def told() -> str | None:
+        def readiness() -> str | None:
             status, text = get(f"http://{address}/readyz") or (0, "")
             return text if status == 503 and "cannot connect" in text else None
 
-        assert 'configmaps "connectors-config"' in wait_until(told, "what it waits for")
+        assert 'configmaps "connectors-config"' in wait_until(readiness, "what it waits for")
         assert process.is_running
         process.signal(signal.SIGTERM)
         wait_until(lambda: not process.is_running, "its end")

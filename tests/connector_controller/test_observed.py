@@ -19,67 +19,67 @@ def raw(name: str = "k8s", **spec: Any) -> dict[str, Any]:
 
 
 def test_a_connector_is_seen_with_its_status() -> None:
-    seen = parse_observed_connector(raw())
-    assert seen is not None
-    assert isinstance(seen.connector, Connector)
-    assert seen.key == ObjectKey("a", "k8s")
-    assert (seen.connector.resource_version, seen.status.observed_generation) == ("7", 1)
-    assert not seen.is_deleting
+    observed = parse_observed_connector(raw())
+    assert observed is not None
+    assert isinstance(observed.connector, Connector)
+    assert observed.key == ObjectKey("a", "k8s")
+    assert (observed.connector.resource_version, observed.status.observed_generation) == ("7", 1)
+    assert not observed.is_deleting
 
 
 def test_one_that_waits_for_finalizers_is_known_as_such() -> None:
     going = raw()
     going["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
-    seen = parse_observed_connector(going)
-    assert seen is not None
-    assert seen.is_deleting
+    observed = parse_observed_connector(going)
+    assert observed is not None
+    assert observed.is_deleting
 
 
 def test_one_that_cannot_be_used_is_seen_and_one_without_a_name_is_not(caplog) -> None:
-    seen = parse_observed_connector(raw(address="ftp://h"))
-    assert seen is not None
-    assert isinstance(seen.connector, InvalidConnector)
+    observed = parse_observed_connector(raw(address="ftp://h"))
+    assert observed is not None
+    assert isinstance(observed.connector, InvalidConnector)
     assert parse_observed_connector({"metadata": {}}) is None
     assert parse_observed_class({"metadata": {}}) is None
     assert len(caplog.records) == 2
 
 
 def test_a_class_is_seen_with_its_version() -> None:
-    seen = parse_observed_class({"metadata": {"name": "k8s", "resourceVersion": "9"}, "spec": {}})
-    assert seen is not None
-    assert (seen.key, seen.resource_version) == ("k8s", "9")
+    observed = parse_observed_class({"metadata": {"name": "k8s", "resourceVersion": "9"}, "spec": {}})
+    assert observed is not None
+    assert (observed.key, observed.resource_version) == ("k8s", "9")
 
 
 def test_an_equal_object_of_another_version_is_kept_and_told_to_nobody() -> None:
     """A write of ours that changes nothing, or one of fields that we do not read: the next write needs its version."""
-    told: list[ObjectKey] = []
-    registry: ObjectCache[ObjectKey, ObservedConnector] = ObjectCache(lambda each: each.key, told.append)
+    changed_keys: list[ObjectKey] = []
+    registry: ObjectCache[ObjectKey, ObservedConnector] = ObjectCache(lambda each: each.key, changed_keys.append)
     versions = list[str]()
     for version in ("1", "2"):
         one = raw()
         one["metadata"]["resourceVersion"] = version
-        seen = parse_observed_connector(one)
-        assert seen is not None
-        registry.put(seen)
-        held = registry.get(seen.key)
-        assert held is not None
-        versions.append(held.connector.resource_version)
-    assert len(told) == 1
+        observed = parse_observed_connector(one)
+        assert observed is not None
+        registry.put(observed)
+        cached = registry.get(observed.key)
+        assert cached is not None
+        versions.append(cached.connector.resource_version)
+    assert len(changed_keys) == 1
     assert versions == ["1", "2"]
 
 
 def test_a_registry_tells_what_changed_and_only_that() -> None:
-    told: list[str] = []
-    registry: ObjectCache[str, tuple[str, int]] = ObjectCache(lambda each: each[0], told.append)
+    changed_keys: list[str] = []
+    registry: ObjectCache[str, tuple[str, int]] = ObjectCache(lambda each: each[0], changed_keys.append)
     registry.replace((("a", 1), ("b", 1)))
     registry.replace((("a", 1), ("c", 1)))
-    assert sorted(told) == ["a", "b", "b", "c"]
-    told.clear()
+    assert sorted(changed_keys) == ["a", "b", "b", "c"]
+    changed_keys.clear()
     registry.put(("a", 1))
     registry.put(("a", 2))
     registry.remove(("c", 1))
     registry.remove(("c", 1))
-    assert told == ["a", "c"]
+    assert changed_keys == ["a", "c"]
     assert registry.get("a") == ("a", 2)
     assert registry.get("c") is None
     assert list(registry) == [("a", 2)]

@@ -73,7 +73,7 @@ BAD = ProbeOutcomes(liveness=ProbeFailure(message="gone"))
 
 
 @pytest.mark.parametrize(
-    ("was_well", "answers", "told"),
+    ("was_well", "answers", "expected"),
     [
         pytest.param(False, [BAD], 1, id="a first bad answer is told at once"),
         pytest.param(True, [BAD, BAD], 0, id="not where what is shown is good"),
@@ -85,23 +85,23 @@ BAD = ProbeOutcomes(liveness=ProbeFailure(message="gone"))
         pytest.param(False, [WELL, BAD, BAD, BAD, WELL, BAD], 3, id="and counts as good again"),
     ],
 )
-async def test_bad_answers_end_a_good_state_when_there_are_enough_of_them(was_well, answers, told) -> None:
-    left: list[ProbeOutcomes] = list(answers)
+async def test_bad_answers_end_a_good_state_when_there_are_enough_of_them(was_well, answers, expected) -> None:
+    remaining: list[ProbeOutcomes] = list(answers)
     asked_all = asyncio.Event()
     results = list[ObjectKey]()
 
     async def probe(request: ProbeRequest) -> ProbeOutcomes:
-        if not left:
+        if not remaining:
             asked_all.set()
             await asyncio.Event().wait()
-        return left.pop(0)
+        return remaining.pop(0)
 
-    made = ProbeSchedule(probe, results.append, interval=0.001)
-    made.get_result(KEY, asked("one"), was_ready=was_well)
+    schedule = ProbeSchedule(probe, results.append, interval=0.001)
+    schedule.get_result(KEY, asked("one"), was_ready=was_well)
     async with asyncio.timeout(30):
         await asked_all.wait()
-    made.close()
-    assert len(results) == told
+    schedule.close()
+    assert len(results) == expected
 
 
 async def test_the_interval_grows_with_the_number() -> None:
@@ -156,9 +156,9 @@ async def test_a_probe_that_breaks_is_a_failed_one_and_is_made_again(caplog) -> 
     world.answers["one"] = RuntimeError("bug")
     world.schedule.get_result(KEY, asked("one"))
     await until(lambda: len(world.results) == 1)
-    found = world.schedule.get_result(KEY, asked("one"))
-    assert found is not None
-    assert isinstance(found.liveness, ProbeFailure)
+    outcomes = world.schedule.get_result(KEY, asked("one"))
+    assert outcomes is not None
+    assert isinstance(outcomes.liveness, ProbeFailure)
     assert "probe of a/k8s" in caplog.text
     del world.answers["one"]
     await until(lambda: len(world.results) == 2)

@@ -22,12 +22,12 @@ class World:
         self.changed: list[ObjectKey] = []
         self.services = ProxyServices(client, settings, self.changed.append)
 
-    async def held(self):
+    async def read_service(self):
         return await self.client.get(PATH)
 
-    async def see(self) -> None:
+    async def observe(self) -> None:
         """What the watch would bring."""
-        self.services.cache_of(None).replace((parse_service(await self.held()),))
+        self.services.cache_of(None).replace((parse_service(await self.read_service()),))
 
     @property
     def writes(self) -> list[str]:
@@ -42,10 +42,10 @@ async def world() -> AsyncIterator[World]:
 
 async def test_it_is_made_once_and_seen_to_be_good(world) -> None:
     assert (await world.services.ensure(KEY, "u1")).holds
-    made = await world.held()
-    assert made["spec"]["externalName"] == "connectors-proxy.connectors-system.svc.cluster.local"
+    service = await world.read_service()
+    assert service["spec"]["externalName"] == "connectors-proxy.connectors-system.svc.cluster.local"
     assert (await world.services.ensure(KEY, "u1")).holds, "also before the watch has brought it"
-    await world.see()
+    await world.observe()
     assert world.changed == [KEY]
     assert (await world.services.ensure(KEY, "u1")).holds
     assert world.writes == ["POST"]
@@ -54,11 +54,11 @@ async def test_it_is_made_once_and_seen_to_be_good(world) -> None:
 async def test_an_edited_one_is_repaired(world) -> None:
     await world.services.ensure(KEY, "u1")
     await world.client.patch(PATH, {"spec": {"externalName": "evil"}})
-    await world.see()
+    await world.observe()
     assert (await world.services.ensure(KEY, "u1")).holds
-    made = await world.held()
-    assert made["spec"]["externalName"].startswith("connectors-proxy.")
-    assert made["metadata"]["labels"] == {MANAGED_BY: MANAGER}
+    service = await world.read_service()
+    assert service["spec"]["externalName"].startswith("connectors-proxy.")
+    assert service["metadata"]["labels"] == {MANAGED_BY: MANAGER}
 
 
 async def test_one_without_our_label_is_let_alone_whoever_owns_it(world) -> None:
@@ -94,9 +94,9 @@ async def test_without_the_proxys_own_service_it_leads_nowhere(world) -> None:
 
 async def test_no_proxy_service_in_the_settings_takes_it_away(world) -> None:
     await world.services.ensure(KEY, "u1")
-    await world.see()
+    await world.observe()
     bare = World(world.server, world.client, Settings(proxy_service=None))
-    await bare.see()
+    await bare.observe()
     assert (await bare.services.ensure(KEY, "u1")).reason == "NonProxy"
     assert bare.writes[-1] == "DELETE"
 
@@ -119,10 +119,10 @@ async def test_an_api_server_that_is_away_is_no_finding(world) -> None:
 
 async def test_removing_deletes_just_the_one_that_was_seen(world) -> None:
     await world.services.ensure(KEY, "u1")
-    await world.see()
+    await world.observe()
     await world.services.remove(KEY)
     with pytest.raises(ApiError, match="not found"):
-        await world.held()
+        await world.read_service()
     await world.services.remove(KEY)
     assert world.writes == ["POST", "DELETE", "DELETE"], "the second, before the watch shows it, finds nothing"
     world.server.faults.append(lambda request: refusal(500, "InternalError", "etcd"))

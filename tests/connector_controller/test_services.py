@@ -78,8 +78,8 @@ def test_findings_say_whether_there_is_one_and_for_which_reason() -> None:
         (False, "NameNotAllowed"),
         (False, "ProxyServiceConflict"),
     ]
-    for found in (not_found("c-k8s", "quota"), proxy_missing(KEY)):
-        assert (found.holds, found.reason) == (False, "ProxyServiceNotFound")
+    for assessment in (not_found("c-k8s", "quota"), proxy_missing(KEY)):
+        assert (assessment.holds, assessment.reason) == (False, "ProxyServiceNotFound")
     assert "61 characters" in NAME_NOT_ALLOWED.message
     assert "proxy-service is empty" in NON_PROXY.message
 

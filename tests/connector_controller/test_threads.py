@@ -25,13 +25,13 @@ def test_calls_give_their_results_and_errors_and_share_the_threads() -> None:
 
 
 def test_what_is_cancelled_before_its_turn_is_not_called() -> None:
-    threads, go, called = DaemonThreadPool(1, "t"), threading.Event(), list[int]()
+    threads, go, calls = DaemonThreadPool(1, "t"), threading.Event(), list[int]()
     first = threads.submit(go.wait, PATIENCE)
-    second: Future[None] = threads.submit(called.append, 2)
+    second: Future[None] = threads.submit(calls.append, 2)
     assert second.cancel()
     go.set()
     assert first.result(PATIENCE)
-    assert threads.submit(lambda: list(called)).result(PATIENCE) == []
+    assert threads.submit(lambda: list(calls)).result(PATIENCE) == []
     with pytest.raises(CancelledError):
         second.result(PATIENCE)
     threads.shutdown()

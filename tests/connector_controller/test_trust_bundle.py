@@ -40,17 +40,17 @@ class World:
 
     async def text(self) -> str | None:
         try:
-            found: dict[str, Any] = await self.client.get(BUNDLES.path(None, NAME))
+            bundle: dict[str, Any] = await self.client.get(BUNDLES.path(None, NAME))
         except ApiError:
             return None
-        return str(found["spec"]["trustBundle"])
+        return str(bundle["spec"]["trustBundle"])
 
-    async def until_text(self, wanted: str) -> None:
+    async def until_text(self, expected: str) -> None:
         for _ in range(3000):
-            if await self.text() == wanted:
+            if await self.text() == expected:
                 return
             await asyncio.sleep(0.01)
-        pytest.fail(f"it does not say {wanted}")
+        pytest.fail(f"it does not say {expected}")
 
     @property
     def writes(self) -> list[str]:
@@ -83,8 +83,8 @@ async def world() -> AsyncIterator[World]:
 )
 async def test_the_kind_is_looked_for(world: World, versions: list[str], expected: str | None) -> None:
     world.versions = versions
-    found = await find_resource(world.client)
-    assert (found.version if found else None) == expected
+    resource = await find_resource(world.client)
+    assert (resource.version if resource else None) == expected
 
 
 async def test_a_group_that_is_not_there_is_no_kind() -> None:
@@ -101,9 +101,9 @@ async def test_it_is_made_once_and_follows_the_ca(world: World) -> None:
         world.bundle.enqueue()
         await until(lambda: len(world.bundle.queue) == 0)
     assert world.writes == ["POST", "PATCH"]
-    made = await world.client.get(BUNDLES.path(None, NAME))
-    assert made["metadata"]["labels"] == {MANAGED_BY: MANAGER}
-    [owner] = made["metadata"]["ownerReferences"]
+    bundle = await world.client.get(BUNDLES.path(None, NAME))
+    assert bundle["metadata"]["labels"] == {MANAGED_BY: MANAGER}
+    [owner] = bundle["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"], bool(owner["uid"])) == ("Namespace", "connectors-system", True)
 
 

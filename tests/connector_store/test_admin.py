@@ -48,10 +48,10 @@ async def test_serves_metrics_those_of_the_process_too_and_nothing_else(served: 
 
 
 async def test_a_taken_port_is_an_error_and_stopping_twice_is_none(served: Served) -> None:
-    taken = int(served.base.rpartition(":")[2])
+    port = int(served.base.rpartition(":")[2])
     other = AdminServer(component="proxy", not_ready_reason=lambda: None, metrics=lambda: b"")
     with pytest.raises(OSError, match="ddress already in use"):
-        await other.start("127.0.0.1", taken)
+        await other.start("127.0.0.1", port)
     await other.stop()
 
 

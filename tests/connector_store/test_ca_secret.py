@@ -25,11 +25,11 @@ def signer(issued: KeyPair) -> Signer:
 
 
 def test_what_is_written_is_read_and_its_key_is_not_shown() -> None:
-    made = signer(make_ca())
-    back = load_signer(made.to_pem())
-    assert back.certificate == made.certificate
-    assert back.chain == made.chain
-    assert back.expires_at == made.certificate.not_valid_after_utc.timestamp()
+    written = signer(make_ca())
+    back = load_signer(written.to_pem())
+    assert back.certificate == written.certificate
+    assert back.chain == written.chain
+    assert back.expires_at == written.certificate.not_valid_after_utc.timestamp()
     assert "key" not in repr(back)
 
 
@@ -83,7 +83,7 @@ LOCKED = GOOD.key.private_bytes(
 
 
 @pytest.mark.parametrize(
-    ("pem", "says"),
+    ("pem", "reason"),
     [
         pytest.param(b"", "not a PEM bundle", id="empty"),
         pytest.param(GOOD.key_pem, "not a PEM bundle", id="a key alone"),
@@ -98,8 +98,8 @@ LOCKED = GOOD.key.private_bytes(
         ),
     ],
 )
-def test_what_cannot_sign_is_refused_without_quoting_it(pem, says) -> None:
-    with pytest.raises(ParseError, match=says) as caught:
+def test_what_cannot_sign_is_refused_without_quoting_it(pem, reason) -> None:
+    with pytest.raises(ParseError, match=reason) as caught:
         read_signer({NEXT_CA_KEY: pem}, NEXT_CA_KEY)
     assert caught.value.path == "data[next.pem]"
     assert "-----" not in str(caught.value)

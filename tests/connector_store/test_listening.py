@@ -44,14 +44,14 @@ def test_all_addresses_are_those_that_there_are(setting: str, expected: str) -> 
     unshare = shutil.which("unshare")
     assert unshare is not None
     script = f'ip link set lo up; {setting}; exec "$0" -c "$1"'
-    done = subprocess.run(
+    process = subprocess.run(
         [unshare, "--net", "sh", "-euc", script, sys.executable, PROGRAM],
         capture_output=True,
         text=True,
         check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
-    assert (done.stdout.strip(), done.returncode) == (expected, 0), done.stderr
+    assert (process.stdout.strip(), process.returncode) == (expected, 0), process.stderr
 
 
 def test_a_kernel_without_ipv6_listens_on_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,9 +45,9 @@ def test_the_form_is(stream: type[io.StringIO], form: str, is_json: bool) -> Non
     logging.getLogger("a.b").info('waits for "%s"', "c")
     line = out.getvalue()
     if is_json:
-        said = json.loads(line)
-        assert (said["level"], said["logger"], said["message"]) == ("info", "a.b", 'waits for "c"')
-        assert said["time"].endswith("Z")
+        entry = json.loads(line)
+        assert (entry["level"], entry["logger"], entry["message"]) == ("info", "a.b", 'waits for "c"')
+        assert entry["time"].endswith("Z")
     else:
         assert line.endswith(' INFO a.b: waits for "c"\n')
 
@@ -98,15 +98,15 @@ def test_who_logs_waits_for_no_reader_and_what_was_lost_is_counted() -> None:
     with os.fdopen(reader, "rb", 0) as read, io.TextIOWrapper(os.fdopen(writer, "wb", 0), write_through=True) as out:
         while out.buffer.write(b"." * 4096) == 4096:
             pass
-        lines = logs.LineBufferedStream(out)
-        logs.configure(cast(TextIO, lines), level="INFO", environ={"CONNECTORS_LOG_FORMAT": "text"})
+        stream = logs.LineBufferedStream(out)
+        logs.configure(cast(TextIO, stream), level="INFO", environ={"CONNECTORS_LOG_FORMAT": "text"})
         for text in ("a\n", "b\nc\n"):
-            lines.write(text)
+            stream.write(text)
         read.read(1 << 20)
         for text in ("d\n", "e\n"):
-            lines.write(text)
-        said = read.read(1 << 20).decode().splitlines()
-    assert said[0].endswith(
+            stream.write(text)
+        lines = read.read(1 << 20).decode().splitlines()
+    assert lines[0].endswith(
         "WARNING connector_store.logs: 3 lines of the log were lost, because its reader was too slow"
     )
-    assert said[1:] == ["d", "e"]
+    assert lines[1:] == ["d", "e"]

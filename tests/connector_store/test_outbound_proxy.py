@@ -15,7 +15,7 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "environ", "found"),
+    ("url", "environ", "expected"),
     [
         pytest.param("https://10.0.0.1:6443", {}, None, id="nothing is set"),
         pytest.param("https://10.0.0.1:6443", {"HTTPS_PROXY": PROXY}, PROXY, id="upper case"),
@@ -26,11 +26,11 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_proxy_is_that_of_the_scheme(
-    monkeypatch: pytest.MonkeyPatch, url: str, environ: dict[str, str], found: str | None
+    monkeypatch: pytest.MonkeyPatch, url: str, environ: dict[str, str], expected: str | None
 ) -> None:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert proxy_from_environment(url) == found
+    assert proxy_from_environment(url) == expected
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ LOOPBACK_DENIED = AddressPolicy.from_settings(allow=(), deny=(), in_cluster=True
 
 @pytest.fixture
 def server() -> Iterator[TargetServer]:
-    with run_target() as made:
-        yield made
+    with run_target() as target:
+        yield target
 
 
 def request(server: TargetServer, host: str = "127.0.0.1", prefix: str = "", **change) -> ProbeRequest:
@@ -44,15 +44,15 @@ def request(server: TargetServer, host: str = "127.0.0.1", prefix: str = "", **c
     return ProbeRequest(**{**fields, **change})
 
 
-async def probe(asked: ProbeRequest, policy: AddressPolicy = EVERYWHERE, *, seconds: float = TIMEOUT):
+async def probe(request: ProbeRequest, policy: AddressPolicy = EVERYWHERE, *, seconds: float = TIMEOUT):
     with ThreadPoolExecutor(1) as executor:
         client = TargetClient(TrustStore(), policy, make_resolver(executor), user_agent="connectors-controller")
-        found = await Prober(client, TokenManager(client, timeout=seconds), timeout=seconds).probe(asked)
+        outcomes = await Prober(client, TokenManager(client, timeout=seconds), timeout=seconds).probe(request)
     # A TLS connection takes leave of its peer after it was closed; this test's loop must not end before.
     deadline = time.monotonic() + 30
     while _open_transports() and time.monotonic() < deadline:  # noqa: ASYNC110 - asyncio tells nobody
         await asyncio.sleep(0.01)
-    return found
+    return outcomes
 
 
 def _open_transports() -> list[object]:
@@ -61,14 +61,14 @@ def _open_transports() -> list[object]:
 
 
 async def test_both_probes_go_below_the_prefix_and_only_the_auth_probe_carries_the_token(server) -> None:
-    found = await probe(request(server, prefix="/kubernetes/global"))
-    assert found.liveness == found.auth == ProbeResponse(status=200)
-    livez, api, who = server.request_heads
+    outcomes = await probe(request(server, prefix="/kubernetes/global"))
+    assert outcomes.liveness == outcomes.auth == ProbeResponse(status=200)
+    livez, api, review = server.request_heads
     assert livez.startswith(b"GET /kubernetes/global/livez HTTP/1.1\r\n")
     assert api.startswith(b"GET /kubernetes/global/api HTTP/1.1\r\n")
     assert TOKEN.encode() not in livez
     assert b"\r\nAuthorization: Bearer canary-token\r\n" in api
-    assert who.startswith(b"POST /kubernetes/global/apis/authentication.k8s.io/v1/selfsubjectreviews HTTP/1.1\r\n")
+    assert review.startswith(b"POST /kubernetes/global/apis/authentication.k8s.io/v1/selfsubjectreviews HTTP/1.1\r\n")
     assert f"Host: 127.0.0.1:{server.port}\r\n".encode() in livez
 
 
@@ -89,35 +89,35 @@ async def test_any_answer_is_an_answer_and_redirects_are_not_followed(server, co
     server.respond = lambda head: status_response(code).replace(
         b"\r\n\r\n", b"\r\nLocation: https://127.0.0.1:1/\r\n\r\n"
     )
-    found = await probe(request(server))
-    assert found.liveness == ProbeResponse(status=code)
-    assert found.auth == (None if code >= 500 else ProbeResponse(status=code))
+    outcomes = await probe(request(server))
+    assert outcomes.liveness == ProbeResponse(status=code)
+    assert outcomes.auth == (None if code >= 500 else ProbeResponse(status=code))
 
 
 async def test_ten_gigabytes_are_not_read(server) -> None:
     server.respond = lambda head: ENDLESS_RESPONSE
-    found = await probe(request(server))
-    assert found.liveness == ProbeResponse(status=200)
-    assert found.auth == ProbeResponse(status=200), "on a connection of its own"
+    outcomes = await probe(request(server))
+    assert outcomes.liveness == ProbeResponse(status=200)
+    assert outcomes.auth == ProbeResponse(status=200), "on a connection of its own"
 
 
 async def test_a_target_that_never_answers_takes_its_time_and_no_more(server) -> None:
     server.silent = True
-    found = await probe(request(server), seconds=0.3)
-    assert isinstance(found.liveness, ProbeFailure)
-    assert "did not answer within" in found.liveness.message
-    assert found.auth is None
+    outcomes = await probe(request(server), seconds=0.3)
+    assert isinstance(outcomes.liveness, ProbeFailure)
+    assert "did not answer within" in outcomes.liveness.message
+    assert outcomes.auth is None
 
 
 async def test_liveness_that_answered_stays_when_auth_does_not(server) -> None:
     server.respond = lambda head: OK_RESPONSE if b"/livez" in head else b"HTTP/1.1 "
-    found = await probe(request(server), seconds=1.0)
-    assert found.liveness == ProbeResponse(status=200)
-    assert isinstance(found.auth, ProbeFailure)
+    outcomes = await probe(request(server), seconds=1.0)
+    assert outcomes.liveness == ProbeResponse(status=200)
+    assert isinstance(outcomes.auth, ProbeFailure)
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "reason"),
     [
         pytest.param({"ca": make_ca().pem}, "certificate is not valid", id="another CA"),
         pytest.param({"ca": None}, "certificate is not valid", id="the system's CAs"),
@@ -130,37 +130,37 @@ async def test_liveness_that_answered_stays_when_auth_does_not(server) -> None:
         ),
     ],
 )
-async def test_what_cannot_be_reached_says_why_and_never_the_token(server, change, says) -> None:
-    found = await probe(request(server, **change))
-    assert isinstance(found.liveness, ProbeFailure)
-    assert says in found.liveness.message
-    assert TOKEN not in str(found)
-    assert found.auth is None
+async def test_what_cannot_be_reached_says_why_and_never_the_token(server, change, reason) -> None:
+    outcomes = await probe(request(server, **change))
+    assert isinstance(outcomes.liveness, ProbeFailure)
+    assert reason in outcomes.liveness.message
+    assert TOKEN not in str(outcomes)
+    assert outcomes.auth is None
 
 
 async def test_a_proxy_of_the_environment_gets_nothing(server, monkeypatch) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    found = await probe(request(server))
-    assert (found.liveness, found.auth) == (ProbeResponse(status=200), ProbeResponse(status=200))
+    outcomes = await probe(request(server))
+    assert (outcomes.liveness, outcomes.auth) == (ProbeResponse(status=200), ProbeResponse(status=200))
 
 
 async def test_a_closed_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    asked = ProbeRequest(address=Address(host="127.0.0.1", port=port), liveness=LIVEZ)
-    found = await probe(asked)
-    assert isinstance(found.liveness, ProbeFailure)
-    assert "check that an API server listens there" in found.liveness.message
+    probe_request_ = ProbeRequest(address=Address(host="127.0.0.1", port=port), liveness=LIVEZ)
+    outcomes = await probe(probe_request_)
+    assert isinstance(outcomes.liveness, ProbeFailure)
+    assert "check that an API server listens there" in outcomes.liveness.message
 
 
 async def test_plain_http_is_no_tls() -> None:
     listener = await asyncio.start_server(_plain, "127.0.0.1", 0)
     async with listener:
         port = listener.sockets[0].getsockname()[1]
-        found = await probe(ProbeRequest(address=Address(host="127.0.0.1", port=port), liveness=LIVEZ))
-    assert isinstance(found.liveness, ProbeFailure)
-    assert "does not speak TLS" in found.liveness.message
+        outcomes = await probe(ProbeRequest(address=Address(host="127.0.0.1", port=port), liveness=LIVEZ))
+    assert isinstance(outcomes.liveness, ProbeFailure)
+    assert "does not speak TLS" in outcomes.liveness.message
 
 
 async def _plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -170,24 +170,24 @@ async def _plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_denied_addresses_are_not_dialled(server, host) -> None:
-    found = await probe(request(server, host=host), LOOPBACK_DENIED)
-    assert isinstance(found.liveness, ProbeFailure)
-    assert "denied addresses only (127.0.0.1" in found.liveness.message
-    assert "targets-allow" in found.liveness.message
+    outcomes = await probe(request(server, host=host), LOOPBACK_DENIED)
+    assert isinstance(outcomes.liveness, ProbeFailure)
+    assert "denied addresses only (127.0.0.1" in outcomes.liveness.message
+    assert "targets-allow" in outcomes.liveness.message
     assert server.request_heads == []
 
 
 async def test_denied_ipv6_literals_are_not_dialled_either() -> None:
-    asked = ProbeRequest(address=Address(host="::ffff:127.0.0.1", port=443), liveness=LIVEZ)
-    found = await probe(asked, LOOPBACK_DENIED)
-    assert isinstance(found.liveness, ProbeFailure)
-    assert found.liveness.message.startswith("[::ffff:127.0.0.1]:443 resolves to denied addresses only")
+    probe_request_ = ProbeRequest(address=Address(host="::ffff:127.0.0.1", port=443), liveness=LIVEZ)
+    outcomes = await probe(probe_request_, LOOPBACK_DENIED)
+    assert isinstance(outcomes.liveness, ProbeFailure)
+    assert outcomes.liveness.message.startswith("[::ffff:127.0.0.1]:443 resolves to denied addresses only")
 
 
 async def test_nothing_to_ask_gives_no_outcome(server) -> None:
-    found = await probe(request(server, liveness=None, auth=None))
-    assert found.liveness is None
-    assert found.auth is None
+    outcomes = await probe(request(server, liveness=None, auth=None))
+    assert outcomes.liveness is None
+    assert outcomes.auth is None
     assert server.request_heads == []
 
 

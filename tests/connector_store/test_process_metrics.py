@@ -16,20 +16,20 @@ def samples(metrics: ProcessMetrics) -> dict[str, float]:
 
 def labels(metrics: ProcessMetrics) -> dict[str, str]:
     families = text_string_to_metric_families(metrics.render().decode())
-    [found] = [each.labels for family in families for each in family.samples if each.name == "connector_build_info"]
-    return dict(found)
+    [info] = [each.labels for family in families for each in family.samples if each.name == "connector_build_info"]
+    return dict(info)
 
 
 def test_says_what_runs() -> None:
-    found = labels(ProcessMetrics("controller"))
-    assert (found["version"], found["component"]) == (VERSION, "controller")
-    assert found["python"].startswith("3.")
+    build_info = labels(ProcessMetrics("controller"))
+    assert (build_info["version"], build_info["component"]) == (VERSION, "controller")
+    assert build_info["python"].startswith("3.")
 
 
 def test_has_the_metrics_that_boards_of_processes_are_made_of() -> None:
-    found = samples(ProcessMetrics("proxy"))
-    assert found["process_resident_memory_bytes"] > 1e6
-    assert {"process_cpu_seconds_total", "process_open_fds", "process_start_time_seconds"} <= found.keys()
+    values = samples(ProcessMetrics("proxy"))
+    assert values["process_resident_memory_bytes"] > 1e6
+    assert {"process_cpu_seconds_total", "process_open_fds", "process_start_time_seconds"} <= values.keys()
 
 
 async def turns() -> None:
@@ -42,10 +42,10 @@ async def test_a_loop_that_is_held_up_is_late_by_as_much() -> None:
     metrics = ProcessMetrics("proxy")
     metrics.start()
     try:
-        held = LAG_INTERVAL + 4 * LAG_TOLERANCE
-        time.sleep(held)  # noqa: ASYNC251 - a stall of the loop is what is counted
+        block_seconds = LAG_INTERVAL + 4 * LAG_TOLERANCE
+        time.sleep(block_seconds)  # noqa: ASYNC251 - a stall of the loop is what is counted
         await turns()
-        assert samples(metrics)["connector_loop_late_seconds_total"] >= held - LAG_INTERVAL
+        assert samples(metrics)["connector_loop_late_seconds_total"] >= block_seconds - LAG_INTERVAL
     finally:
         metrics.stop()
 

@@ -12,16 +12,16 @@ from connector_store.single_flight import SingleFlight
 class World:
     """Questions that are answered with their number when `go_on` is set."""
 
-    def __init__(self, most: int = 2) -> None:
-        self.flights = SingleFlight(max_in_flight=most, description="reviews")
-        self.asked: list[Hashable] = []
+    def __init__(self, max_in_flight: int = 2) -> None:
+        self.flights = SingleFlight(max_in_flight=max_in_flight, description="reviews")
+        self.fetched_keys: list[Hashable] = []
         self.go_on = asyncio.Event()
         self.error: Exception | None = None
 
     async def once(self, question: Hashable) -> int | Unavailable:
         async def ask() -> int:
-            self.asked.append(question)
-            number = len(self.asked)
+            self.fetched_keys.append(question)
+            number = len(self.fetched_keys)
             await self.go_on.wait()
             if self.error is not None:
                 raise self.error
@@ -29,18 +29,18 @@ class World:
 
         return await self.flights.do(question, ask)
 
-    async def begun(self, *questions: Hashable) -> list[asyncio.Future[int | Unavailable]]:
+    async def start(self, *questions: Hashable) -> list[asyncio.Future[int | Unavailable]]:
         """All of them wait for their answers, as far as they do."""
-        found: list[asyncio.Future[int | Unavailable]] = [asyncio.ensure_future(self.once(each)) for each in questions]
+        tasks: list[asyncio.Future[int | Unavailable]] = [asyncio.ensure_future(self.once(each)) for each in questions]
         for _ in range(3):
             await asyncio.sleep(0)
-        return found
+        return tasks
 
 
 async def test_all_who_ask_the_same_get_one_answer() -> None:
     world = World()
-    waiting = await world.begun("a", "a", "b", "a")
-    assert world.asked == ["a", "b"]
+    waiting = await world.start("a", "a", "b", "a")
+    assert world.fetched_keys == ["a", "b"]
     world.go_on.set()
     assert await asyncio.gather(*waiting) == [1, 1, 2, 1]
 
@@ -52,10 +52,10 @@ async def test_who_comes_after_the_answer_asks_again() -> None:
 
 
 async def test_what_is_too_much_is_refused_at_once_and_no_place_is_lost() -> None:
-    world = World(most=1)
-    waiting = await world.begun("a")
+    world = World(max_in_flight=1)
+    waiting = await world.start("a")
     assert await world.once("b") == Unavailable(reason="1 reviews are under way already", retry_after=1)
-    (late,) = await world.begun("a")
+    (late,) = await world.start("a")
     world.go_on.set()
     assert await asyncio.gather(*waiting, late) == [1, 1]
     assert await world.once("b") == 2
@@ -63,10 +63,10 @@ async def test_what_is_too_much_is_refused_at_once_and_no_place_is_lost() -> Non
 
 async def test_who_goes_away_takes_the_answer_from_nobody_else() -> None:
     world = World()
-    gone, stays = await world.begun("a", "a")
-    gone.cancel()
+    cancelled, stays = await world.start("a", "a")
+    cancelled.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await gone
+        await cancelled
     world.go_on.set()
     assert await stays == 1
 
@@ -74,7 +74,7 @@ async def test_who_goes_away_takes_the_answer_from_nobody_else() -> None:
 async def test_what_it_raises_all_get_and_the_next_asks_again() -> None:
     world = World()
     world.error = RuntimeError("no")
-    waiting = await world.begun("a", "a")
+    waiting = await world.start("a", "a")
     world.go_on.set()
     for each in waiting:
         with pytest.raises(RuntimeError, match="no"):

@@ -23,8 +23,8 @@ GUEST = make_leaf(CLIENTS, [], name="guest")
 
 @pytest.fixture
 def server() -> Iterator[TargetServer]:
-    with run_target() as made:
-        yield made
+    with run_target() as target:
+        yield target
 
 
 def client(policy: AddressPolicy | None = None) -> TargetClient:
@@ -35,9 +35,9 @@ def at(server: TargetServer, host: str = "127.0.0.1", prefix: str = "") -> Addre
     return Address(host=host, port=server.port, prefix=prefix)
 
 
-async def ask(server: TargetServer, *paths: str, most: int = 100) -> list[TargetResponse]:
+async def ask(server: TargetServer, *paths: str, max_body: int = 100) -> list[TargetResponse]:
     async with client().connect(at(server, prefix="/p"), CA.pem, time_limit=30) as session:
-        return [await session.request("GET", each, [("X-A", "b")], max_body=most) for each in paths]
+        return [await session.request("GET", each, [("X-A", "b")], max_body=max_body) for each in paths]
 
 
 async def test_requests_follow_one_another_on_one_connection(server: TargetServer) -> None:
@@ -93,14 +93,14 @@ async def test_what_is_no_answer_is_an_error_that_quotes_nothing(server: TargetS
 async def test_after_an_address_that_refuses_the_next_one_is_tried(
     server: TargetServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, 0)) for each in ("127.0.0.9", "127.0.0.1")]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    address_infos = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, 0)) for each in ("127.0.0.9", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: address_infos)
     with ThreadPoolExecutor(1) as executor:
-        made = TargetClient(TrustStore(), AddressPolicy(), make_resolver(executor), user_agent="us/1")
+        target_client = TargetClient(TrustStore(), AddressPolicy(), make_resolver(executor), user_agent="us/1")
         address = Address(host="localhost", port=server.port)
         with pytest.raises(TargetError, match="certificate is not valid"):
             # The second answers; its certificate is not for the name that was asked for.
-            async with made.connect(address, CA.pem, time_limit=30) as session:
+            async with target_client.connect(address, CA.pem, time_limit=30) as session:
                 await session.request("GET", "/", max_body=1)
 
 
@@ -113,9 +113,9 @@ async def test_time_is_for_all_requests_together(server: TargetServer) -> None:
 
 def asking() -> Remembering:
     """The other side of handshakes, which asks for a certificate."""
-    made = Remembering(make_leaf(CA, ["a.example"]))
-    made.context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
-    return made
+    target = Remembering(make_leaf(CA, ["a.example"]))
+    target.context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
+    return target
 
 
 def test_a_session_is_resumed_by_its_own_identity_only() -> None:

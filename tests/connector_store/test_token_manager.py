@@ -56,18 +56,18 @@ def created(answer: object, code: int = 201) -> bytes:
 
 @pytest.fixture
 def server() -> Iterator[TargetServer]:
-    with run_target() as made:
-        made.respond = Grants()
-        yield made
+    with run_target() as target:
+        target.respond = Grants()
+        yield target
 
 
 class World:
     def __init__(self, server: TargetServer) -> None:
         self.server = server
         self.clock = Clock()
-        self.told: list[str] = []
+        self.request_results: list[str] = []
         client = TargetClient(TrustStore(), AddressPolicy(), make_resolver(None), user_agent="test")
-        self.minter = TokenManager(client, timeout=30, clock=self.clock, on_token_request=self.told.append)
+        self.manager = TokenManager(client, timeout=30, clock=self.clock, on_token_request=self.request_results.append)
 
     def source(
         self, right: IssuingCredential = RIGHT, key: ObjectKey = KEY, ca: bytes | None = CA.pem
@@ -76,14 +76,14 @@ class World:
         return TokenEndpoint(key, address, ca, right, "target-secret")
 
     async def token(self) -> BearerToken:
-        found = await self.minter.get_token(self.source())
-        assert isinstance(found, BearerToken)
-        return found
+        token = await self.manager.get_token(self.source())
+        assert isinstance(token, BearerToken)
+        return token
 
     async def failure(self) -> TokenFailure:
-        found = await self.minter.get_token(self.source())
-        assert isinstance(found, TokenFailure)
-        return found
+        failure = await self.manager.get_token(self.source())
+        assert isinstance(failure, TokenFailure)
+        return failure
 
 
 @pytest.fixture
@@ -92,26 +92,26 @@ def world(server: TargetServer) -> World:
 
 
 async def test_a_token_is_asked_for_as_the_api_wants_it_and_then_held(world: World) -> None:
-    assert world.minter.cached_token(world.source()) is None
+    assert world.manager.cached_token(world.source()) is None
     first = await world.token()
     assert await world.token() is first
-    assert world.minter.cached_token(world.source()) is first
+    assert world.manager.cached_token(world.source()) is first
     (head,) = world.server.request_heads
     assert head.startswith(b"POST /api/v1/namespaces/ci/serviceaccounts/deployer/token HTTP/1.1\r\n")
     assert f"Authorization: Bearer {HELD}\r\n".encode() in head
     assert b"Content-Type: application/json\r\n" in head
-    assert world.told == ["ok"]
+    assert world.request_results == ["ok"]
 
 
 async def test_everybody_who_asks_at_once_waits_for_the_same_request(world: World) -> None:
-    found = await asyncio.gather(*(world.minter.get_token(world.source()) for _ in range(50)))
-    assert len({id(each) for each in found}) == 1
+    tokens = await asyncio.gather(*(world.manager.get_token(world.source()) for _ in range(50)))
+    assert len({id(each) for each in tokens}) == 1
     assert len(world.server.request_heads) == 1
 
 
 async def test_whoever_goes_away_takes_the_token_from_nobody_else(world: World) -> None:
-    impatient = asyncio.ensure_future(world.minter.get_token(world.source()))
-    patient = asyncio.ensure_future(world.minter.get_token(world.source()))
+    impatient = asyncio.ensure_future(world.manager.get_token(world.source()))
+    patient = asyncio.ensure_future(world.manager.get_token(world.source()))
     await asyncio.sleep(0)
     impatient.cancel()
     assert isinstance(await patient, BearerToken)
@@ -120,11 +120,11 @@ async def test_whoever_goes_away_takes_the_token_from_nobody_else(world: World) 
 async def test_it_is_renewed_in_the_last_fifth_of_its_life_beside_those_who_use_it(world: World) -> None:
     first = await world.token()
     world.clock.now += 600 * 0.69
-    assert world.minter.cached_token(world.source()) is first
+    assert world.manager.cached_token(world.source()) is first
     assert len(world.server.request_heads) == 1
     world.clock.now = 1000 + 600 * 0.8
-    assert world.minter.cached_token(world.source()) is first, "nobody waits for the new one"
-    await until(lambda: world.minter.cached_token(world.source()) != first)
+    assert world.manager.cached_token(world.source()) is first, "nobody waits for the new one"
+    await until(lambda: world.manager.cached_token(world.source()) != first)
     assert len(world.server.request_heads) == 2
 
 
@@ -132,17 +132,17 @@ async def test_the_old_one_serves_until_its_end_while_renewal_fails_and_then_it_
     first = await world.token()
     world.server.respond = lambda head: status_response(403)
     world.clock.now = 1000 + 500
-    assert world.minter.cached_token(world.source()) is first
-    await until(lambda: world.told == ["ok", "refused"])
-    assert world.minter.cached_token(world.source()) is first
+    assert world.manager.cached_token(world.source()) is first
+    await until(lambda: world.request_results == ["ok", "refused"])
+    assert world.manager.cached_token(world.source()) is first
     world.clock.now = 1000 + 600
     failed = await world.failure()
     assert failed.refused
     assert 'the credential in secrets "target-secret" may not create serviceaccounts/token' in failed.message
-    assert world.minter.cached_token(world.source()) is None
-    assert world.minter.current_failure(world.source()) is failed
+    assert world.manager.cached_token(world.source()) is None
+    assert world.manager.current_failure(world.source()) is failed
     world.clock.now += 60
-    assert world.minter.current_failure(world.source()) is None, "then it is asked again"
+    assert world.manager.current_failure(world.source()) is None, "then it is asked again"
 
 
 async def test_after_a_failure_the_target_is_left_alone_for_growing_pauses(world: World) -> None:
@@ -153,10 +153,10 @@ async def test_after_a_failure_the_target_is_left_alone_for_growing_pauses(world
         assert len(world.server.request_heads) == number
         assert await world.failure()
         assert len(world.server.request_heads) == number, "not asked again at once"
-        held = world.minter._entries.get(KEY)
-        assert held is not None
-        pauses.append(held.backoff)
-        world.clock.now = held.retry_at
+        entry = world.manager._entries.get(KEY)
+        assert entry is not None
+        pauses.append(entry.backoff)
+        world.clock.now = entry.retry_at
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
     world.server.respond = Grants()
     await world.token()
@@ -164,18 +164,18 @@ async def test_after_a_failure_the_target_is_left_alone_for_growing_pauses(world
 
 async def test_retry_after_is_honoured_within_bounds(world: World) -> None:
     for value, least in ((b"7", 7), (b"99999", 60), (b"soon", 0), (b"9" * 400, 0)):
-        world.minter.forget(KEY)
+        world.manager.forget(KEY)
         world.server.respond = lambda head, value=value: (  # type: ignore[misc]  # mypy infers no lambda with a default
             b"HTTP/1.1 429 Slow\r\nRetry-After: %b\r\nContent-Length: 0\r\n\r\n" % value
         )
         await world.failure()
-        held = world.minter._entries.get(KEY)
-        assert held is not None
-        assert least <= held.retry_at - world.clock.now <= max(least, 1)
+        entry = world.manager._entries.get(KEY)
+        assert entry is not None
+        assert least <= entry.retry_at - world.clock.now <= max(least, 1)
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"),
+    ("answer", "reason"),
     [
         pytest.param(lambda head: created({"status": {}}), "without a token", id="201 without a token"),
         pytest.param(
@@ -195,79 +195,79 @@ async def test_retry_after_is_honoured_within_bounds(world: World) -> None:
     ],
 )
 async def test_what_is_no_grant_says_why_and_shows_no_token(
-    world: World, answer: Callable[[bytes], bytes], says: str, caplog: pytest.LogCaptureFixture
+    world: World, answer: Callable[[bytes], bytes], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def reply(head: bytes) -> bytes:
-        said = answer(head)
-        if not said:
+        response = answer(head)
+        if not response:
             raise OSError("closed")
-        return said
+        return response
 
     world.server.respond = reply
     failed = await world.failure()
-    assert says in failed.message
+    assert reason in failed.message
     assert "canary" not in failed.message + caplog.text + repr(failed)
-    assert says in caplog.text
+    assert reason in caplog.text
 
 
 async def test_shorter_than_asked_is_what_counts(world: World) -> None:
     world.server.respond = Grants(life=60)
     first = await world.token()
     world.clock.now += 60
-    assert world.minter.cached_token(world.source()) is None
+    assert world.manager.cached_token(world.source()) is None
     assert await world.token() != first
 
 
 async def test_a_changed_secret_address_trust_or_order_drops_the_token_at_once(world: World) -> None:
     first = await world.token()
     other = IssuingCredential(BearerToken("another"), RIGHT.request)
-    assert world.minter.cached_token(world.source(other)) is None
-    assert await world.minter.get_token(world.source(other)) != first
-    assert world.minter.cached_token(world.source()) is None
+    assert world.manager.cached_token(world.source(other)) is None
+    assert await world.manager.get_token(world.source(other)) != first
+    assert world.manager.cached_token(world.source()) is None
     await world.token()
-    assert world.minter.cached_token(world.source(ca=CA.pem + b"\n")) is None
+    assert world.manager.cached_token(world.source(ca=CA.pem + b"\n")) is None
     await world.token()
-    world.minter.discard_unless(world.source())
-    assert world.minter.cached_token(world.source()) is not None, "what is the same stays"
-    world.minter.discard_unless(world.source(ca=None))
-    assert world.minter.cached_token(world.source()) is None
+    world.manager.discard_unless(world.source())
+    assert world.manager.cached_token(world.source()) is not None, "what is the same stays"
+    world.manager.discard_unless(world.source(ca=None))
+    assert world.manager.cached_token(world.source()) is None
     await world.token()
-    world.minter.forget(KEY)
-    assert world.minter.cached_token(world.source()) is None
+    world.manager.forget(KEY)
+    assert world.manager.cached_token(world.source()) is None
 
 
 async def test_a_token_that_the_target_refuses_is_replaced_but_not_over_and_over(world: World) -> None:
     first = await world.token()
-    world.minter.invalidate(KEY, first)
-    assert world.minter.cached_token(world.source()) is first, "a target that refuses all is not asked for each request"
+    world.manager.invalidate(KEY, first)
+    assert world.manager.cached_token(world.source()) is first, "a target that refuses each token gets few requests"
     world.clock.now += MIN_AGE_TO_INVALIDATE
-    world.minter.invalidate(KEY, BearerToken("of before"))
-    world.minter.invalidate(ObjectKey("team-a", "other"), first)
-    assert world.minter.cached_token(world.source()) is first
-    world.minter.invalidate(KEY, first)
+    world.manager.invalidate(KEY, BearerToken("of before"))
+    world.manager.invalidate(ObjectKey("team-a", "other"), first)
+    assert world.manager.cached_token(world.source()) is first
+    world.manager.invalidate(KEY, first)
     second = await world.token()
     assert second != first
-    world.minter.invalidate(KEY, first)
-    assert world.minter.cached_token(world.source()) is second
+    world.manager.invalidate(KEY, first)
+    assert world.manager.cached_token(world.source()) is second
     assert len(world.server.request_heads) == 2
 
 
 async def test_a_token_that_comes_after_the_change_is_for_nobody(world: World) -> None:
-    flight = asyncio.ensure_future(world.minter.get_token(world.source()))
+    flight = asyncio.ensure_future(world.manager.get_token(world.source()))
     await until(lambda: world.server.request_heads)
-    world.minter.forget(KEY)
+    world.manager.forget(KEY)
     await flight
-    assert world.minter.cached_token(world.source()) is None
+    assert world.manager.cached_token(world.source()) is None
 
 
 async def test_what_is_held_is_bounded(server: TargetServer) -> None:
     client = TargetClient(TrustStore(), AddressPolicy(), make_resolver(None), user_agent="test")
-    minter = TokenManager(client, timeout=30, max_tokens=2)
+    manager = TokenManager(client, timeout=30, max_tokens=2)
     world = World(server)
     for name in ("a", "b", "c"):
-        await minter.get_token(world.source(key=ObjectKey("n", name)))
-    assert len(minter) == 2
-    assert minter.cached_token(world.source(key=ObjectKey("n", "a"))) is None
+        await manager.get_token(world.source(key=ObjectKey("n", name)))
+    assert len(manager) == 2
+    assert manager.cached_token(world.source(key=ObjectKey("n", "a"))) is None
 
 
 async def test_an_error_of_ours_is_a_failure_and_names_nothing(
@@ -285,18 +285,18 @@ async def test_an_error_of_ours_is_a_failure_and_names_nothing(
 @pytest.mark.slow
 async def test_a_thousand_connectors_cost_one_request_each(world: World) -> None:
     sources = [world.source(key=ObjectKey("n", f"c{number}")) for number in range(1000)]
-    began = time.monotonic()
-    found = await asyncio.gather(*(world.minter.get_token(each) for each in sources))
-    assert all(isinstance(each, BearerToken) for each in found), time.monotonic() - began
+    started_at = time.monotonic()
+    tokens = await asyncio.gather(*(world.manager.get_token(each) for each in sources))
+    assert all(isinstance(each, BearerToken) for each in tokens), time.monotonic() - started_at
     assert len(world.server.request_heads) == 1000
-    assert all(world.minter.cached_token(each) is token for each, token in zip(sources, found, strict=True))
+    assert all(world.manager.cached_token(each) is token for each, token in zip(sources, tokens, strict=True))
 
 
 async def test_a_target_that_is_away_is_named(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     source = world.source()._replace(address=Address(host="127.0.0.1", port=port))
-    failed = await world.minter.get_token(source)
+    failed = await world.manager.get_token(source)
     assert isinstance(failed, TokenFailure)
     assert not failed.refused
     assert "check that an API server listens there" in failed.message

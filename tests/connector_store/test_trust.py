@@ -149,15 +149,15 @@ def test_the_systems_store_is_the_one_that_the_environment_names(shake, tmp_path
 
 def test_the_server_name_is_sent_for_names_only(tmp_path) -> None:
     for host, expected in ((HOST, HOST), ("192.0.2.1", None)):
-        seen: list[str | None] = []
+        server_names: list[str | None] = []
         context = server_context(make_leaf(ROOT, [host]), tmp_path)
-        context.sni_callback = lambda _socket, name, _context, seen=seen: seen.append(name)
+        context.sni_callback = lambda _socket, name, _context, server_names=server_names: server_names.append(name)
         server = Server(context)
         client = TrustStore().openssl_connection(ROOT.pem, host)
         with pytest.raises(SSL.WantReadError):
             client.do_handshake()
         server.step(client.bio_read(1 << 16))
-        assert seen == [expected]
+        assert server_names == [expected]
 
 
 def test_contexts_are_shared_by_what_they_trust_and_bounded() -> None:

@@ -159,8 +159,8 @@ def test_forgets_the_token_that_was_not_used_for_the_longest_time() -> None:
     checker, (first, second, third) = access(limit=2), [mint() for _ in range(3)]
     for each in (first, second, first, third):
         checker.check_cached(each, KEY)
-    known = set(checker._cache._entries)
-    assert known == {hashlib.sha256(each.encode()).digest() for each in (first, third)}
+    cached = set(checker._cache._entries)
+    assert cached == {hashlib.sha256(each.encode()).digest() for each in (first, third)}
 
 
 @given(st.text())

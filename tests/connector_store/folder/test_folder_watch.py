@@ -49,8 +49,8 @@ def source(folder: Path, clock: Clock | None = None) -> tuple[FolderWatch, Store
 
 
 def authorization(store: Store) -> bytes | None:
-    found = store.get(KEY)
-    return found.credential.authorization if isinstance(found, Target) and found.credential else None
+    target = store.get(KEY)
+    return target.credential.authorization if isinstance(target, Target) and target.credential else None
 
 
 def test_a_folder_fills_the_store(tmp_path: Path) -> None:
@@ -75,10 +75,10 @@ rules:
 
 
 def lends(store: Store, target: str) -> bool:
-    found = store.get(KEY)
-    assert isinstance(found, Target)
-    assert found.permissions is not None
-    return isinstance(found.permissions.evaluate(RequestAttributes(info=parse_request("GET", target, ""))), Allowed)
+    resolved = store.get(KEY)
+    assert isinstance(resolved, Target)
+    assert resolved.permissions is not None
+    return isinstance(resolved.permissions.evaluate(RequestAttributes(info=parse_request("GET", target, ""))), Allowed)
 
 
 def test_roles_are_built_in_until_a_manifest_takes_their_place(tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_an_unknown_field_is_said_once_and_keeps_the_connector_from_being_used(t
     assert [str(each).removeprefix(f"{tmp_path}/") for each in directory.load_once()] == [
         "a.yaml:14: Connector default/k8s: spec.caCertSecretReff: unknown field; did you mean caCertSecretRef?"
     ]
-    found = store.get(KEY)
-    assert isinstance(found, Unusable)
-    assert found.reason == "UnknownField"
+    unusable = store.get(KEY)
+    assert isinstance(unusable, Unusable)
+    assert unusable.reason == "UnknownField"
 
 
 def test_an_empty_folder_is_synced(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ async def test_each_problem_is_logged_once_while_it_lasts(tmp_path: Path, caplog
             (tmp_path / "b.yaml").write_text(SECRET.replace("name: s", f"name: s{number}"))
             await eventually(lambda: store.secret(ObjectKey("default", f"s{number}")) is not None)  # noqa: B023 - awaited
         (tmp_path / "a.yaml").write_text("")
-        await eventually(lambda: "mended" in caplog.text)
+        await eventually(lambda: "fixed" in caplog.text)
     assert caplog.text.count("is not YAML") == 1
 
 
@@ -296,7 +296,7 @@ async def test_that_a_folder_cannot_be_watched_is_said_once_for_each_reason(
     async with following(tmp_path) as (_, store):
         await asyncio.wait_for(raised.wait(), DEADLINE)
         assert authorization(store) == b"Bearer one"
-    said = [
+    messages = [
         each.getMessage().rpartition(": ")[2] for each in caplog.records if "cannot be watched" in each.getMessage()
     ]
-    assert said == ["Permission denied (os error 13)", "No space left on device (os error 28)"]
+    assert messages == ["Permission denied (os error 13)", "No space left on device (os error 28)"]

@@ -94,9 +94,9 @@ def test_an_object_with_an_unknown_field_is_not_used_as_no_api_server_would_take
 def test_a_connector_that_is_rejected_anyway_keeps_its_reason_beside_the_unknown_field() -> None:
     text = CONNECTOR.replace("connectorClassName", "connectorClasName")
     content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
-    [placed] = content.objects
-    assert isinstance(placed.object, InvalidConnector)
-    assert placed.object.reason == "ConnectorClassNotFound"
+    [located] = content.objects
+    assert isinstance(located.object, InvalidConnector)
+    assert located.object.reason == "ConnectorClassNotFound"
     assert [(each.line, each.path) for each in content.problems] == [(5, "spec.connectorClasName")]
 
 
@@ -133,8 +133,8 @@ def test_a_file_of_which_not_all_is_read_is_broken(text: str) -> None:
     ],
 )
 def test_what_makes_a_connector_unusable_is_shown_at_the_field(reason: str, message: str, line: int, path: str) -> None:
-    placed = read_manifests("f.yaml", CONNECTOR.encode(), system_namespace="sys").objects[0]
-    problem = unusable_problem(placed, Unusable(key=KEY, reason=reason, message=message))
+    located = read_manifests("f.yaml", CONNECTOR.encode(), system_namespace="sys").objects[0]
+    problem = unusable_problem(located, Unusable(key=KEY, reason=reason, message=message, path=path))
     assert (problem.line, problem.path, problem.subject) == (line, path, "Connector team-a/k8s")
     assert problem.fatal
 
@@ -148,10 +148,12 @@ def test_what_makes_a_connector_unusable_is_shown_at_the_field(reason: str, mess
     ],
 )
 def test_limits_that_cannot_be_read_are_shown_near_the_field(limits: str, line: int, path: str) -> None:
-    placed = read_manifests("f.yaml", f"{CONNECTOR}  {limits}\n".encode(), system_namespace="sys").objects[0]
-    assert isinstance(placed.object, InvalidConnector)
-    found = unusable_problem(placed, Unusable(key=KEY, reason=placed.object.reason, message=placed.object.message))
-    assert (found.line, found.path) == (line, path)
+    located = read_manifests("f.yaml", f"{CONNECTOR}  {limits}\n".encode(), system_namespace="sys").objects[0]
+    assert isinstance(located.object, InvalidConnector)
+    invalid = located.object
+    unusable = Unusable(key=KEY, reason=invalid.reason, message=invalid.message, path=invalid.path)
+    problem = unusable_problem(located, unusable)
+    assert (problem.line, problem.path) == (line, path)
 
 
 def test_a_role_has_a_name_and_no_namespace() -> None:

@@ -21,20 +21,18 @@ def write(path: Path, text: str | bytes, *, age: float = 10) -> None:
     os.utime(path, (time.time() - age, time.time() - age))
 
 
-def see(folder: Path, before: FolderSnapshot | None = None) -> FolderSnapshot:
+def read_snapshot(folder: Path, before: FolderSnapshot | None = None) -> FolderSnapshot:
     return read_folder(folder, before or FolderSnapshot(), system_namespace="sys")
 
 
-def names(found: FolderSnapshot) -> list[str]:
-    return [
-        describe(each.object).removeprefix("Secret default/") for file in found.files.values() for each in file.objects
-    ]
+def names(snapshot: FolderSnapshot) -> list[str]:
+    located = [each for file in snapshot.files.values() for each in file.objects]
+    return [describe(each.object).removeprefix("Secret default/") for each in located]
 
 
-def reasons(found: FolderSnapshot) -> list[str]:
-    return [
-        each.reason for each in (*found.problems, *(each for file in found.files.values() for each in file.problems))
-    ]
+def reasons(snapshot: FolderSnapshot) -> list[str]:
+    in_files = [problem for file in snapshot.files.values() for problem in file.problems]
+    return [problem.reason for problem in (*snapshot.problems, *in_files)]
 
 
 def test_manifests_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
@@ -42,29 +40,29 @@ def test_manifests_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
         write(tmp_path / name, secrets(name.strip(".").partition(".")[0]))
     (tmp_path / "sub.yaml").mkdir()
     write(tmp_path / "sub.yaml" / "f.yaml", secrets("f"))
-    found = see(tmp_path)
-    assert names(found) == ["a", "b", "c"]
-    assert (found.changed, reasons(found)) == (True, [])
+    snapshot = read_snapshot(tmp_path)
+    assert names(snapshot) == ["a", "b", "c"]
+    assert (snapshot.changed, reasons(snapshot)) == (True, [])
 
 
 def test_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", secrets("a"))
-    first = see(tmp_path)
-    second = see(tmp_path, first)
+    first = read_snapshot(tmp_path)
+    second = read_snapshot(tmp_path, first)
     assert second.files["a.yaml"] is first.files["a.yaml"]
     assert not second.changed
 
 
 def test_a_file_that_was_written_just_now_is_read_again(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", secrets("a"), age=-60)
-    first = see(tmp_path)
+    first = read_snapshot(tmp_path)
     write(tmp_path / "a.yaml", secrets("b"), age=-60)
     os.utime(tmp_path / "a.yaml", ns=(0, (tmp_path / "a.yaml").stat().st_mtime_ns))
-    assert names(see(tmp_path, first)) == ["b"]
+    assert names(read_snapshot(tmp_path, first)) == ["b"]
 
 
 @pytest.mark.parametrize(
-    ("text", "left", "reason"),
+    ("text", "broken", "reason"),
     [
         pytest.param("a: b: c", ["a", "b"], "not YAML", id="no YAML keeps all"),
         pytest.param(b"\xff", ["a", "b"], "UTF-8", id="no UTF-8 keeps all"),
@@ -74,24 +72,24 @@ def test_a_file_that_was_written_just_now_is_read_again(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_file_keeps_the_last_good_state(
-    tmp_path: Path, text: str | bytes, left: list[str], reason: str | None
+    tmp_path: Path, text: str | bytes, broken: list[str], reason: str | None
 ) -> None:
     write(tmp_path / "a.yaml", secrets("a", "b"))
-    first = see(tmp_path)
+    first = read_snapshot(tmp_path)
     write(tmp_path / "a.yaml", text, age=5)
-    second = see(tmp_path, first)
-    assert names(second) == left
+    second = read_snapshot(tmp_path, first)
+    assert names(second) == broken
     assert (reason is None and not reasons(second)) or (reason or "-") in reasons(second)[0]
     write(tmp_path / "a.yaml", secrets("b"), age=3)
-    assert names(see(tmp_path, second)) == ["b"]
+    assert names(read_snapshot(tmp_path, second)) == ["b"]
 
 
 def test_a_file_that_cannot_be_read_keeps_its_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "a.yaml", secrets("a"))
-    first = see(tmp_path)
+    first = read_snapshot(tmp_path)
     (tmp_path / "a.yaml").unlink()
     (tmp_path / "a.yaml").symlink_to("a.yaml")
-    second = see(tmp_path, first)
+    second = read_snapshot(tmp_path, first)
     assert names(second) == ["a"]
     assert "cannot be read" in reasons(second)[0]
 
@@ -108,42 +106,42 @@ def test_large_files_are_refused(
 ) -> None:
     monkeypatch.setattr(subject, limit, value)
     write(tmp_path / "a.yaml", secrets("a"))
-    found = see(tmp_path)
-    assert names(found) == []
-    assert reason in reasons(found)[0]
+    snapshot = read_snapshot(tmp_path)
+    assert names(snapshot) == []
+    assert reason in reasons(snapshot)[0]
 
 
 def test_files_past_the_limit_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "MAX_FILES", 1)
     write(tmp_path / "a.yaml", secrets("a"))
     write(tmp_path / "b.yaml", secrets("b"))
-    found = see(tmp_path)
-    assert names(found) == ["a"]
-    assert "more than 1 files" in reasons(found)[0]
+    snapshot = read_snapshot(tmp_path)
+    assert names(snapshot) == ["a"]
+    assert "more than 1 files" in reasons(snapshot)[0]
 
 
 def test_a_pipe_does_not_hold_us(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.yaml")
-    assert "not a regular file" in reasons(see(tmp_path))[0]
+    assert "not a regular file" in reasons(read_snapshot(tmp_path))[0]
 
 
 def test_a_folder_that_is_not_there_is_empty_and_says_so(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", secrets("a"))
-    first = see(tmp_path)
-    found = see(tmp_path / "absent", first)
-    assert (names(found), found.changed) == ([], True)
-    assert "connectorctl init" in reasons(found)[0]
-    assert "connectorctl init" in reasons(see(tmp_path / "a.yaml"))[0]
+    first = read_snapshot(tmp_path)
+    snapshot = read_snapshot(tmp_path / "absent", first)
+    assert (names(snapshot), snapshot.changed) == ([], True)
+    assert "connectorctl init" in reasons(snapshot)[0]
+    assert "connectorctl init" in reasons(read_snapshot(tmp_path / "a.yaml"))[0]
 
 
 def test_a_folder_that_cannot_be_listed_keeps_what_it_had(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", secrets("a"))
-    first = see(tmp_path)
+    first = read_snapshot(tmp_path)
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
-    found = see(loop, first)
-    assert names(found) == ["a"]
-    assert "cannot be listed" in reasons(found)[0]
+    snapshot = read_snapshot(loop, first)
+    assert names(snapshot) == ["a"]
+    assert "cannot be listed" in reasons(snapshot)[0]
 
 
 def test_a_mounted_config_map_is_read_through_its_links(tmp_path: Path) -> None:
@@ -152,14 +150,14 @@ def test_a_mounted_config_map_is_read_through_its_links(tmp_path: Path) -> None:
         write(tmp_path / f"..v{version}" / "a.yaml", secrets(f"v{version}"))
     (tmp_path / "..data").symlink_to("..v1")
     (tmp_path / "a.yaml").symlink_to("..data/a.yaml")
-    first = see(tmp_path)
+    first = read_snapshot(tmp_path)
     assert names(first) == ["v1"]
     (tmp_path / "..data_tmp").symlink_to("..v2")
     (tmp_path / "..data_tmp").rename(tmp_path / "..data")
-    assert names(see(tmp_path, first)) == ["v2"]
+    assert names(read_snapshot(tmp_path, first)) == ["v2"]
 
 
 def test_a_link_to_nothing_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").symlink_to("absent")
-    found = see(tmp_path)
-    assert (names(found), reasons(found)) == ([], [])
+    snapshot = read_snapshot(tmp_path)
+    assert (names(snapshot), reasons(snapshot)) == ([], [])

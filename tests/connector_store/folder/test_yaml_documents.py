@@ -52,9 +52,9 @@ def test_plain_scalars_have_the_types_that_they_have_for_kubectl(scalar: str, va
 
 @pytest.mark.parametrize("scalar", ["1e5", ".5", "1.5", "-1.", ".inf", ".NaN", "9" * 80])
 def test_fractions_are_no_text(scalar: str) -> None:
-    found = read(f"a: {scalar}")
-    assert isinstance(found, dict)
-    assert isinstance(found["a"], float)
+    documents = read(f"a: {scalar}")
+    assert isinstance(documents, dict)
+    assert isinstance(documents["a"], float)
 
 
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -63,7 +63,7 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 
 
 @pytest.mark.parametrize(
-    ("data", "line", "says"),
+    ("data", "line", "reason"),
     [
         pytest.param(b"a: b\nc: \xff", 2, "not UTF-8", id="no UTF-8"),
         pytest.param("a: b".encode("utf-16"), 1, "not UTF-8", id="UTF-16"),
@@ -88,11 +88,11 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         pytest.param(LAUGHS.encode(), 6, "split the file", id="a billion laughs"),
     ],
 )
-def test_what_cannot_be_read_names_its_line(data: bytes, line: int, says: str) -> None:
+def test_what_cannot_be_read_names_its_line(data: bytes, line: int, reason: str) -> None:
     documents, problem = parse_documents(data)
     assert problem is not None
     assert problem.line == line
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=reason):
         raise ValueError(problem.reason)
     assert len(documents) <= 1
 

@@ -21,5 +21,5 @@ async def server() -> AsyncIterator[FakeApiServer]:
 
 @pytest.fixture
 async def client(server: FakeApiServer) -> AsyncIterator[KubeClient]:
-    async with KubeClient(server.configuration) as made:
-        yield made
+    async with KubeClient(server.configuration) as kube_client:
+        yield kube_client

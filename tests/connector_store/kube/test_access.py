@@ -39,9 +39,9 @@ class World:
         self.set_back = 0.0
         self.reviews: list[tuple[str, str]] = []
         self.token = self.mint(START + 3600)
-        self.access = self.made()
+        self.access = self.make_access()
 
-    def made(self, **options: Any) -> KubeAccess:
+    def make_access(self, **options: Any) -> KubeAccess:
         return KubeAccess(
             self.client,
             audience="connectors-proxy",
@@ -64,7 +64,7 @@ class World:
         return jwt.encode(claims(START + 3600, f"forged-{number}", issuer), "k" * 32)
 
     @property
-    def asked(self) -> tuple[int, int]:
+    def review_counts(self) -> tuple[int, int]:
         """TokenReviews and SubjectAccessReviews so far."""
         return self.server.count("POST", "tokenreviews"), self.server.count("POST", "subjectaccessreviews")
 
@@ -86,12 +86,12 @@ async def test_a_caller_is_asked_for_once_in_the_caches_time(world: World) -> No
     world.now += 29
     assert isinstance(world.access.check_cached(world.token, KEY), Granted)
     assert isinstance(await world.access.check(world.token, KEY), Granted)
-    assert world.asked == (1, 1)
+    assert world.review_counts == (1, 1)
     assert world.reviews == [("token", "ok"), ("use", "ok")]
     world.now += 1
     assert world.access.check_cached(world.token, KEY) is None
     await world.access.check(world.token, KEY)
-    assert world.asked == (2, 2)
+    assert world.review_counts == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ async def test_an_answer_holds_from_the_review_of_the_right_on_if_that_is_older(
     answer = world.access.check_cached(world.token, KEY)
     assert isinstance(answer, Granted)
     assert answer.valid_until == START + 30
-    assert world.asked == (2, 2)
+    assert world.review_counts == (2, 2)
 
 
 async def test_a_clock_that_is_set_back_prolongs_no_answer(world: World) -> None:
@@ -129,7 +129,7 @@ async def test_a_clock_that_is_set_back_prolongs_no_answer(world: World) -> None
     assert isinstance(granted, Granted)
     world.set_back, world.now = -3600.0, world.now + 11
     await world.access.recheck(world.token, granted.identity, KEY)
-    assert world.asked == (2, 2)
+    assert world.review_counts == (2, 2)
     world.now += 30
     assert world.access.check_cached(world.token, KEY) is None
 
@@ -152,13 +152,13 @@ async def test_one_token_for_two_connectors_is_reviewed_once(world: World) -> No
     await world.access.check(world.token, KEY)
     assert world.access.check_cached(world.token, OTHER) is None
     assert isinstance(await world.access.check(world.token, OTHER), Refused)
-    assert world.asked == (1, 2)
+    assert world.review_counts == (1, 2)
 
 
 async def test_what_is_asked_at_the_same_time_is_asked_once(world: World) -> None:
     answers = await asyncio.gather(*(world.access.check(world.token, KEY) for _ in range(50)))
     assert all(isinstance(each, Granted) for each in answers)
-    assert world.asked == (1, 1)
+    assert world.review_counts == (1, 1)
 
 
 async def test_questions_about_two_namespaces_at_the_same_time_have_each_its_own_answer(world: World) -> None:
@@ -174,7 +174,7 @@ async def test_a_caller_that_goes_away_takes_the_answer_from_nobody(world: World
     await asyncio.sleep(0)
     first.cancel()
     assert isinstance(await second, Granted)
-    assert world.asked == (1, 1)
+    assert world.review_counts == (1, 1)
 
 
 async def test_nothing_is_granted_past_the_tokens_expiry(world: World) -> None:
@@ -190,7 +190,7 @@ async def test_nothing_is_granted_past_the_tokens_expiry(world: World) -> None:
 async def test_an_expired_token_is_refused_though_the_server_is_lenient(world: World) -> None:
     answer = await world.access.check(world.mint(START - 1), KEY)
     assert answer == Refused(check="token", reason="it has expired")
-    assert world.asked == (0, 0)
+    assert world.review_counts == (0, 0)
 
 
 async def test_one_that_expires_while_the_server_is_asked_is_refused_too(world: World) -> None:
@@ -216,7 +216,7 @@ async def test_what_cannot_be_ours_costs_no_review(world: World, payload: dict[s
     token = jwt.encode(payload, "k" * 32) if payload is not None else "bogus"
     assert isinstance(world.access.check_cached(token, KEY), Refused)
     assert isinstance(await world.access.check(token, KEY), Refused)
-    assert world.asked == (0, 0)
+    assert world.review_counts == (0, 0)
 
 
 async def test_tokens_of_unknown_issuers_cost_few_reviews_and_one_that_is_accepted_makes_its_issuer_known(
@@ -225,7 +225,7 @@ async def test_tokens_of_unknown_issuers_cost_few_reviews_and_one_that_is_accept
     fresh = "https://fresh.example"
     answers = [await world.access.check(world.forged(number, fresh), KEY) for number in range(3000)]
     assert sum(isinstance(each, Refused) for each in answers) == UNKNOWN_ISSUER_BURST
-    assert world.asked == (UNKNOWN_ISSUER_BURST, 0)
+    assert world.review_counts == (UNKNOWN_ISSUER_BURST, 0)
     assert isinstance(await world.access.check(world.token, KEY), Granted), "known issuers are not held up"
     world.now += 1
     token = world.forged(0, fresh)
@@ -240,17 +240,17 @@ async def test_refusals_are_remembered_for_seconds(world: World) -> None:
     bad = world.forged()
     assert await world.access.check(bad, KEY) == world.access.check_cached(bad, KEY)
     assert await world.access.check(world.token, OTHER) == world.access.check_cached(world.token, OTHER)
-    assert world.asked == (2, 1)
+    assert world.review_counts == (2, 1)
     world.now += 3
     assert world.access.check_cached(bad, KEY) is None
     assert world.access.check_cached(world.token, OTHER) is None
 
 
 async def test_refusals_may_be_not_remembered_at_all(world: World) -> None:
-    access = world.made(refusal_ttl=0)
+    access = world.make_access(refusal_ttl=0)
     await access.check(world.forged(), KEY)
     await access.check(world.forged(), KEY)
-    assert world.asked == (2, 0)
+    assert world.review_counts == (2, 0)
 
 
 @pytest.mark.parametrize("what", ["tokenreviews", "subjectaccessreviews"])
@@ -274,7 +274,7 @@ async def test_verified_callers_go_on_while_the_server_is_away(world: World) -> 
 
 
 async def test_too_many_questions_are_refused_at_once(world: World) -> None:
-    access = world.made(max_in_flight=20)
+    access = world.make_access(max_in_flight=20)
     answers = await asyncio.gather(*(access.check(world.forged(number), KEY) for number in range(30)))
     unavailable = [each for each in answers if isinstance(each, Unavailable)]
     assert len(unavailable) == 10
@@ -284,11 +284,11 @@ async def test_too_many_questions_are_refused_at_once(world: World) -> None:
 async def test_a_flood_of_bad_tokens_pushes_no_good_one_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access, "_MAX_GRANTED", 100)
     monkeypatch.setattr(access, "_MAX_REFUSED", 100)
-    asked = world.made()
-    await asked.check(world.token, KEY)
-    await asyncio.gather(*(asked.check(world.forged(number), KEY) for number in range(150)))
-    assert isinstance(asked.check_cached(world.token, KEY), Granted)
-    assert sum(asked.check_cached(world.forged(number), KEY) is not None for number in range(150)) == 100
+    kube_access = world.make_access()
+    await kube_access.check(world.token, KEY)
+    await asyncio.gather(*(kube_access.check(world.forged(number), KEY) for number in range(150)))
+    assert isinstance(kube_access.check_cached(world.token, KEY), Granted)
+    assert sum(kube_access.check_cached(world.forged(number), KEY) is not None for number in range(150)) == 100
 
 
 class TestLiveStreams:
@@ -299,7 +299,7 @@ class TestLiveStreams:
         world.now += 15
         for _ in range(5):
             assert isinstance(await world.access.recheck(world.token, self.IDENTITY, KEY), Granted)
-        assert world.asked == (2, 2)
+        assert world.review_counts == (2, 2)
 
     async def test_a_right_that_was_taken_away_ends_the_stream_and_new_requests(self, world: World) -> None:
         await world.access.check(world.token, KEY)
@@ -333,13 +333,13 @@ class TestLiveStreams:
         for _ in range(2):
             world.now += 15
             assert isinstance(await world.access.recheck(token, identity, KEY), Granted)
-        assert world.asked == (0, 2)
+        assert world.review_counts == (0, 2)
         world.server.allowed.clear()
         world.now += 15
         assert isinstance(await world.access.recheck(token, identity, KEY), Refused)
 
     @pytest.mark.parametrize(
-        ("resource", "name", "again", "says"),
+        ("resource", "name", "again", "reason"),
         [
             pytest.param(PODS, "web", False, 'pods "web" in namespace "team-a" is gone', id="its pod is gone"),
             pytest.param(PODS, "web", True, 'pods "web" in namespace "team-a" is another', id="another pod is there"),
@@ -347,19 +347,19 @@ class TestLiveStreams:
         ],
     )
     async def test_expired_or_not_a_stream_ends_with_its_owner(
-        self, world: World, resource: Resource, name: str, again: bool, says: str
+        self, world: World, resource: Resource, name: str, again: bool, reason: str
     ) -> None:
         token, identity = world.mint(START + 5), await self.owner(world)
         world.now += 15
         assert isinstance(await world.access.recheck(token, identity, KEY), Granted)
         await world.server.delete(resource, name, "team-a")
         if again:
-            made = await world.server.put(resource, {"metadata": {"name": name, "namespace": "team-a"}})
-            made["metadata"]["uid"] = "another"
+            make_access = await world.server.put(resource, {"metadata": {"name": name, "namespace": "team-a"}})
+            make_access["metadata"]["uid"] = "another"
         world.now += 15
         answer = await world.access.recheck(token, identity, KEY)
         assert isinstance(answer, Refused)
-        assert says in answer.reason
+        assert reason in answer.reason
 
     async def test_that_the_owner_cannot_be_looked_for_ends_nothing(self, world: World) -> None:
         token, identity = world.mint(START + 5), await self.owner(world)

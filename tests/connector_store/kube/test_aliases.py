@@ -38,28 +38,28 @@ async def server() -> AsyncIterator[FakeApiServer]:
 
 
 def test_it_is_seen_for_the_connector_that_owns_it_and_no_other() -> None:
-    known = Aliases(HOST)
-    assert not known.has_alias(KEY, "u1")
-    known.update(KEY, GOOD)
-    assert known.has_alias(KEY, "u1")
-    assert not known.has_alias(KEY, "u2")
-    assert not known.has_alias(ObjectKey("team-b", "k8s"), "u1")
+    aliases = Aliases(HOST)
+    assert not aliases.has_alias(KEY, "u1")
+    aliases.update(KEY, GOOD)
+    assert aliases.has_alias(KEY, "u1")
+    assert not aliases.has_alias(KEY, "u2")
+    assert not aliases.has_alias(ObjectKey("team-b", "k8s"), "u1")
 
 
 def test_a_connector_without_uid_has_none() -> None:
-    known = Aliases(HOST)
-    known.update(KEY, replace(GOOD, owner_uid=""))
-    assert not known.has_alias(KEY, "")
+    aliases = Aliases(HOST)
+    aliases.update(KEY, replace(GOOD, owner_uid=""))
+    assert not aliases.has_alias(KEY, "")
 
 
 @pytest.mark.parametrize("now", [EVIL, None], ids=["edited", "deleted"])
 def test_it_is_seen_no_more_once_it_is(now: Service | None) -> None:
-    known = Aliases(HOST)
-    known.update(KEY, GOOD)
-    assert known.has_alias(KEY, "u1")
-    known.update(KEY, now)
-    assert not known.has_alias(KEY, "u1")
-    assert len(known) == 0
+    aliases = Aliases(HOST)
+    aliases.update(KEY, GOOD)
+    assert aliases.has_alias(KEY, "u1")
+    aliases.update(KEY, now)
+    assert not aliases.has_alias(KEY, "u1")
+    assert len(aliases) == 0
 
 
 @pytest.mark.parametrize(

@@ -29,14 +29,14 @@ from tests.fakes.api_server import FakeApiServer, refusal
 
 def answered_with_header(server: FakeApiServer, header: str) -> list[str]:
     """Every request is answered with {}; what it had in that header is in the list."""
-    seen: list[str] = []
+    values: list[str] = []
 
     def answer(request: web.Request) -> web.Response:
-        seen.append(request.headers[header])
+        values.append(request.headers[header])
         return web.json_response({})
 
     server.faults.append(answer)
-    return seen
+    return values
 
 
 def config_map(name: str, **data: str) -> dict:
@@ -61,9 +61,9 @@ async def test_an_object_from_birth_to_death(client: KubeClient) -> None:
     assert (await client.replace(path, {**patched, "data": {"k": "3"}}))["data"] == {"k": "3"}
     assert (await client.get(path))["data"] == {"k": "3"}
     await client.delete(path, uid="uid-1")
-    with pytest.raises(ApiError, match='"x" not found') as gone:
+    with pytest.raises(ApiError, match='"x" not found') as not_found:
         await client.get(path)
-    assert gone.value.status == 404
+    assert not_found.value.status == 404
 
 
 async def test_patches_carry_their_kind(client: KubeClient, server: FakeApiServer) -> None:
@@ -105,7 +105,7 @@ async def test_who_issued_our_own_token(server: FakeApiServer, header: str | Exc
 
 
 async def test_the_token_is_sent_and_asked_for_each_time(server: FakeApiServer) -> None:
-    sent = answered_with_header(server, "Authorization")
+    authorizations = answered_with_header(server, "Authorization")
     tokens = iter(["Bearer one", "Bearer two"])
 
     async def authorization() -> str:
@@ -114,7 +114,7 @@ async def test_the_token_is_sent_and_asked_for_each_time(server: FakeApiServer) 
     async with KubeClient(replace(server.configuration, authorization=authorization)) as client:
         await client.get("/x")
         await client.get("/x")
-    assert sent == ["Bearer one", "Bearer two"]
+    assert authorizations == ["Bearer one", "Bearer two"]
 
 
 @pytest.mark.parametrize(
@@ -212,10 +212,10 @@ async def test_who_asks_is_what_the_kubeconfig_says_and_no_password_of_netrc(
     async def token() -> str:
         return "Bearer of-the-kubeconfig"
 
-    seen = answered_with_header(server, "Authorization")
+    authorizations = answered_with_header(server, "Authorization")
     async with KubeClient(replace(server.configuration, authorization=token)) as client:
         await client.get("/x")
-    assert seen == ["Bearer of-the-kubeconfig"]
+    assert authorizations == ["Bearer of-the-kubeconfig"]
 
 
 async def test_a_request_takes_no_thread(client: KubeClient) -> None:
@@ -294,10 +294,10 @@ async def test_a_connection_holds_little_while_it_waits(tmp_path: Path) -> None:
         tracemalloc.start()
         try:
             await client.get("/x")
-            held = tracemalloc.take_snapshot()
+            snapshot = tracemalloc.take_snapshot()
         finally:
             tracemalloc.stop()
-    buffers = [each.size for each in held.traces if each.traceback[0].filename == sslproto.__file__]
+    buffers = [each.size for each in snapshot.traces if each.traceback[0].filename == sslproto.__file__]
     assert max(buffers) < 100 * 1024
 
 

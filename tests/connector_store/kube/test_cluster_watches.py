@@ -86,8 +86,8 @@ async def test_secrets_are_asked_for_by_type_by_label_and_by_name_only(server: F
     await server.put(SECRETS, secret("other", kind="Opaque", token="t"))
     async with filled(server) as store:
         await until(lambda: "has type" in reason(store))
-    asked = {(path, *selectors(query)) for _, path, query in server.requests if path.endswith("/secrets")}
-    assert asked == {
+    queries = {(path, *selectors(query)) for _, path, query in server.requests if path.endswith("/secrets")}
+    assert queries == {
         ("/api/v1/secrets", f"type={BEARER_TOKEN_SECRET}", ""),
         ("/api/v1/secrets", f"type={CLIENT_CERTIFICATE_SECRET}", ""),
         ("/api/v1/namespaces/connectors-system/secrets", "", f"{CA_LABEL}=true"),
@@ -128,10 +128,10 @@ async def test_a_namespace_that_may_not_be_read_costs_no_other_one_and_is_served
         await until(lambda: store.synced)
         assert isinstance(store.get(KEY), Target)
         for unserved, text in ((key, "bind the roles"), (ObjectKey("c", "k8s"), "add it to namespaces")):
-            found = store.get(unserved)
-            assert isinstance(found, Unusable)
-            assert found.reason == "NamespaceNotServed"
-            assert text in found.message
+            unusable = store.get(unserved)
+            assert isinstance(unusable, Unusable)
+            assert unusable.reason == "NamespaceNotServed"
+            assert text in unusable.message
         server.faults.clear()
         await until(lambda: isinstance(store.get(key), Target))
     assert len(withheld) == 2
@@ -153,13 +153,13 @@ async def test_what_is_watched_no_more_is_served_no_more_after_the_bound(
     await server.put(SECRETS, secret(token="one"))
     async with filled(server, stale_after=3.0, watch_timeout=1, **options) as store:
         await until(lambda: store.synced and isinstance(store.get(KEY), Target))
-        told: list[frozenset[ObjectKey]] = []
-        store.subscribe(told.append)
+        notifications: list[frozenset[ObjectKey]] = []
+        store.subscribe(notifications.append)
         server.faults.append(fault)
         server.drop_streams()
         # It may be old before it was refused often enough.
-        await until(lambda: why_unusable(store) == reason and (not cut or frozenset({KEY}) in told))
-        assert (frozenset({KEY}) in told) is cut
+        await until(lambda: why_unusable(store) == reason and (not cut or frozenset({KEY}) in notifications))
+        assert (frozenset({KEY}) in notifications) is cut
         server.faults.clear()
         await until(lambda: isinstance(store.get(KEY), Target))
 
@@ -190,8 +190,8 @@ async def test_a_controller_watches_all_connectors_and_the_secrets_of_the_namesp
 
 
 def why_unusable(store: Store) -> str:
-    found = store.get(KEY)
-    return found.reason if isinstance(found, Unusable) else ""
+    resolved = store.get(KEY)
+    return resolved.reason if isinstance(resolved, Unusable) else ""
 
 
 def selectors(query: dict[str, Any]) -> tuple[str, str]:
@@ -199,8 +199,8 @@ def selectors(query: dict[str, Any]) -> tuple[str, str]:
 
 
 def reason(store: Store) -> str:
-    found = store.get(KEY)
-    return found.message if isinstance(found, Unusable) else ""
+    resolved = store.get(KEY)
+    return resolved.message if isinstance(resolved, Unusable) else ""
 
 
 async def test_a_ca_of_the_system_namespace_serves_all(server: FakeApiServer) -> None:

@@ -20,22 +20,22 @@ def service_account(tmp_path: Path) -> Path:
 
 async def test_a_pods_service_account_comes_before_the_kubeconfig(service_account: Path, tmp_path: Path) -> None:
     environ = POD | {"KUBECONFIG": str(tmp_path / "none")}
-    found = await config_loader.load_configuration(environ=environ, service_account=service_account)
-    assert (found.host, found.ssl_ca_cert) == ("https://[fd00::1]:443", str(service_account / "ca.crt"))
-    assert await found.authorization() == "Bearer pod-token"
+    configuration = await config_loader.load_configuration(environ=environ, service_account=service_account)
+    assert (configuration.host, configuration.ssl_ca_cert) == ("https://[fd00::1]:443", str(service_account / "ca.crt"))
+    assert await configuration.authorization() == "Bearer pod-token"
     with pytest.raises(ValueError, match="none not found"):
         await config_loader.load_configuration("x", environ=environ, service_account=service_account)
 
 
 async def test_a_new_token_is_used_within_a_minute_though_the_clock_is_set_back(service_account: Path) -> None:
     now, clock = [1_000_000.0], [100.0]
-    found = await config_loader.load_configuration(
+    configuration = await config_loader.load_configuration(
         environ=POD, service_account=service_account, now=lambda: now[0], clock=lambda: clock[0]
     )
     (service_account / "token").write_text("next-token")
     now[0] -= 8 * 3600
     clock[0] += 60
-    assert await found.authorization() == "Bearer next-token"
+    assert await configuration.authorization() == "Bearer next-token"
 
 
 async def test_an_address_is_written_as_it_is(service_account: Path) -> None:
@@ -79,7 +79,7 @@ async def test_says_what_a_pod_misses(
 )
 def test_a_door_imports_no_library_that_it_has_no_use_for(door: str, absent: set[str]) -> None:
     program = f"import sys, {door}; print(*sys.modules, sep='\\n')"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    imported = set(done.stdout.split())
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    imported = set(process.stdout.split())
     assert door.partition(".")[0] in imported
     assert absent & imported == set()

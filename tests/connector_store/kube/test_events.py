@@ -24,11 +24,11 @@ def body(namespace: str, note: str = "x" * 5000) -> dict:
 
 
 def test_everything_is_within_the_limits_of_the_api() -> None:
-    made = body("team-a")
-    assert made["eventTime"] == "2026-01-02T03:04:05.000006Z"
-    assert (len(made["note"]), len(made["reportingInstance"])) == (MAX_NOTE, 128)
-    assert len(made["metadata"]["name"]) <= 253
-    assert made["regarding"] == POD
+    event = body("team-a")
+    assert event["eventTime"] == "2026-01-02T03:04:05.000006Z"
+    assert (len(event["note"]), len(event["reportingInstance"])) == (MAX_NOTE, 128)
+    assert len(event["metadata"]["name"]) <= 253
+    assert event["regarding"] == POD
 
 
 @pytest.mark.parametrize("end", ["-", ".", "-.-"])
@@ -48,5 +48,5 @@ def test_what_no_encoding_has_is_replaced() -> None:
 
 @pytest.mark.parametrize("character", ["x", "\u4e2d"], ids=["ASCII", "three bytes each"])
 def test_an_api_server_takes_it(control_plane: ControlPlane, namespace: str, character: str) -> None:
-    made = body(namespace, character * 5000)
-    control_plane.api.call("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", made)
+    event = body(namespace, character * 5000)
+    control_plane.api.call("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", event)

@@ -63,9 +63,9 @@ def runs(tmp_path: Path) -> int:
 
 async def test_a_kubeconfig(tmp_path: Path) -> None:
     path = write(tmp_path, {"token": "t"}, **{"proxy-url": "http://p:1", "tls-server-name": "n"})
-    found = await config_loader.load_configuration(kubeconfig=path)
-    assert (found.host, await found.authorization()) == ("https://192.0.2.1:6443/prefix", "Bearer t")
-    assert (found.proxy, found.tls_server_name) == ("http://p:1", "n")
+    configuration = await config_loader.load_configuration(kubeconfig=path)
+    assert (configuration.host, await configuration.authorization()) == ("https://192.0.2.1:6443/prefix", "Bearer t")
+    assert (configuration.proxy, configuration.tls_server_name) == ("http://p:1", "n")
 
 
 async def test_the_environment_names_the_kubeconfig_and_a_context_picks_one(tmp_path: Path) -> None:
@@ -77,18 +77,18 @@ async def test_a_token_file_wins_and_is_read_again(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("one\n")
     now = [1000.0]
     path = write(tmp_path, {"tokenFile": "token", "token": "inline"})
-    found = await config_loader.load_configuration(kubeconfig=path, clock=lambda: now[0])
-    assert await found.authorization() == "Bearer one"
+    configuration = await config_loader.load_configuration(kubeconfig=path, clock=lambda: now[0])
+    assert await configuration.authorization() == "Bearer one"
     (tmp_path / "token").write_text("two\n")
-    assert await found.authorization() == "Bearer one"
+    assert await configuration.authorization() == "Bearer one"
     now[0] += 61
-    assert await found.authorization() == "Bearer two"
+    assert await configuration.authorization() == "Bearer two"
 
 
 @pytest.mark.slow
 async def test_a_plugin_without_expiry_runs_once(tmp_path: Path) -> None:
-    found = await config_loader.load_configuration(kubeconfig=write(tmp_path, plugin(tmp_path, {"token": "p"})))
-    assert await found.authorization() == "Bearer p"
+    configuration = await config_loader.load_configuration(kubeconfig=write(tmp_path, plugin(tmp_path, {"token": "p"})))
+    assert await configuration.authorization() == "Bearer p"
     assert runs(tmp_path) == 1
 
 
@@ -96,14 +96,14 @@ async def test_a_plugin_without_expiry_runs_once(tmp_path: Path) -> None:
 async def test_a_plugin_runs_again_before_its_credential_expires(tmp_path: Path) -> None:
     now = [1_700_000_000.0]
     status = {"token": "p", "expirationTimestamp": "2023-11-14T22:23:20Z"}  # in ten minutes
-    found = await config_loader.load_configuration(
+    configuration = await config_loader.load_configuration(
         kubeconfig=write(tmp_path, plugin(tmp_path, status)), now=lambda: now[0]
     )
     now[0] += 530
-    await found.authorization()
+    await configuration.authorization()
     assert runs(tmp_path) == 1
     now[0] += 20
-    await found.authorization()
+    await configuration.authorization()
     assert runs(tmp_path) == 2
 
 
@@ -111,27 +111,27 @@ async def test_a_plugin_runs_again_before_its_credential_expires(tmp_path: Path)
 async def test_a_plugin_that_fails_later_says_so_and_is_asked_again_after_a_minute(tmp_path: Path) -> None:
     now = [1_700_000_000.0]
     status = {"token": "p", "expirationTimestamp": "2023-11-14T22:23:20Z"}  # in ten minutes
-    found = await config_loader.load_configuration(
+    configuration = await config_loader.load_configuration(
         kubeconfig=write(tmp_path, plugin(tmp_path, status)), now=lambda: now[0]
     )
     plugin(tmp_path, status, code=3)
     now[0] += 550
     with pytest.raises(CredentialError, match="returned 3"):
-        await found.authorization()
-    assert await found.authorization() == "Bearer p"
+        await configuration.authorization()
+    assert await configuration.authorization() == "Bearer p"
     plugin(tmp_path, {"token": "q"})
     now[0] += 61
-    assert await found.authorization() == "Bearer q"
+    assert await configuration.authorization() == "Bearer q"
 
 
 @pytest.mark.slow
 async def test_a_plugin_may_give_a_certificate(tmp_path: Path) -> None:
     status = {"clientCertificateData": "cert", "clientKeyData": "key"}
-    found = await config_loader.load_configuration(kubeconfig=write(tmp_path, plugin(tmp_path, status)))
-    assert found.cert_file is not None
-    assert found.key_file is not None
-    assert read(found.cert_file) == "cert"
-    assert read(found.key_file) == "key"
+    configuration = await config_loader.load_configuration(kubeconfig=write(tmp_path, plugin(tmp_path, status)))
+    assert configuration.cert_file is not None
+    assert configuration.key_file is not None
+    assert read(configuration.cert_file) == "cert"
+    assert read(configuration.key_file) == "key"
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_reads_none_of_the_modules_that_the_image_leaves_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "context", "reason"),
+    ("make_file", "context", "reason"),
     [
         pytest.param(lambda path: str(path / "none"), None, "not found", id="no such file"),
         pytest.param(lambda path: write(path, {"token": "t"}), "nope", 'has no context "nope"', id="no such context"),
@@ -169,13 +169,13 @@ def test_reads_none_of_the_modules_that_the_image_leaves_out() -> None:
         ),
     ],
 )
-async def test_says_what_is_missing(tmp_path: Path, made, context: str | None, reason: str) -> None:
+async def test_says_what_is_missing(tmp_path: Path, make_file, context: str | None, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        await config_loader.load_configuration(context, kubeconfig=made(tmp_path))
+        await config_loader.load_configuration(context, kubeconfig=make_file(tmp_path))
 
 
 @pytest.mark.parametrize(
-    ("user", "said"),
+    ("user", "reason"),
     [
         pytest.param({"exec": "canary"}, ": is not a mapping", id="no mapping"),
         pytest.param({"exec": {"command": "true"}}, "/apiVersion: is missing", id="a field missing"),
@@ -190,16 +190,16 @@ async def test_says_what_is_missing(tmp_path: Path, made, context: str | None, r
                      id="a command that is not there", marks=pytest.mark.slow),
     ],
 )  # fmt: skip
-async def test_a_plugin_of_another_shape_is_named_by_file_and_field(tmp_path: Path, user: dict, said: str) -> None:
+async def test_a_plugin_of_another_shape_is_named_by_file_and_field(tmp_path: Path, user: dict, reason: str) -> None:
     path = write(tmp_path, user)
     with pytest.raises(ValueError, match="no access") as refused:
         await config_loader.load_configuration(kubeconfig=path)
-    assert str(refused.value) == f"no access to an API server: {path}: users[u]/user/exec{said}"
+    assert str(refused.value) == f"no access to an API server: {path}: users[u]/user/exec{reason}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "reason"),
     [
         pytest.param("5", "", id="no object"),
         pytest.param("", "failed to decode process output", id="nothing"),
@@ -211,12 +211,12 @@ async def test_a_plugin_of_another_shape_is_named_by_file_and_field(tmp_path: Pa
     ],
 )  # fmt: skip
 async def test_a_plugin_that_answers_something_else_is_named_by_file_and_field(
-    tmp_path: Path, answer: str, said: str
+    tmp_path: Path, answer: str, reason: str
 ) -> None:
     path = write(tmp_path, shaped(command="echo", args=[answer]))
     with pytest.raises(ValueError, match="no access") as refused:
         await config_loader.load_configuration(kubeconfig=path)
-    assert str(refused.value).startswith(f"no access to an API server: {path}: users[u]/user/exec: {said}")
+    assert str(refused.value).startswith(f"no access to an API server: {path}: users[u]/user/exec: {reason}")
     assert "canary" not in str(refused.value)
 
 

@@ -44,10 +44,10 @@ HELD = ObservedLease(
     ],
 )
 def test_who_may_take_it(holder, now, may) -> None:
-    held = ObservedLease(
+    lease = ObservedLease(
         holder=holder, resource_version="1", duration=10, transitions=0, acquire_time="", observed_at=100.0
     )
-    assert may_acquire(held, "b", now) is may
+    assert may_acquire(lease, "b", now) is may
 
 
 def test_time_runs_anew_only_when_the_lease_changed() -> None:
@@ -92,15 +92,15 @@ def quick(monkeypatch) -> None:
 class Candidate:
     def __init__(self, client: KubeClient, name: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.election = LeaderElector(client, KEY, name, clock=clock)
-        self.began, self.ended = asyncio.Event(), asyncio.Event()
+        self.started, self.stopped = asyncio.Event(), asyncio.Event()
         self.task = asyncio.ensure_future(self.election.run(self.lead))
 
     async def lead(self) -> None:
-        self.began.set()
+        self.started.set()
         try:
             await asyncio.Event().wait()
         finally:
-            self.ended.set()
+            self.stopped.set()
 
     async def stop(self) -> None:
         self.task.cancel()
@@ -122,16 +122,16 @@ async def test_one_of_two_leads_and_hands_over_at_once_when_it_stops(server, cli
         return sum((method, path) == ("GET", PATH) for method, path, _ in server.requests)
 
     one = Candidate(client, "one")
-    await soon(one.began)
+    await soon(one.started)
     assert one.election.is_leading
     before = looks()
     other = Candidate(client, "other")
     await until(lambda: looks() > before + 2)
-    assert not other.began.is_set()
+    assert not other.started.is_set()
     await one.stop()
-    assert one.ended.is_set()
+    assert one.stopped.is_set()
     assert not one.election.is_leading
-    await soon(other.began)
+    await soon(other.started)
     assert await holder(client) == "other"
     await other.stop()
     assert await holder(client) == ""
@@ -141,7 +141,7 @@ async def test_a_leader_that_died_is_succeeded_when_its_lease_ends(server, clien
     dead = {"holderIdentity": "dead", "leaseDurationSeconds": 1, "leaseTransitions": 5}
     await server.put(LEASES, {"metadata": {"name": KEY.name, "namespace": KEY.namespace}, "spec": dead})
     one = Candidate(client, "one")
-    await soon(one.began)
+    await soon(one.started)
     assert (await client.get(PATH))["spec"]["leaseTransitions"] == 6
     await one.stop()
 
@@ -151,13 +151,13 @@ async def test_a_leader_that_cannot_renew_stops_leading_and_leads_again_later(
 ) -> None:
     monkeypatch.setattr(lease, "RENEW_DEADLINE", 0.7)
     one = Candidate(client, "one")
-    await soon(one.began)
-    one.began.clear()
+    await soon(one.started)
+    one.started.clear()
     server.faults.append(lambda request: refusal(500, "InternalError", "etcd is away"))
-    await soon(one.ended)
+    await soon(one.stopped)
     await until(lambda: not one.election.is_leading)
     server.faults.clear()
-    await soon(one.began)
+    await soon(one.started)
     assert caplog.text.count("etcd is away") <= 3, "told when it begins, not at each try"
     await one.stop()
 
@@ -166,7 +166,7 @@ async def test_one_request_that_hangs_does_not_cost_the_lease(server, client, mo
     monkeypatch.setattr(lease, "RENEW_DEADLINE", 0.4)
     # Time stands still, so that a busy machine costs none either.
     one = Candidate(client, "one", lambda: 0.0)
-    await soon(one.began)
+    await soon(one.started)
     hung = asyncio.Event()
 
     def hang_once(request: web.Request) -> web.StreamResponse | None:
@@ -179,7 +179,7 @@ async def test_one_request_that_hangs_does_not_cost_the_lease(server, client, mo
     await soon(hung)
     before = len(server.requests)
     await until(lambda: len(server.requests) >= before + 4)
-    assert not one.ended.is_set()
+    assert not one.stopped.is_set()
     await one.stop()
 
 
@@ -191,10 +191,10 @@ async def test_a_term_is_counted_from_before_the_request_that_began_it(server, c
 
     server.faults.append(slow)
     one = Candidate(client, "one", lambda: now[0])
-    await soon(one.began)
+    await soon(one.started)
     server.faults.append(lambda request: refusal(500, "InternalError", "etcd is away"))
     now[0] = 8.0
-    await soon(one.ended)
+    await soon(one.stopped)
     await one.stop()
 
 
@@ -207,17 +207,17 @@ async def test_writes_whose_answers_are_lost_do_not_prolong_a_term(server, clien
 
     server.drops_response = lose
     one = Candidate(client, "one", lambda: now[0])
-    await soon(one.began)
-    await soon(one.ended)
+    await soon(one.started)
+    await soon(one.stopped)
     await one.stop()
 
 
 async def test_a_lease_that_somebody_took_ends_our_term(server, client) -> None:
     one = Candidate(client, "one")
-    await soon(one.began)
+    await soon(one.started)
     thief = {"holderIdentity": "thief", "leaseDurationSeconds": 600}
     await server.put(LEASES, {"metadata": {"name": KEY.name, "namespace": KEY.namespace}, "spec": thief})
-    await soon(one.ended)
+    await soon(one.stopped)
     await one.stop()
     assert await holder(client) == "thief", "what is not ours is not released"
 
@@ -234,7 +234,7 @@ async def test_what_the_work_raises_ends_the_election(client) -> None:
 async def test_a_lease_that_cannot_be_released_ends_by_itself(server, client, caplog) -> None:
     caplog.set_level("INFO")
     one = Candidate(client, "one")
-    await soon(one.began)
+    await soon(one.started)
     server.faults.append(lambda request: refusal(403, "Forbidden", "no patch") if request.method == "PATCH" else None)
     await one.stop()
     assert "expires by itself" in caplog.text

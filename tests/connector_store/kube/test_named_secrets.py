@@ -42,8 +42,8 @@ class World:
     def __init__(self, server: FakeApiServer) -> None:
         self.server = server
         self.store = Store()
-        self.have: set[ObjectKey] = set()
-        self.known: list[ObjectKey] = []
+        self.watched_keys: set[ObjectKey] = set()
+        self.read_keys: list[ObjectKey] = []
 
     @asynccontextmanager
     async def reading(self, *, by_namespace: bool = False) -> AsyncIterator[NamedSecrets]:
@@ -52,19 +52,19 @@ class World:
             def feed(scope: str | None, sink: Sink[ObjectKey]) -> Reflector[ObjectKey]:
                 return Reflector(client, SECRETS, _name, sink, namespace=scope, watch_timeout=30, changes_only=True)
 
-            named = NamedSecrets(
+            reader = NamedSecrets(
                 client,
                 self.store,
                 make_parser("connectors-system"),
-                self.have.__contains__,
+                self.watched_keys.__contains__,
                 feed,
                 by_namespace=by_namespace,
                 debounce=0,
-                on_secret_read=self.known.append,
+                on_secret_read=self.read_keys.append,
             )
-            task = asyncio.create_task(named.run())
+            task = asyncio.create_task(reader.run())
             try:
-                yield named
+                yield reader
             finally:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -86,32 +86,32 @@ async def world() -> AsyncIterator[World]:
 
 
 def kind_of(world: World, name: str) -> str | None:
-    found = world.store.secret(ObjectKey("a", name))
-    return found.type if found is not None else None
+    secret = world.store.secret(ObjectKey("a", name))
+    return secret.type if secret is not None else None
 
 
 async def test_a_secret_is_held_while_a_connector_names_it_and_follows_its_changes(world: World) -> None:
     await world.server.put(SECRETS, opaque("ca"))
     world.store.put("c", connector("one", secret="s", ca="ca"))
-    async with world.reading() as named:
-        await until(named.initial_reads_done.is_set)
+    async with world.reading() as reader:
+        await until(reader.initial_reads_done.is_set)
         assert kind_of(world, "ca") == "Opaque"
         assert kind_of(world, "s") is None
-        assert named.has_read(ObjectKey("a", "s"))
-        assert set(world.known) == {ObjectKey("a", "s"), ObjectKey("a", "ca")}
+        assert reader.has_read(ObjectKey("a", "s"))
+        assert set(world.read_keys) == {ObjectKey("a", "s"), ObjectKey("a", "ca")}
         await world.server.put(SECRETS, opaque("s", kind="late"))
         await until(lambda: kind_of(world, "s") == "late")
         await world.server.delete(SECRETS, "ca", "a")
         await until(lambda: kind_of(world, "ca") is None)
         world.store.remove("c", Connector, ObjectKey("a", "one"))
         await until(lambda: kind_of(world, "s") is None)
-        assert not named.has_read(ObjectKey("a", "s"))
+        assert not reader.has_read(ObjectKey("a", "s"))
 
 
 async def test_changes_of_secrets_that_nobody_names_are_asked_for_by_nobody(world: World) -> None:
     world.store.put("c", connector("one", secret="s"))
-    async with world.reading() as named:
-        await until(named.initial_reads_done.is_set)
+    async with world.reading() as reader:
+        await until(reader.initial_reads_done.is_set)
         await world.server.put(SECRETS, opaque("foreign"))
         await world.server.put(SECRETS, opaque("s"))
         await until(lambda: kind_of(world, "s") == "Opaque")
@@ -122,28 +122,28 @@ async def test_no_secret_is_left_out_however_many_there_are_and_however_many_nam
     for number in range(150):
         await world.server.put(SECRETS, opaque(f"ca-{number}"))
         world.store.put("c", connector(f"broken-{number}", secret=f"aaa-{number}", ca=f"ca-{number}"))
-    async with world.reading() as named:
-        await until(named.initial_reads_done.is_set)
+    async with world.reading() as reader:
+        await until(reader.initial_reads_done.is_set)
         assert all(kind_of(world, f"ca-{number}") == "Opaque" for number in range(150))
     watches = [path for _, path, query in world.server.requests if query.get("watch")]
     assert len(watches) <= 1
 
 
 async def test_nothing_is_asked_where_nobody_names_anything(world: World) -> None:
-    async with world.reading() as named:
-        await until(named.initial_reads_done.is_set)
+    async with world.reading() as reader:
+        await until(reader.initial_reads_done.is_set)
     assert world.server.requests == []
 
 
 async def test_a_secret_that_another_watch_brings_is_not_held_twice(world: World) -> None:
     await world.server.put(SECRETS, opaque("s"))
     world.store.put("c", connector("one", secret="s"))
-    async with world.reading() as named:
-        await until(named.initial_reads_done.is_set)
+    async with world.reading() as reader:
+        await until(reader.initial_reads_done.is_set)
         key = ObjectKey("a", "s")
-        world.have.add(key)
+        world.watched_keys.add(key)
         world.store.put("typed", Secret(key=key, type="typed"))
-        await until(lambda: not named.has_read(key))
+        await until(lambda: not reader.has_read(key))
         assert kind_of(world, "s") == "typed"
 
 
@@ -154,16 +154,16 @@ async def test_connectors_of_others_and_rejected_ones_need_none(world: World) ->
         "c", InvalidConnector(key=ObjectKey("a", "bad"), class_name="k8s", reason="AddressInvalid", message="")
     )
     world.store.put("c", connector("ours", secret="t"))
-    async with world.reading() as named:
-        await until(named.initial_reads_done.is_set)
+    async with world.reading() as reader:
+        await until(reader.initial_reads_done.is_set)
     assert world.read() == ["t"]
 
 
 async def test_what_changed_while_the_watch_was_lost_is_read_anew(world: World) -> None:
     await world.server.put(SECRETS, opaque("s"))
     world.store.put("c", connector("one", secret="s"))
-    async with world.reading() as named:
-        await until(named.initial_reads_done.is_set)
+    async with world.reading() as reader:
+        await until(reader.initial_reads_done.is_set)
         world.server.faults.append(lambda request: refusal(503, "", "away"))
         world.server.drop_streams()
         await world.server.delete(SECRETS, "s", "a")
@@ -181,12 +181,12 @@ async def test_one_that_cannot_be_read_is_tried_again_and_is_not_known_meanwhile
         return refusal(500, "", "broken") if request.query.get("fieldSelector") == "metadata.name=s" else None
 
     world.server.faults.append(fault)
-    async with world.reading() as named:
-        await until(lambda: world.read().count("s") >= 2 and named.has_read(ObjectKey("a", "ca")))
-        assert not named.has_read(ObjectKey("a", "s"))
-        assert not named.initial_reads_done.is_set()
+    async with world.reading() as reader:
+        await until(lambda: world.read().count("s") >= 2 and reader.has_read(ObjectKey("a", "ca")))
+        assert not reader.has_read(ObjectKey("a", "s"))
+        assert not reader.initial_reads_done.is_set()
         world.server.faults.clear()
-        await until(named.initial_reads_done.is_set)
+        await until(reader.initial_reads_done.is_set)
         assert kind_of(world, "s") == "Opaque"
 
 
@@ -201,9 +201,9 @@ async def test_a_namespace_that_may_not_be_read_keeps_no_other_one_waiting(world
         return refusal(403, "Forbidden", "no") if "/namespaces/b/" in request.path else None
 
     world.server.faults.append(fault)
-    async with world.reading(by_namespace=True) as named:
-        await until(named.initial_reads_done.is_set)
+    async with world.reading(by_namespace=True) as reader:
+        await until(reader.initial_reads_done.is_set)
         assert kind_of(world, "s") == "Opaque"
-        assert not named.has_read(ObjectKey("b", "s"))
+        assert not reader.has_read(ObjectKey("b", "s"))
         world.server.faults.clear()
         await until(lambda: world.store.secret(ObjectKey("b", "s")) is not None)

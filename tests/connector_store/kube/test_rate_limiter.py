@@ -8,26 +8,26 @@ from connector_store.kube.rate_limiter import RateLimiter, RateLimiterBySource
 def test_for_every_sequence_no_more_is_taken_than_the_burst_and_what_came_back(
     pauses: list[float], per_second: float, burst: int
 ) -> None:
-    budget, now, taken = RateLimiter(per_second, burst), 0.0, 0
+    limiter, now, taken_count = RateLimiter(per_second, burst), 0.0, 0
     for pause in pauses:
         now += pause
-        taken += budget.take(now)
-    assert taken <= burst + now * per_second + 1e-6
+        taken_count += limiter.take(now)
+    assert taken_count <= burst + now * per_second + 1e-6
 
 
 def test_a_clock_that_goes_back_gives_nothing() -> None:
-    budget = RateLimiter(1.0, 1)
-    assert budget.take(100.0)
-    assert not budget.take(50.0)
-    assert budget.take(51.0)
+    limiter = RateLimiter(1.0, 1)
+    assert limiter.take(100.0)
+    assert not limiter.take(50.0)
+    assert limiter.take(51.0)
 
 
 def test_each_source_has_its_own_and_the_number_of_sources_is_bounded() -> None:
-    budgets = RateLimiterBySource(1.0, 1, max_sources=2)
-    assert [budgets.take(each, 0.0) for each in ("a", "a", "b")] == [True, False, True]
-    budgets.refund("a")
-    budgets.refund("unknown")
-    assert budgets.take("a", 0.0)
-    assert budgets.take("c", 0.0)
-    assert len(budgets) == 2
-    assert budgets.take("b", 0.0), "forgotten, and so begun anew"
+    limiters = RateLimiterBySource(1.0, 1, max_sources=2)
+    assert [limiters.take(each, 0.0) for each in ("a", "a", "b")] == [True, False, True]
+    limiters.refund("a")
+    limiters.refund("unknown")
+    assert limiters.take("a", 0.0)
+    assert limiters.take("c", 0.0)
+    assert len(limiters) == 2
+    assert limiters.take("b", 0.0), "forgotten, and so begun anew"

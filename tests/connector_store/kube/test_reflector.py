@@ -24,7 +24,7 @@ class Names:
 
     def __init__(self) -> None:
         self.names: set[str] = set()
-        self.told: list[str] = []
+        self.calls: list[str] = []
 
     def replace(self, objects: tuple[str, ...]) -> None:
         self.names = set(objects)
@@ -39,7 +39,7 @@ class Names:
         self.tell(f"remove {obj}")
 
     def tell(self, what: str) -> None:
-        self.told.append(what)
+        self.calls.append(what)
 
 
 def name(raw: RawObject) -> str:
@@ -77,11 +77,11 @@ async def test_mirrors_the_collection(server: FakeApiServer, watch_list: bool) -
     async with running(server, sink) as reflector:
         async with asyncio.timeout(DEADLINE):
             await reflector.synced.wait()
-        assert sink.told == ["replace 1"]
+        assert sink.calls == ["replace 1"]
         await server.put(SECRETS, secret("two"))
         await server.delete(SECRETS, "one", "a")
         await until(lambda: sink.names == {"two"})
-    assert sink.told == ["replace 1", "put two", "remove one"]
+    assert sink.calls == ["replace 1", "put two", "remove one"]
     lists = [query for _, _, query in server.requests if "limit" in query]
     assert len(lists) == (0 if watch_list else 1)
 
@@ -108,7 +108,7 @@ async def test_resumes_where_it_was_after_a_broken_stream(server: FakeApiServer)
         server.drop_streams()
         await server.put(SECRETS, secret("two"))
         await until(lambda: sink.names == {"one", "two"})
-    assert sink.told == ["replace 1", "put two"]
+    assert sink.calls == ["replace 1", "put two"]
     assert restarts == ["Secret"]
 
 
@@ -120,7 +120,7 @@ async def test_goes_on_after_the_servers_timeout_without_a_word(
         await until(lambda: server.count("GET", "secrets") >= 3)
         await server.put(SECRETS, secret("one"))
         await until(lambda: sink.names == {"one"})
-    assert (sink.told, restarts, caplog.messages) == (["replace 0", "put one"], [], [])
+    assert (sink.calls, restarts, caplog.messages) == (["replace 0", "put one"], [], [])
 
 
 async def test_lists_anew_after_410(server: FakeApiServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -136,29 +136,29 @@ async def test_lists_anew_after_410(server: FakeApiServer, caplog: pytest.LogCap
         server.compact()
         server.faults.clear()
         await until(lambda: sink.names == {"two"})
-    assert sink.told == ["replace 2", "replace 1"]
+    assert sink.calls == ["replace 2", "replace 1"]
     assert any("too old resource version" in each for each in caplog.messages)
 
 
 async def test_lists_anew_where_the_server_does_not_understand_the_position(server: FakeApiServer) -> None:
     sink = Names()
     async with running(server, sink):
-        await until(lambda: sink.told == ["replace 0"])
+        await until(lambda: sink.calls == ["replace 0"])
         server.faults.append(
             lambda request: refusal(400, "BadRequest", "?") if "resourceVersion" in request.query else None
         )
         server.drop_streams()
-        await until(lambda: sink.told == ["replace 0", "replace 0"])
+        await until(lambda: sink.calls == ["replace 0", "replace 0"])
 
 
 async def test_takes_an_error_event_410_the_same_way(server: FakeApiServer) -> None:
     sink = Names()
     expired = b'{"type":"ERROR","object":{"kind":"Status","code":410,"message":"old"}}\n'
     async with running(server, sink):
-        await until(lambda: sink.told == ["replace 0"])
+        await until(lambda: sink.calls == ["replace 0"])
         server.faults.append(lambda request: web.Response(body=expired) if "resourceVersion" in request.query else None)
         server.drop_streams()
-        await until(lambda: sink.told == ["replace 0", "replace 0"])
+        await until(lambda: sink.calls == ["replace 0", "replace 0"])
 
 
 async def test_says_a_failure_once_and_when_it_is_over(server: FakeApiServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -169,7 +169,7 @@ async def test_says_a_failure_once_and_when_it_is_over(server: FakeApiServer, ca
         await until(lambda: server.count("GET", "secrets") >= 3)
         assert not reflector.synced.is_set()
         server.faults.clear()
-        await until(lambda: bool(sink.told))
+        await until(lambda: bool(sink.calls))
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "grant list and watch on secrets" in caplog.messages[0]
 
@@ -187,7 +187,7 @@ async def test_a_refused_watch_counts_as_begun_anew_and_is_an_answer_after_some_
         assert reflector.refusal.status == 403
         assert not reflector.synced.is_set()
         server.faults.clear()
-        await until(lambda: bool(sink.told))
+        await until(lambda: bool(sink.calls))
         assert reflector.refusal is None
     assert restarts == ["Secret"] * len(restarts)
     assert len(restarts) >= REFUSAL_THRESHOLD
@@ -200,12 +200,12 @@ async def test_a_position_that_only_yields_error_events_is_given_up(
     sink = Names()
     poisoned = b'{"type":"ERROR","object":{"kind":"Status","code":500,"message":"cannot decode"}}\n'
     async with running(server, sink):
-        await until(lambda: sink.told == ["replace 0"])
+        await until(lambda: sink.calls == ["replace 0"])
         server.faults.append(
             lambda request: web.Response(body=poisoned) if "resourceVersion" in request.query else None
         )
         server.drop_streams()
-        await until(lambda: sink.told == ["replace 0", "replace 0"])
+        await until(lambda: sink.calls == ["replace 0", "replace 0"])
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
 
 
@@ -216,13 +216,13 @@ async def test_error_events_of_a_busy_server_are_said_once_and_nothing_is_up_to_
     sink = Names()
     busy = b'{"type":"ERROR","object":{"kind":"Status","code":429,"message":"busy"}}\n'
     async with running(server, sink) as reflector:
-        await until(lambda: sink.told == ["replace 0"])
-        begun = asyncio.get_running_loop().time()
-        asked = len(server.requests)
+        await until(lambda: sink.calls == ["replace 0"])
+        started_at = asyncio.get_running_loop().time()
+        request_count = len(server.requests)
         server.faults.append(lambda request: web.Response(body=busy) if request.query.get("watch") else None)
         server.drop_streams()
-        await until(lambda: len(server.requests) >= asked + 4)
-        assert reflector.age(begun + 100) >= 99
+        await until(lambda: len(server.requests) >= request_count + 4)
+        assert reflector.age(started_at + 100) >= 99
         assert sum("up to date" in each for each in caplog.messages) == 0
         assert sum("busy" in each for each in caplog.messages) == 1
         server.faults.clear()
@@ -236,40 +236,40 @@ async def test_its_age_begins_anew_with_each_bookmark_and_grows_while_the_watch_
     sink = Names()
     loop = asyncio.get_running_loop()
     async with running(server, sink) as reflector:
-        await until(lambda: bool(sink.told))
+        await until(lambda: bool(sink.calls))
         since = loop.time() - reflector.age(loop.time())
         await server.bookmark(SECRETS)
         await until(lambda: loop.time() - reflector.age(loop.time()) > since)
         since = loop.time() - reflector.age(loop.time())
         server.faults.append(lambda request: refusal(500, "", "away"))
         server.drop_streams()
-        asked = len(server.requests)
-        await until(lambda: len(server.requests) >= asked + 2)
+        request_count = len(server.requests)
+        await until(lambda: len(server.requests) >= request_count + 2)
         assert loop.time() - reflector.age(loop.time()) == pytest.approx(since)
 
 
 async def test_changes_alone_come_with_metadata_alone(server: FakeApiServer) -> None:
     sink = Names()
-    seen = list[RawObject]()
+    parsed = list[RawObject]()
 
     def parse(raw: RawObject) -> str:
-        seen.append(raw)
+        parsed.append(raw)
         return str(raw["metadata"]["name"])
 
     await server.put(SECRETS, secret("before", data={"token": "c2VjcmV0"}))
     async with KubeClient(server.configuration) as client:
         reflector = Reflector(client, SECRETS, parse, sink, watch_timeout=30, changes_only=True)
         task = asyncio.create_task(reflector.run())
-        await until(lambda: sink.told == ["replace 0"])
+        await until(lambda: sink.calls == ["replace 0"])
         await server.put(SECRETS, secret("new", data={"token": "c2VjcmV0"}))
         await server.delete(SECRETS, "before", "a")
-        await until(lambda: sink.told == ["replace 0", "put new", "remove before"])
+        await until(lambda: sink.calls == ["replace 0", "put new", "remove before"])
         server.compact()
         server.drop_streams()
         await server.put(SECRETS, secret("later"))
-        await until(lambda: "put later" in sink.told or sink.told.count("replace 0") == 2)
+        await until(lambda: "put later" in sink.calls or sink.calls.count("replace 0") == 2)
         task.cancel()
-    assert [set(each) for each in seen[:2]] == [{"apiVersion", "kind", "metadata"}] * 2
+    assert [set(each) for each in parsed[:2]] == [{"apiVersion", "kind", "metadata"}] * 2
     assert [query["limit"] for _, _, query in server.requests if "limit" in query][:1] == ["1"]
 
 
@@ -283,7 +283,7 @@ async def test_a_missing_definition_is_named_and_waited_for(
         task = asyncio.create_task(reflector.run())
         await until(lambda: bool(caplog.messages))
         server.unserved.clear()
-        await until(lambda: bool(sink.told))
+        await until(lambda: bool(sink.calls))
         task.cancel()
     assert "does not serve connectors.connectors.alauda.io (kubectl apply -k deploy/crds)" in caplog.messages[0]
 
@@ -303,19 +303,19 @@ async def test_an_answer_that_is_not_understood_is_asked_for_anew(
     async with running(server, sink):
         await until(lambda: server.count("GET", "secrets") >= 2)
         server.faults.clear()
-        await until(lambda: bool(sink.told))
+        await until(lambda: bool(sink.calls))
     assert len(caplog.messages) == 1
 
 
 async def test_after_what_is_not_understood_the_position_is_given_up(server: FakeApiServer) -> None:
     sink = Names()
     async with running(server, sink):
-        await until(lambda: sink.told == ["replace 0"])
+        await until(lambda: sink.calls == ["replace 0"])
         server.faults.append(
             lambda request: web.Response(body=b"<html>\n") if "resourceVersion" in request.query else None
         )
         server.drop_streams()
-        await until(lambda: sink.told == ["replace 0", "replace 0"])
+        await until(lambda: sink.calls == ["replace 0", "replace 0"])
 
 
 async def test_a_watch_that_ends_at_once_is_a_failure_with_its_pause(
@@ -329,7 +329,7 @@ async def test_a_watch_that_ends_at_once_is_a_failure_with_its_pause(
     assert ["ended the watch early" in each for each in caplog.messages] == [True]
 
 
-class Unpausing(Reflector[str]):
+class UnpausedReflector(Reflector[str]):
     """Keeps how long it would pause, and does not."""
 
     pauses: list[float]
@@ -343,12 +343,12 @@ class Unpausing(Reflector[str]):
 async def test_after_a_watch_that_held_for_long_the_pauses_begin_anew(server: FakeApiServer) -> None:
     sink = Names()
     async with KubeClient(server.configuration) as client:
-        reflector = Unpausing(client, SECRETS, name, sink, watch_timeout=300)
+        reflector = UnpausedReflector(client, SECRETS, name, sink, watch_timeout=300)
         reflector.pauses = []
         server.faults.append(lambda request: None if len(reflector.pauses) >= 8 else refusal(500, "", "away"))
         task = asyncio.ensure_future(reflector.run())
         try:
-            await until(lambda: sink.told == ["replace 0"])
+            await until(lambda: sink.calls == ["replace 0"])
             # Each is between half of its bound and all of it.
             assert reflector.pauses[-1] > 2 * reflector.pauses[0]
             assert reflector._opened_at is not None
@@ -365,13 +365,13 @@ async def test_after_a_watch_that_held_for_long_the_pauses_begin_anew(server: Fa
 async def test_waits_as_long_as_the_server_asks(server: FakeApiServer) -> None:
     sink = Names()
     loop = asyncio.get_running_loop()
-    asked: list[float] = []
+    request_times: list[float] = []
 
     def busy(request: web.Request) -> web.Response | None:
-        asked.append(loop.time())
-        return refusal(429, "TooManyRequests", "busy", {"Retry-After": "1"}) if len(asked) == 1 else None
+        request_times.append(loop.time())
+        return refusal(429, "TooManyRequests", "busy", {"Retry-After": "1"}) if len(request_times) == 1 else None
 
     server.faults.append(busy)
     async with running(server, sink):
-        await until(lambda: bool(sink.told))
-    assert asked[1] - asked[0] >= 0.9
+        await until(lambda: bool(sink.calls))
+    assert request_times[1] - request_times[0] >= 0.9

@@ -115,7 +115,7 @@ async def test_a_caller_whom_somebody_else_has_verified_is_asked_about(
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "reason"),
     [
         pytest.param({}, None, id="both are there"),
         pytest.param({"extra": {}}, None, id="a token that is bound to no pod"),
@@ -133,17 +133,17 @@ async def test_a_caller_whom_somebody_else_has_verified_is_asked_about(
     ],
 )
 async def test_whoever_a_token_was_bound_to_has_to_be_there_still(
-    client: KubeClient, server: FakeApiServer, changes: dict[str, Any], says: str | None
+    client: KubeClient, server: FakeApiServer, changes: dict[str, Any], reason: str | None
 ) -> None:
     account, pod = [
         (await server.put(resource, {"metadata": {"name": name, "namespace": "team-a"}}))["metadata"]["uid"]
         for resource, name in ((SERVICE_ACCOUNTS, "sa"), (PODS, "web"))
     ]
-    known = {"user": "system:serviceaccount:team-a:sa", "uid": account, "extra": {POD_NAME: ("web",), POD_UID: (pod,)}}
-    answer = await review_owner(client, Identity(**known | changes))
-    if says is None:
+    fields = {"user": "system:serviceaccount:team-a:sa", "uid": account, "extra": {POD_NAME: ("web",), POD_UID: (pod,)}}
+    answer = await review_owner(client, Identity(**fields | changes))
+    if reason is None:
         assert answer is True
         return
     assert isinstance(answer, Refused)
     assert answer.check == "token"
-    assert says in answer.reason
+    assert reason in answer.reason

@@ -32,10 +32,10 @@ async def read(server: FakeApiServer, **more: Any) -> Settings:
 
 def first(count: int, answer: Callable[[], web.Response]) -> Callable[[web.Request], web.Response | None]:
     """A fault of the first `count` requests."""
-    left = iter(range(count))
+    remaining = iter(range(count))
 
     def fault(request: web.Request) -> web.Response | None:
-        return answer() if next(left, None) is not None else None
+        return answer() if next(remaining, None) is not None else None
 
     return fault
 
@@ -74,11 +74,11 @@ async def test_in_a_pod_nothing_is_guessed(
 ) -> None:
     await server.put(CONFIG_MAPS, CONFIG_MAP)
     server.faults.append(first(3, answer))
-    told: list[str] = []
-    settings = await read(server, on_problem=told.append)
+    problems: list[str] = []
+    settings = await read(server, on_problem=problems.append)
     assert [str(each) for each in settings.targets_deny] == ["10.0.0.0/8"]
-    assert len(told) == 3
-    assert 'configmaps "connectors-config" in namespace "connectors-system" cannot be read' in told[0]
+    assert len(problems) == 3
+    assert 'configmaps "connectors-config" in namespace "connectors-system" cannot be read' in problems[0]
     assert len([each for each in caplog.messages if "cannot be read" in each]) == 1
 
 
@@ -103,13 +103,13 @@ async def test_a_wrong_config_map_ends_it_or_is_waited_for(server: FakeApiServer
     await server.put(CONFIG_MAPS, CONFIG_MAP | {"data": {"access": "nonsense"}})
     with pytest.raises(ParseError, match="connectors-config key access"):
         await read(server)
-    mended = False
+    fixed = False
 
     def mend(problem: str) -> None:
-        nonlocal mended
+        nonlocal fixed
         assert "connectors-config key access" in problem
-        if not mended:
-            mended = True
+        if not fixed:
+            fixed = True
             server.faults.append(lambda request: web.json_response({"items": [{"data": {"access": "get:connectors"}}]}))
 
     settings = await read(server, until_valid=True, on_problem=mend)

@@ -48,24 +48,24 @@ def test_the_built_in_class_outlives_its_object() -> None:
     assert store.connector_class("k8s") == K8S
 
 
-class Kept:
+class RecordingSink:
     """A sink of texts."""
 
     def __init__(self) -> None:
-        self.told: list[object] = []
+        self.calls: list[object] = []
 
     def replace(self, objects: tuple[str, ...]) -> None:
-        self.told.append(objects)
+        self.calls.append(objects)
 
     def put(self, obj: str) -> None:
-        self.told.append(f"+{obj}")
+        self.calls.append(f"+{obj}")
 
     def remove(self, obj: str) -> None:
-        self.told.append(f"-{obj}")
+        self.calls.append(f"-{obj}")
 
 
 def test_readers_of_one_watch_get_each_what_they_can_parse() -> None:
-    one, two = Kept(), Kept()
+    one, two = RecordingSink(), RecordingSink()
     fork = FanOutSink((lambda raw: raw.get("a"), one), (lambda raw: raw.get("b"), two))
     assert fork.parse({"c": "x"}) is None
     parsed = [fork.parse(raw) for raw in ({"a": "x"}, {"b": "y"}, {"a": "x2", "b": "y2"})]
@@ -74,18 +74,18 @@ def test_readers_of_one_watch_get_each_what_they_can_parse() -> None:
     for each in objects:
         fork.put(each)
         fork.remove(each)
-    assert one.told == [("x", "x2"), "+x", "-x", "+x2", "-x2"]
-    assert two.told == [("y", "y2"), "+y", "-y", "+y2", "-y2"]
+    assert one.calls == [("x", "x2"), "+x", "-x", "+x2", "-x2"]
+    assert two.calls == [("y", "y2"), "+y", "-y", "+y2", "-y2"]
 
 
 def test_one_object_is_told_with_its_changes() -> None:
-    told: list[RawObject | None] = []
-    sink = ObjectSink(told.append)
+    calls: list[RawObject | None] = []
+    sink = ObjectSink(calls.append)
     sink.replace(())
     sink.put({"a": 1})
     sink.remove({"a": 1})
     sink.replace(({"a": 2},))
-    assert told == [None, {"a": 1}, None, {"a": 2}]
+    assert calls == [None, {"a": 1}, None, {"a": 2}]
 
 
 async def test_a_reflector_of_one_object_asks_for_its_name() -> None:

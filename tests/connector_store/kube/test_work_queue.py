@@ -75,24 +75,24 @@ async def run(q: WorkQueue[str], reconcile, until: asyncio.Event, workers: int =
 
 
 async def test_what_fails_is_tried_again_and_does_not_end_the_others_work(caplog) -> None:
-    q, done = queue(), asyncio.Event()
+    q, finished = queue(), asyncio.Event()
     failures: dict[str, list[Exception]] = {
         "bug": [RuntimeError("oops")],
         "api": [ApiError(500, "broken"), ApiError(409, "conflict")],
     }
-    finished: set[str] = set()
+    reconciled: set[str] = set()
 
     async def reconcile(key: str) -> None:
         if failures.get(key):
             raise failures[key].pop(0)
-        finished.add(key)
-        if finished == {"bug", "api", "good"}:
-            done.set()
+        reconciled.add(key)
+        if reconciled == {"bug", "api", "good"}:
+            finished.set()
 
     for key in ("bug", "api", "good"):
         q.add(key)
     caplog.set_level("INFO")
-    await run(q, reconcile, done)
+    await run(q, reconcile, finished)
     text = caplog.text
     assert "things bug" in text
     assert "things api: broken" in text
@@ -101,22 +101,22 @@ async def test_what_fails_is_tried_again_and_does_not_end_the_others_work(caplog
 
 
 async def test_workers_work_side_by_side_and_a_key_comes_again_when_asked_for() -> None:
-    q, done = queue(), asyncio.Event()
-    inside, most, seen = 0, 0, 0
+    q, finished = queue(), asyncio.Event()
+    inside, max_inside, again_count = 0, 0, 0
 
     async def reconcile(key: str) -> float | None:
-        nonlocal inside, most, seen
+        nonlocal inside, max_inside, again_count
         inside += 1
-        most = max(most, inside)
+        max_inside = max(max_inside, inside)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         inside -= 1
-        seen += key == "again"
-        if seen == 2:
-            done.set()
+        again_count += key == "again"
+        if again_count == 2:
+            finished.set()
         return 0.0 if key == "again" else None
 
     for key in ("a", "b", "c", "again"):
         q.add(key)
-    await run(q, reconcile, done, workers=3)
-    assert most == 3
+    await run(q, reconcile, finished, workers=3)
+    assert max_inside == 3
