@@ -322,7 +322,7 @@ def test_the_unit_of_systemd_starts_a_proxy(shop: Shop, tmp_path: Path) -> None:
 
 
 def test_the_containers_arguments_are_those_of_the_image() -> None:
-    [block] = shell_blocks("outside.md")
+    [block] = shell_blocks("outside.md", after="## As a container")
     run, execute = [shlex.split(each) for each in block.replace("\\\n", " ").strip().splitlines()]
     image = next(index for index, each in enumerate(run) if each.startswith("localhost/"))
     line = command(run[image + 1 :], programs=Path("/p"))
@@ -417,10 +417,24 @@ def test_a_migration_puts_connectors_back_that_went_with_their_definitions(their
 
 
 def test_the_readme_works_in_the_order_in_which_it_stands(shop: Shop, tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text().partition("## Use it without")[2].partition("## Use it in a cluster")[0]
+    text = (ROOT / "README.md").read_text().partition("## Try it on a cluster")[2].partition("## Try it without")[0]
     set_up, start, use = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     here = Shop(plane=shop.plane, folder=tmp_path)
-    port, admin = Port(), Port()
+    (tmp_path / ".kube").mkdir()
+    (tmp_path / ".kube" / "config").write_bytes(shop.plane.kubeconfig.read_bytes())
+    install, path, *commands = set_up.splitlines(keepends=True)
+    here.run(f"cd {ROOT}\n{install}{path}cd - >/dev/null\n{''.join(commands)}")
+    assert (tmp_path / "connectors" / "my-cluster.yaml").stat().st_mode & 0o777 == 0o600
+    with started_proxy(tmp_path, start) as url:
+        listed = here.run(use, CONNECTORCTL_PROXY=url)
+    assert {"default", "team-a"} <= set(listed.split())
+
+
+def test_manifests_are_written_from_the_example(shop: Shop, tmp_path: Path) -> None:
+    text = (DOCS / "outside.md").read_text().partition("## With systemd")[0]
+    [set_up] = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    start, use = re.findall(r"`(connectorctl (?:proxy|kubeconfig [^`]+))`\.?[,\n]", text.partition("Then start")[2])
+    here = Shop(plane=shop.plane, folder=tmp_path)
     editor = tmp_path / "editor"
     editor.write_text(f"#!{sys.executable}\nimport sys\nfrom pathlib import Path\n{EDIT}edit(Path(sys.argv[1]))\n")
     editor.chmod(0o755)
@@ -430,22 +444,27 @@ def test_the_readme_works_in_the_order_in_which_it_stands(shop: Shop, tmp_path: 
         "TOKEN": shop.plane.issue_token("default", "deployer"),
         "CA": shop.plane.ca_pem,
     }
-    install, path, *commands = set_up.splitlines(keepends=True)
-    here.run(f"cd {ROOT}\n{install}{path}cd - >/dev/null\n{''.join(commands)}", **values)
+    here.run(set_up, **values)
     manifests = yaml.safe_load_all((tmp_path / "connectors" / "k8s-connector.yaml").read_text())
     assert {each["metadata"]["name"] for each in manifests} == {"k8s-secret", "k8s-connector"}
+    with started_proxy(tmp_path, start) as url:
+        listed = here.run(f"{use}\nkubectl --kubeconfig team.kubeconfig get namespaces", CONNECTORCTL_PROXY=url)
+    assert {"default", "team-a"} <= set(listed.split())
+
+
+@contextmanager
+def started_proxy(folder: Path, start: str) -> Iterator[str]:
+    """Run a page's command for the proxy in a folder that is also HOME, on other ports. Yields its URL."""
+    port, admin = Port(), Port()
     moved = f"{start.strip()} --listen 127.0.0.1:{port.number} -- --set connector_admin=127.0.0.1:{admin.number}"
     program = str(Path(sys.executable).with_name("connectorctl"))
-    process = Process(
-        ["env", "-C", tmp_path, f"HOME={tmp_path}", program, *shlex.split(moved)[1:]], log=tmp_path / "log"
-    )
+    process = Process(["env", "-C", folder, f"HOME={folder}", program, *shlex.split(moved)[1:]], log=folder / "log")
     process.start()
     try:
-        process.wait_until((tmp_path / ".mitmproxy" / "mitmproxy-ca-cert.pem").is_file, timeout=60)
-        listed = here.run(use, CONNECTORCTL_PROXY=f"http://127.0.0.1:{port.number}")
+        process.wait_until((folder / ".mitmproxy" / "mitmproxy-ca-cert.pem").is_file, timeout=60)
+        yield f"http://127.0.0.1:{port.number}"
     finally:
         process.stop()
-    assert {"default", "team-a"} <= set(listed.split())
 
 
 EDIT = """

@@ -31,7 +31,7 @@ def typed(page: Path) -> list[str]:
 
 
 def test_the_readme_promises_two_commands_that_are_there() -> None:
-    text = README.read_text().partition("## Try it\n")[2].partition("\n## ")[0]
+    text = README.read_text().partition("## Try it without a cluster\n")[2].partition("\n## ")[0]
     commands = [line.split()[0] for line in text.splitlines() if line.startswith("    ")]
     assert commands == ["scripts/demo", "scripts/test"]
     assert [each for each in commands if not os.access(ROOT / each, os.X_OK)] == []
@@ -54,15 +54,15 @@ def test_every_program_of_a_page_is_where_the_readme_says(page: Path) -> None:
         assert os.access(path, os.X_OK), program
 
 
-def test_the_readmes_connector_is_the_one_that_init_writes() -> None:
-    [shown] = re.findall(r"^```yaml\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
+def test_the_connector_of_a_page_is_the_one_that_init_writes() -> None:
+    [shown] = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "outside.md").read_text(), re.DOTALL | re.MULTILINE)
     assert list(yaml.safe_load_all(shown)) == list(yaml.safe_load_all(MANIFESTS))
 
 
 @pytest.mark.slow
 def test_files_that_the_readme_creates_are_ignored_by_git(tmp_path: Path) -> None:
     shutil.copy(ROOT / ".gitignore", tmp_path)
-    files = ["team.kubeconfig", "context.token", "connectors/k8s-connector.yaml"]
+    files = ["team.kubeconfig", "context.token", "connectors/my-cluster.yaml"]
     subprocess.run(["git", "init", "-q", tmp_path], check=True, timeout=60)
     ignored = subprocess.run(
         ["git", "-C", tmp_path, "check-ignore", *files], capture_output=True, text=True, timeout=60, check=False
