@@ -7,7 +7,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, PRIVATE_KEY, ClientCertificate
-from connector_store.domain.credential.credentials import invalid_key
+from connector_store.domain.credential.credentials import InvalidKeyError
+from connector_store.domain.objects.manifest_secret import secret_problem
 from connector_store.domain.objects.models import Secret
 from connector_store.trust import PrivateKey
 
@@ -19,7 +20,7 @@ def validate_secret[T](obj: T) -> T | Secret:
     try:
         return replace(obj, credential=validate_certificate(obj.credential))
     except ParseError as error:
-        return replace(obj, credential=None, credential_problem=str(error))
+        return replace(obj, credential=None, credential_problem=secret_problem(error))
 
 
 def validate_certificate(certificate: ClientCertificate) -> ClientCertificate:
@@ -27,14 +28,15 @@ def validate_certificate(certificate: ClientCertificate) -> ClientCertificate:
     try:
         chain = x509.load_pem_x509_certificates(certificate.chain)
     except ValueError:
-        raise invalid_key(CERTIFICATE_KEY, "has a certificate that cannot be read; renew it from its source") from None
+        reason = "has a certificate that cannot be read; renew it from its source"
+        raise InvalidKeyError(CERTIFICATE_KEY, reason) from None
     try:
         key = load_pem_private_key(certificate.key, None)
     except (ValueError, TypeError):
-        raise invalid_key(PRIVATE_KEY, "cannot be read as a private key; renew it from its source") from None
+        raise InvalidKeyError(PRIVATE_KEY, "cannot be read as a private key; renew it from its source") from None
     if not isinstance(key, PrivateKey):
-        raise invalid_key(PRIVATE_KEY, "is of a kind that TLS does not take; use RSA, EC or Ed25519")
+        raise InvalidKeyError(PRIVATE_KEY, "is of a kind that TLS does not take; use RSA, EC or Ed25519")
     if key.public_key() != chain[0].public_key():
-        raise invalid_key(PRIVATE_KEY, f"belongs to another certificate than the first of {CERTIFICATE_KEY}")
+        raise InvalidKeyError(PRIVATE_KEY, f"belongs to another certificate than the first of {CERTIFICATE_KEY}")
     expires_at = min(each.not_valid_after_utc for each in chain).timestamp()
     return ClientCertificate(certificate.chain, certificate.key, expires_at)

@@ -22,7 +22,7 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.credential.client_certificate import ClientCertificate
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.objects.models import Address
-from connector_store.trust import TrustStore, describe_tls_error
+from connector_store.trust import InvalidCertificateError, NotTlsError, TlsError, TrustStore, tls_error
 
 MAX_HEAD: Final = 16384
 """Maximum size of a response's head, in bytes."""
@@ -63,7 +63,10 @@ class TargetClient:
     async def connect(
         self, address: Address, ca: bytes | None, identity: ClientCertificate | None = None, *, time_limit: float
     ) -> AsyncIterator["TargetSession"]:
-        """Create a session, which dials on its first request. Its requests together take at most `time_limit` seconds."""
+        """Create a session, which dials on its first request.
+
+        Its requests together take at most `time_limit` seconds.
+        """
         session = TargetSession(self, address, ca, identity, time_limit)
         try:
             yield session
@@ -228,12 +231,12 @@ class _TlsConnection:
                 await self._flush()
                 await self._receive()
             except SSL.Error as error:
-                raise _TlsError(describe_tls_error(self.tls, error)) from None
+                raise tls_error(self.tls, error) from None
             else:
                 await self._flush()
                 return
             if self._at_eof:
-                raise _TlsError("it closed the connection during the TLS handshake")
+                raise TlsError("it closed the connection during the TLS handshake")
 
     async def exchange(self, request: h11.Request, body: bytes | None, max_body: int) -> TargetResponse:
         request_bytes = [self._http.send(request)]
@@ -283,7 +286,7 @@ class _TlsConnection:
                 self._at_eof = True
                 return b""
             except SSL.Error as error:
-                raise _TlsError(describe_tls_error(self.tls, error)) from None
+                raise tls_error(self.tls, error) from None
 
     async def _receive(self) -> None:
         data = await self._reader.read(_READ_SIZE)
@@ -301,10 +304,6 @@ class _TlsConnection:
         await self._writer.drain()
 
 
-class _TlsError(ConnectionError):
-    """TLS error with a text that may be shown."""
-
-
 def _make_response(response: h11.Response, body: bytearray, max_body: int, *, is_complete: bool) -> TargetResponse:
     return TargetResponse(
         status=response.status_code,
@@ -317,11 +316,11 @@ def _make_response(response: h11.Response, body: bytearray, max_body: int, *, is
 def _describe_failure(error: Exception, address: Address) -> str:
     authority = address.authority
     match error:
-        case _TlsError() if "certificate is not valid" in str(error):
+        case InvalidCertificateError():
             return f"{authority}: {error}; put the CA of the target under ca.crt"
-        case _TlsError() if "does not speak TLS" in str(error):
+        case NotTlsError():
             return f"{authority} does not speak TLS as it should; check the port in spec.address"
-        case _TlsError():
+        case TlsError():
             return f"{authority}: {error}; check what listens there"
         case OSError(errno=int(number)) if number:
             # asyncio writes its own text into strerror.

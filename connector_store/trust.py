@@ -187,23 +187,35 @@ def _load_private_key(identity: ClientCertificate) -> PrivateKey:
     return key
 
 
-def describe_tls_error(tls: SSL.Connection, error: SSL.Error) -> str:
-    """Return the reason of a TLS error: the verification error, or else OpenSSL's last reason."""
+class TlsError(ConnectionError):
+    """Failure of TLS, with a text that may be shown."""
+
+
+class InvalidCertificateError(TlsError):
+    """The peer's certificate is not valid."""
+
+
+class NotTlsError(TlsError):
+    """The peer does not speak TLS."""
+
+
+def tls_error(tls: SSL.Connection, error: SSL.Error) -> TlsError:
+    """Return the error with its reason: the verification error, or else OpenSSL's last reason."""
     reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
     last_reason = reasons[-1][-1] if reasons else type(error).__name__
     if last_reason == "certificate verify failed":
         # pyOpenSSL has no public call for SSL_get_verify_result(3).
         lib, ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # the binding is not public in pyOpenSSL
         verify_error = lib.X509_verify_cert_error_string(lib.SSL_get_verify_result(tls._ssl))
-        return f"its certificate is not valid: {ffi.string(verify_error).decode()}"
+        return InvalidCertificateError(f"its certificate is not valid: {ffi.string(verify_error).decode()}")
     if tls.get_finished() is None and last_reason in (
         "wrong version number",
         "packet length too long",
         "record layer failure",
         "http request",
     ):
-        return "it does not speak TLS"
-    return f"TLS failed: {last_reason or 'unexpected end'}"
+        return NotTlsError("it does not speak TLS")
+    return TlsError(f"TLS failed: {last_reason or 'unexpected end'}")
 
 
 def _is_resumed(connection: SSL.Connection) -> bool:

@@ -80,7 +80,7 @@ def convert_kubeconfig(path: Path, context: str | None, *, namespace: str, name:
         isinstance(parsed_secret, Secret)
         and (problem := parsed_secret.credential_problem or parsed_secret.ca_problem) is not None
     ):
-        raise ParseError(user.path, problem)
+        raise ParseError(user.path, problem.text)
     connector = {
         "apiVersion": API_VERSION,
         "kind": "Connector",

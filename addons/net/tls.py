@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from mitmproxy.connection import Connection
 from OpenSSL import SSL
 
-from connector_store.trust import describe_tls_error
+from connector_store.trust import tls_error
 
 _lib, _ffi = SSL._lib, SSL._ffi  # type: ignore[attr-defined]  # the binding is not in pyOpenSSL's public names
 
@@ -185,7 +185,7 @@ class TlsStream:
             self._has_large_buffers = True
         result = _lib.SSL_write(self._ssl, _ffi.from_buffer(data), len(data))
         if result <= 0:
-            raise ConnectionError(describe_tls_error(self.tls, self._error(result)))
+            raise tls_error(self.tls, self._error(result))
         self._send_records()
         if self._is_flush_deferred:
             self._is_flush_deferred = False
@@ -210,7 +210,7 @@ class TlsStream:
         if result == 1:
             self.is_established = True
         elif _lib.SSL_get_error(self._ssl, result) != _lib.SSL_ERROR_WANT_READ:
-            raise ConnectionError(describe_tls_error(self.tls, self._error(result)))
+            raise tls_error(self.tls, self._error(result))
         return self.is_established
 
     def _read_plain(self) -> int:
@@ -239,7 +239,7 @@ class TlsStream:
         if reason == _lib.SSL_ERROR_ZERO_RETURN:
             self.at_eof = True
         elif reason != _lib.SSL_ERROR_WANT_READ:
-            raise ConnectionError(describe_tls_error(self.tls, self._error(result)))
+            raise tls_error(self.tls, self._error(result))
 
     def _set_incoming(self, bio: Any) -> None:
         """Make OpenSSL read from `bio`. OpenSSL frees the previous one (SSL_set_bio(3))."""

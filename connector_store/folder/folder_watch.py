@@ -162,8 +162,8 @@ class FolderWatch:
 
     def _unusable_problems(self, present: dict[ObjectIdentity, LocatedObject]) -> Iterator[Problem]:
         """Yield the problems of unusable Connectors, except those that the Connector's or Secret's file reports."""
-        secrets = [each.object for each in present.values() if isinstance(each.object, Secret)]
-        reported = {(each.key.namespace, text) for each in secrets for text in _connector_messages(each)}
+        secrets = [located.object for located in present.values() if isinstance(located.object, Secret)]
+        reported = {secret.key for secret in secrets if secret_problems(secret)}
         for located in present.values():
             if isinstance(located.object, Connector | InvalidConnector):
                 key = located.object.key
@@ -171,7 +171,7 @@ class FolderWatch:
                 if (
                     isinstance(unusable, Unusable)
                     and unusable.reason != UNKNOWN_FIELD
-                    and (key.namespace, unusable.message) not in reported
+                    and unusable.secret not in reported
                 ):
                     yield unusable_problem(located, unusable)
 
@@ -197,11 +197,6 @@ def _duplicate_problem(duplicate: LocatedObject, first: LocatedObject) -> Proble
         subject=describe(duplicate.object),
         reason=f"is also in {first.file}:{first.line}, which is used; remove one",
     )
-
-
-def _connector_messages(secret: Secret) -> Iterator[str]:
-    for each in secret_problems(secret):
-        yield f'secrets "{secret.key.name}": {each}'
 
 
 def _inode(folder: Path) -> tuple[int, int] | None:

@@ -15,7 +15,14 @@ from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.schema import find_unknown_fields
 from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, PRIVATE_KEY
 from connector_store.domain.objects.manifest import parse_object
-from connector_store.domain.objects.models import Connector, ConnectorClass, InvalidConnector, Secret, Unusable
+from connector_store.domain.objects.models import (
+    Connector,
+    ConnectorClass,
+    InvalidConnector,
+    Secret,
+    SecretProblem,
+    Unusable,
+)
 from connector_store.domain.permissions.bindings import Binding, Role
 from connector_store.domain.permissions.rbac import ClusterRole
 from connector_store.folder.yaml_documents import Document, LocatedList, line_of, parse_documents
@@ -45,15 +52,7 @@ _CONNECTOR_FIELDS: Final = (
     "spec.impersonate",
 )
 _SECRET_KEYS: Final = ("token", "ca.crt", CERTIFICATE_KEY, PRIVATE_KEY)
-_FIELD_OF_REASON: Final = {
-    "ConnectorClassNotFound": "spec.connectorClassName",
-    "AddressInvalid": "spec.address",
-    "InvalidPEM": "spec.caCertSecretRef",
-    "RoleNotFound": "spec.permissions",
-    "PermissionsInvalid": "spec.permissions",
-}
 _LAST_STEP_PATTERN: Final = re.compile(r"(?:^|\.|\[)[^.\[]*$")
-_KEY_PATTERN: Final = re.compile(r'key "(.*?)"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +127,12 @@ def _reject_unknown_field(obj: Object, error: ParseError) -> InvalidConnector | 
             return obj
         case Connector():
             return InvalidConnector(
-                key=obj.key, class_name=obj.class_name, reason=UNKNOWN_FIELD, message=str(error), uid=obj.uid
+                key=obj.key,
+                class_name=obj.class_name,
+                reason=UNKNOWN_FIELD,
+                message=str(error),
+                path=error.path,
+                uid=obj.uid,
             )
         case _:
             return None
@@ -140,15 +144,12 @@ def _problem_at(error: ParseError, file: str, document: Document, subject: str =
 
 def unusable_problem(located: LocatedObject, unusable: Unusable) -> Problem:
     """Return the problem of an unusable Connector, at the field to change."""
-    path, colon, reason = unusable.message.partition(": ")
-    if not colon or not path.startswith("spec"):
-        path, reason = _FIELD_OF_REASON.get(unusable.reason, "spec.auth.secretRef.name"), unusable.message
     return Problem(
         file=located.file,
-        line=_nearest_line(located, path),
+        line=_nearest_line(located, unusable.path),
         subject=describe(located.object),
-        path=path,
-        reason=reason,
+        path=unusable.path,
+        reason=unusable.message.removeprefix(f"{unusable.path}: "),
     )
 
 
@@ -168,7 +169,7 @@ def describe(obj: Object) -> str:
     return f"{'Connector' if isinstance(obj, Connector | InvalidConnector) else type(obj).__name__} {obj.key}"
 
 
-def secret_problems(secret: Secret) -> tuple[str, ...]:
+def secret_problems(secret: Secret) -> tuple[SecretProblem, ...]:
     """Return why parts of a Secret are not usable."""
     return tuple(
         each
@@ -200,25 +201,15 @@ def _locate(obj: Object, file: str, document: Document) -> LocatedObject:
 def _object_problems(obj: Object, file: str, document: Document) -> Iterator[Problem]:
     """Yield the problems of a Secret or a class itself. A Connector's problems are found when it is resolved."""
     if isinstance(obj, Secret):
-        for reason in secret_problems(obj):
-            path, detail = _split_reason(reason, document)
-            yield Problem(file=file, line=line_of(document, path), subject=describe(obj), path=path, reason=detail)
+        for problem in secret_problems(obj):
+            path = _key_path(document, problem.key) if problem.key else problem.path
+            reason = problem.text.removeprefix(f"{path}: ")
+            yield Problem(file=file, line=line_of(document, path), subject=describe(obj), path=path, reason=reason)
     if isinstance(obj, ConnectorClass):
         for path in obj.unsupported_fields:
             line = line_of(document, path.partition(":")[0])
             reason = f"{path} is accepted and not run"
             yield Problem(file=file, line=line, subject=describe(obj), reason=reason, fatal=False)
-
-
-def _split_reason(text: str, document: Document) -> tuple[str, str]:
-    """Split `FIELD: REASON` or `key "KEY" REASON` into the field and the rest."""
-    path, colon, detail = text.partition(": ")
-    if colon and " " not in path:
-        return path, detail
-    key = _KEY_PATTERN.match(text)
-    if key is None:
-        return "", text
-    return _key_path(document, key[1]), text
 
 
 def _key_path(document: Document, key: str) -> str:

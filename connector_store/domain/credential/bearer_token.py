@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from connector_store.domain.base.expiry import read_token_times
-from connector_store.domain.credential.credentials import Credential, CredentialKind, SecretType, invalid_key
+from connector_store.domain.credential.credentials import Credential, CredentialKind, InvalidKeyError, SecretType
 
 BEARER_TOKEN_SECRET: Final = "connectors.cpaas.io/bearer-token"  # noqa: S105 - the name of a Secret type
 MAX_TOKEN_BYTES: Final = 16384
@@ -29,11 +29,11 @@ class BearerToken(Credential):
 def _read_secret(values: Mapping[str, bytes]) -> BearerToken:
     token = values[_KEY].strip()
     if not token:
-        raise invalid_key(_KEY, "is empty; put the bearer token there")
+        raise InvalidKeyError(_KEY, "is empty; put the bearer token there")
     if len(token) > MAX_TOKEN_BYTES:
-        raise invalid_key(_KEY, f"is longer than {MAX_TOKEN_BYTES} bytes")
+        raise InvalidKeyError(_KEY, f"is longer than {MAX_TOKEN_BYTES} bytes")
     if not all(0x21 <= byte <= 0x7E for byte in token):
-        raise invalid_key(_KEY, "has spaces, line breaks or characters that are not ASCII; put the token alone")
+        raise InvalidKeyError(_KEY, "has spaces, line breaks or characters that are not ASCII; put the token alone")
     return BearerToken(token.decode("ascii"))
 
 

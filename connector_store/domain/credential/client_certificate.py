@@ -15,7 +15,7 @@ from typing import Final
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.pem import parse_certificates
-from connector_store.domain.credential.credentials import Credential, CredentialKind, SecretType, invalid_key
+from connector_store.domain.credential.credentials import Credential, CredentialKind, InvalidKeyError, SecretType
 
 CLIENT_CERTIFICATE_SECRET: Final = "connectors.cpaas.io/client-certificate"  # noqa: S105 - the name of a Secret type
 MAX_PEM_BYTES: Final = 65536
@@ -55,17 +55,17 @@ def client_certificate_of(credential: Credential | None) -> ClientCertificate | 
 def _read_secret(values: Mapping[str, bytes]) -> ClientCertificate:
     for name, value in values.items():
         if len(value) > MAX_PEM_BYTES:
-            raise invalid_key(name, f"is longer than {MAX_PEM_BYTES} bytes")
+            raise InvalidKeyError(name, f"is longer than {MAX_PEM_BYTES} bytes")
     try:
         chain = parse_certificates(values[CERTIFICATE_KEY])
     except ParseError as error:
-        raise invalid_key(CERTIFICATE_KEY, error.reason) from None
+        raise InvalidKeyError(CERTIFICATE_KEY, error.reason) from None
     key = values[PRIVATE_KEY]
     if any(marker in key for marker in _ENCRYPTED_MARKERS):
-        raise invalid_key(PRIVATE_KEY, "is encrypted; put it there without a passphrase: openssl pkey -in FILE")
+        raise InvalidKeyError(PRIVATE_KEY, "is encrypted; put it there without a passphrase: openssl pkey -in FILE")
     key_block = _PRIVATE_KEY_BLOCK.search(key)
     if key_block is None:
-        raise invalid_key(PRIVATE_KEY, "has no whole PEM private key; it begins with -----BEGIN PRIVATE KEY-----")
+        raise InvalidKeyError(PRIVATE_KEY, "has no whole PEM private key; it begins with -----BEGIN PRIVATE KEY-----")
     return ClientCertificate(b"".join(chain), key_block.group() + b"\n")
 
 

@@ -77,6 +77,9 @@ class CredentialKind:
     derive: Callable[[Credential, AuthParams], Credential] = lambda credential, params: credential
 
 
-def invalid_key(key: str, reason: str) -> ParseError:
-    """Create the error for a key of a Secret's data, in the form that conditions use."""
-    return ParseError("", f'key "{key}" {reason}')
+class InvalidKeyError(ParseError):
+    """Error of a key of a Secret's data, in the form that conditions use."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__("", f'key "{key}" {reason}')
+        self.key = key

@@ -18,7 +18,15 @@ from connector_store.domain.credential.credentials import AuthParams
 from connector_store.domain.objects.address_matching import parse_address
 from connector_store.domain.objects.manifest_class import parse_class
 from connector_store.domain.objects.manifest_secret import parse_secret
-from connector_store.domain.objects.models import Address, Connector, ConnectorClass, InvalidConnector, Secret
+from connector_store.domain.objects.models import (
+    PERMISSIONS_INVALID,
+    SECRET_INVALID,
+    Address,
+    Connector,
+    ConnectorClass,
+    InvalidConnector,
+    Secret,
+)
 from connector_store.domain.permissions.bindings import (
     Binding,
     Role,
@@ -90,11 +98,11 @@ def parse_connector(raw: Mapping[str, object], *, default_namespace: str = "") -
         class_name = _class_name(spec)
         reason = "AddressInvalid"
         address = _address(spec)
-        reason = "SecretInvalid"
+        reason = SECRET_INVALID
         auth = spec.child("auth")
         auth_params, secret_name = _params(auth), _secret_ref_name(auth.child("secretRef"), metadata)
         ca_secret_name = _referenced_name(spec.child("caCertSecretRef"))
-        reason = "PermissionsInvalid"
+        reason = PERMISSIONS_INVALID
         return Connector(
             key=metadata.key,
             class_name=class_name,
@@ -110,7 +118,7 @@ def parse_connector(raw: Mapping[str, object], *, default_namespace: str = "") -
             resource_version=metadata.resource_version,
         )
     except ParseError as error:
-        return _invalid(metadata, spec, reason, str(error))
+        return _invalid(metadata, spec, reason, error)
 
 
 def _class_name(spec: Fields) -> str:
@@ -174,13 +182,14 @@ def _referenced_name(ref: Fields) -> str | None:
     return name
 
 
-def _invalid(metadata: Metadata, spec: Fields | None, reason: str, message: str) -> InvalidConnector:
+def _invalid(metadata: Metadata, spec: Fields | None, reason: str, error: ParseError) -> InvalidConnector:
     name = spec.value("connectorClassName") if spec is not None else None
     return InvalidConnector(
         key=metadata.key,
         class_name=name if isinstance(name, str) else "",
         reason=reason,
-        message=message,
+        message=str(error),
+        path=error.path,
         uid=metadata.uid,
         generation=metadata.generation,
         resource_version=metadata.resource_version,

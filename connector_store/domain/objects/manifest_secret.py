@@ -8,10 +8,10 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.metadata import Metadata, parse_metadata
 from connector_store.domain.base.pem import BEGIN, parse_certificates
-from connector_store.domain.credential.credentials import Credential
+from connector_store.domain.credential.credentials import Credential, InvalidKeyError
 from connector_store.domain.objects.address_matching import parse_address
 from connector_store.domain.objects.credential_kinds import SECRET_TYPES
-from connector_store.domain.objects.models import ADDRESS_ANNOTATION, CA_LABEL, Address, Secret
+from connector_store.domain.objects.models import ADDRESS_ANNOTATION, CA_LABEL, Address, Secret, SecretProblem
 
 _CA_KEY = "ca.crt"
 _CA_SUFFIXES = (".crt", ".pem")
@@ -25,7 +25,7 @@ class _SecretPart[T](NamedTuple):
     """
 
     value: T | None = None
-    problem: str | None = None
+    problem: SecretProblem | None = None
     missing_key: str = ""
 
 
@@ -66,7 +66,7 @@ def _credential(fields: Fields, kind: str) -> _SecretPart[Credential]:
             values[key] = value
         return _SecretPart(secret_type.read(values))
     except ParseError as error:
-        return _SecretPart(problem=str(error))
+        return _SecretPart(problem=secret_problem(error))
 
 
 def _ca(fields: Fields, kind: str) -> _SecretPart[bytes]:
@@ -76,7 +76,7 @@ def _ca(fields: Fields, kind: str) -> _SecretPart[bytes]:
         for key in _ca_keys(fields, kind):
             certificates_pem.extend(parse_certificates(_decode(fields, key) or b""))
     except ParseError as error:
-        return _SecretPart(problem=f'key "{key}" {error.reason}')
+        return _SecretPart(problem=secret_problem(InvalidKeyError(key, error.reason)))
     return _SecretPart(b"".join(certificates_pem)) if certificates_pem else _SecretPart()
 
 
@@ -122,7 +122,12 @@ def _pinned_address(metadata: Metadata) -> _SecretPart[Address]:
         text = metadata.annotation(ADDRESS_ANNOTATION)
         return _SecretPart(parse_address(text) if text is not None else None)
     except ParseError as error:
-        return _SecretPart(problem=f"{path}: {error.reason}")
+        return _SecretPart(problem=secret_problem(ParseError(path, error.reason)))
+
+
+def secret_problem(error: ParseError) -> SecretProblem:
+    """Return the error as the value that a Secret keeps."""
+    return SecretProblem(error.key if isinstance(error, InvalidKeyError) else "", error.path, str(error))
 
 
 def _has_ca_label(metadata: Metadata) -> bool:

@@ -6,7 +6,7 @@ certificates. A `Credential` never appears in text.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.credentials import AuthParams, Credential
@@ -97,6 +97,20 @@ class Connector:
         return frozenset(ObjectKey(self.key.namespace, name) for name in names if name is not None)
 
 
+class SecretProblem(NamedTuple):
+    """Reason why a part of a Secret cannot be used.
+
+    `key` is the key of its data, or empty. `path` is the field, or empty if `key` names it.
+    """
+
+    key: str
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
     """The part of a Secret that a Connector can use.
@@ -109,12 +123,12 @@ class Secret:
     key: ObjectKey
     type: str
     credential: Credential | None = None
-    credential_problem: str | None = None
+    credential_problem: SecretProblem | None = None
     missing_key: str = ""
     ca: bytes | None = None
-    ca_problem: str | None = None
+    ca_problem: SecretProblem | None = None
     pinned_address: Address | None = None
-    pinned_address_problem: str | None = None
+    pinned_address_problem: SecretProblem | None = None
     is_shared_ca: bool = False
     resource_version: str = field(default="", compare=False)
     """Version that shows which of two sources has the newer state. It is empty in a folder."""
@@ -122,12 +136,16 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvalidConnector:
-    """A Connector that exists, but cannot be parsed. `reason` is a condition's reason, `message` says how to fix it."""
+    """A Connector that exists, but cannot be parsed. `reason` is a condition's reason, `message` says how to fix it.
+
+    `path` is the field to change. The message begins with it.
+    """
 
     key: ObjectKey
     class_name: str
     reason: str
     message: str
+    path: str = ""
     uid: str = ""
     generation: int = 0
     resource_version: str = field(default="", compare=False)
@@ -152,6 +170,8 @@ class Target:
     impersonation: Impersonation | None = None
 
 
+SECRET_INVALID: Final = "SecretInvalid"  # noqa: S105 - a reason
+PERMISSIONS_INVALID: Final = "PermissionsInvalid"
 TOKEN_NOT_ISSUED: Final = "NotLent"  # noqa: S105 - a reason
 """Reason of an `Unusable` whose target issued no token.
 
@@ -166,3 +186,7 @@ class Unusable:
     key: ObjectKey
     reason: str
     message: str
+    path: str = ""
+    """Field of the Connector to change, or empty."""
+    secret: ObjectKey | None = None
+    """Secret whose content is the problem."""

@@ -5,6 +5,7 @@ so a failed probe does not block any caller.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
@@ -16,6 +17,7 @@ from connector_store.domain.objects.credential_kinds import (
     is_supported,
 )
 from connector_store.domain.objects.models import (
+    SECRET_INVALID,
     AuthType,
     Connector,
     ConnectorClass,
@@ -26,6 +28,9 @@ from connector_store.domain.objects.models import (
 )
 from connector_store.domain.permissions.permissions import PermissionEvaluator, RoleProblem, build_evaluator
 from connector_store.domain.permissions.rbac import ClusterRole
+
+_SECRET_NAME: Final = "spec.auth.secretRef.name"  # noqa: S105 - a field
+_CA_SECRET: Final = "spec.caCertSecretRef"  # noqa: S105 - a field
 
 SecretLookup = Callable[[ObjectKey], Secret | None]
 RoleLookup = Callable[[str], ClusterRole | None]
@@ -45,7 +50,9 @@ def resolve(
     if not is_supported(connector, cls):
         return None
     if isinstance(connector, InvalidConnector):
-        return Unusable(key=connector.key, reason=connector.reason, message=connector.message)
+        return Unusable(
+            key=connector.key, reason=connector.reason, message=connector.message, path=connector.path or _SECRET_NAME
+        )
     if cls is None:
         return _class_not_found(connector)
     auth_type = choose_auth_type(cls, connector.auth_name)
@@ -107,7 +114,7 @@ def find_credential_secret(
             f'secrets "{name}" has type "{secret.type}"; create it anew with type {auth_type.secret_type}',
         )
     if secret.credential_problem is not None:
-        return _unusable(connector, "SecretInvalid", f'secrets "{name}": {secret.credential_problem}')
+        return _unusable(connector, SECRET_INVALID, f'secrets "{name}": {secret.credential_problem}', secret=secret.key)
     if secret.credential is None:
         key = secret.missing_key or next(iter(secret_type.keys))
         return _unusable(
@@ -124,17 +131,19 @@ def target_credential(connector: Connector, auth_type: AuthType, secret: Secret 
     try:
         return kind.derive(secret.credential, connector.auth_params)
     except ParseError as error:
-        return _unusable(connector, "SecretInvalid", str(error))
+        return _unusable(connector, SECRET_INVALID, str(error), error.path or _SECRET_NAME)
 
 
 def _check_pinned_address(connector: Connector, secret: Secret) -> Secret | Unusable:
     name = secret.key.name
     if secret.pinned_address_problem is not None:
-        return _unusable(connector, "SecretInvalid", f'secrets "{name}": {secret.pinned_address_problem}')
+        return _unusable(
+            connector, SECRET_INVALID, f'secrets "{name}": {secret.pinned_address_problem}', secret=secret.key
+        )
     if secret.pinned_address is not None and secret.pinned_address != connector.address:
         return _unusable(
             connector,
-            "SecretInvalid",
+            SECRET_INVALID,
             f'secrets "{name}" is pinned to another address than spec.address; '
             "change the Secret's annotation connectors.alauda.io/address, or spec.address",
         )
@@ -150,9 +159,8 @@ def target_ca(
     cannot be read makes the Connector unusable. A fallback would let any public CA replace a pinned private one.
     """
     if credential_secret is not None and credential_secret.ca_problem is not None:
-        return _unusable(
-            connector, "InvalidPEM", f'secrets "{credential_secret.key.name}": {credential_secret.ca_problem}'
-        )
+        message = f'secrets "{credential_secret.key.name}": {credential_secret.ca_problem}'
+        return _unusable(connector, "InvalidPEM", message, _CA_SECRET, secret=credential_secret.key)
     if credential_secret is not None and credential_secret.ca is not None:
         return credential_secret.ca
     name = connector.ca_secret_name
@@ -164,12 +172,14 @@ def target_ca(
             connector,
             "SecretNotFound",
             f'secrets "{name}" not found in namespace "{connector.key.namespace}"; spec.caCertSecretRef names it',
+            _CA_SECRET,
         )
     if secret.ca_problem is not None or secret.ca is None:
         problem = (
             secret.ca_problem or "no certificate under ca.crt or another *.crt or *.pem key; add the target's CA as PEM"
         )
-        return _unusable(connector, "InvalidPEM", f'secrets "{name}": {problem}')
+        source = secret.key if secret.ca_problem is not None else None
+        return _unusable(connector, "InvalidPEM", f'secrets "{name}": {problem}', _CA_SECRET, secret=source)
     return secret.ca
 
 
@@ -182,7 +192,7 @@ def resolve_permissions(connector: Connector, lookup_role: RoleLookup) -> Permis
         return None
     permissions = build_evaluator(connector.permissions, lookup_role)
     if isinstance(permissions, RoleProblem):
-        return _unusable(connector, "RoleNotFound", permissions.message)
+        return _unusable(connector, "RoleNotFound", permissions.message, "spec.permissions")
     return permissions
 
 
@@ -192,6 +202,7 @@ def _class_not_found(connector: Connector) -> Unusable:
         "ConnectorClassNotFound",
         f'connectorclasses.connectors.alauda.io "{connector.class_name}" not found; '
         "create it, or set spec.connectorClassName to k8s",
+        "spec.connectorClassName",
     )
 
 
@@ -199,10 +210,12 @@ def _auth_type_not_found(connector: Connector, cls: ConnectorClass) -> Unusable:
     names = ", ".join(auth_type.name for auth_type in cls.auth_types)
     return _unusable(
         connector,
-        "SecretInvalid",
+        SECRET_INVALID,
         f'spec.auth.name "{connector.auth_name or ""}" is not an auth type of class {cls.name}; use one of: {names}',
     )
 
 
-def _unusable(connector: Connector, reason: str, message: str) -> Unusable:
-    return Unusable(key=connector.key, reason=reason, message=message)
+def _unusable(
+    connector: Connector, reason: str, message: str, path: str = _SECRET_NAME, *, secret: ObjectKey | None = None
+) -> Unusable:
+    return Unusable(key=connector.key, reason=reason, message=message, path=path, secret=secret)

@@ -14,7 +14,14 @@ from datetime import UTC, datetime
 from typing import Final
 
 from connector_store.domain.base import rfc3339
-from connector_store.domain.objects.models import ConnectorClass, InvalidConnector, Secret, Unusable
+from connector_store.domain.objects.models import (
+    PERMISSIONS_INVALID,
+    SECRET_INVALID,
+    ConnectorClass,
+    InvalidConnector,
+    Secret,
+    Unusable,
+)
 from connector_store.domain.status.facts import Facts
 from connector_store.domain.status.http_address import HttpAddress
 from connector_store.domain.status.serving import NotServed
@@ -162,9 +169,14 @@ def _condition(kind: str, assessment: Assessment, old: Condition | None, now: da
     return new
 
 
+def _condition_of(connector: InvalidConnector) -> str:
+    """Return the condition that says why the Connector is invalid."""
+    return {SECRET_INVALID: SECRET_READY, PERMISSIONS_INVALID: PERMISSIONS_READY}.get(connector.reason, CLASS_READY)
+
+
 def _class(facts: Facts) -> Assessment:
     connector = facts.connector
-    if isinstance(connector, InvalidConnector) and not connector.reason.startswith(("Secret", "Permissions")):
+    if isinstance(connector, InvalidConnector) and _condition_of(connector) == CLASS_READY:
         return Assessment(holds=False, reason=connector.reason, message=connector.message)
     if facts.cls is None:
         return Assessment(
@@ -179,7 +191,7 @@ def _class(facts: Facts) -> Assessment:
 def _secret(facts: Facts) -> Assessment:
     connector = facts.connector
     if isinstance(connector, InvalidConnector):
-        if connector.reason.startswith("Secret"):
+        if _condition_of(connector) == SECRET_READY:
             return Assessment(holds=False, reason=connector.reason, message=connector.message)
         return _unknown("not looked at while the Connector cannot be read: " + connector.message)
     if facts.cls is None:
@@ -194,7 +206,7 @@ def _secret(facts: Facts) -> Assessment:
 def _permissions(facts: Facts) -> Assessment:
     connector = facts.connector
     if isinstance(connector, InvalidConnector):
-        if connector.reason.startswith("Permissions"):
+        if _condition_of(connector) == PERMISSIONS_READY:
             return Assessment(holds=False, reason=connector.reason, message=connector.message)
         return _unknown("not looked at while the Connector cannot be read: " + connector.message)
     if isinstance(facts.permissions, Unusable):

@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.credential.credentials import Credential, CredentialKind, invalid_key
+from connector_store.domain.credential.credentials import Credential, CredentialKind, InvalidKeyError
 from connector_store.domain.objects.models import Address, Target
 
 TOKEN = "canary-0d1c7a"
@@ -51,4 +51,4 @@ def test_credentials_of_one_kind_with_the_same_content_are_equal() -> None:
 
 def test_a_kind_uses_the_secrets_credential_by_default() -> None:
     assert CredentialKind(name="k", secret_types=()).derive(CREDENTIAL, ()) is CREDENTIAL
-    assert str(invalid_key("token", "is empty")) == 'key "token" is empty'
+    assert str(InvalidKeyError("token", "is empty")) == 'key "token" is empty'

@@ -123,6 +123,7 @@ def test_an_invalid_connector_has_a_reason_and_a_message(path: str, value: objec
         class_name=class_name if isinstance(class_name, str) else "",
         reason=reason,
         message=message,
+        path=message.partition(": ")[0],
         uid="u",
         generation=2,
         resource_version="9",

@@ -9,7 +9,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.pem import parse_certificates
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, MAX_TOKEN_BYTES, BearerToken
 from connector_store.domain.objects.manifest_secret import parse_secret
-from connector_store.domain.objects.models import ADDRESS_ANNOTATION, CA_LABEL, Address, Secret
+from connector_store.domain.objects.models import ADDRESS_ANNOTATION, CA_LABEL, Address, Secret, SecretProblem
 
 CA = b"-----BEGIN CERTIFICATE-----\nMAECAgI=\n-----END CERTIFICATE-----\n".replace(b"MAECAgI=", b"MAMCAQE=")
 CA2 = CA.replace(b"MAMCAQE=", b"MAMCAQI=")
@@ -137,7 +137,8 @@ def test_certificates_are_read_from_the_keys_for_cas(kind: str, data: dict[str, 
 )
 def test_an_invalid_ca_is_reported(changes: dict[str, object], problem: str) -> None:
     secret = read(**changes)
-    assert (secret.ca, secret.ca_problem) == (None, problem)
+    key = problem.split('"')[1]
+    assert (secret.ca, secret.ca_problem) == (None, SecretProblem(key, "", problem))
 
 
 def test_invalid_keys_without_a_ca_are_ignored() -> None:
@@ -157,7 +158,9 @@ def test_a_pinned_secret_has_its_address() -> None:
 def test_an_invalid_pinned_address_is_reported(value: object) -> None:
     secret = pinned(value)
     assert secret.pinned_address is None
-    assert (secret.pinned_address_problem or "").startswith(f"metadata.annotations[{ADDRESS_ANNOTATION}]: ")
+    assert secret.pinned_address_problem is not None
+    assert secret.pinned_address_problem.path == f"metadata.annotations[{ADDRESS_ANNOTATION}]"
+    assert secret.pinned_address_problem.text.startswith(f"metadata.annotations[{ADDRESS_ANNOTATION}]: ")
 
 
 @pytest.mark.parametrize(

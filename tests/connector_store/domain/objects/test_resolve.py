@@ -18,6 +18,7 @@ from connector_store.domain.objects.models import (
     ConnectorClass,
     InvalidConnector,
     Secret,
+    SecretProblem,
     Target,
     Unusable,
 )
@@ -99,7 +100,13 @@ def test_a_target_has_permissions_and_impersonation() -> None:
             {"secrets": (replace(SECRET, credential=None),)}, "SecretKeyMissing", '"token"', id="no key token"
         ),
         pytest.param(
-            {"secrets": (replace(SECRET, credential=None, credential_problem="data[token] has a space"),)},
+            {
+                "secrets": (
+                    replace(
+                        SECRET, credential=None, credential_problem=SecretProblem("", "", "data[token] has a space")
+                    ),
+                )
+            },
             "SecretInvalid",
             "has a space",
             id="a token that cannot be sent",
@@ -123,13 +130,17 @@ def test_a_target_has_permissions_and_impersonation() -> None:
             id="pinned to another path of the same host",
         ),
         pytest.param(
-            {"secrets": (replace(SECRET, pinned_address_problem="metadata.annotations: not https"),)},
+            {
+                "secrets": (
+                    replace(SECRET, pinned_address_problem=SecretProblem("", "", "metadata.annotations: not https")),
+                )
+            },
             "SecretInvalid",
             "not https",
             id="an invalid pinned address",
         ),
         pytest.param(
-            {"secrets": (replace(SECRET, ca_problem="data[ca.crt] is no PEM"),)},
+            {"secrets": (replace(SECRET, ca_problem=SecretProblem("", "", "data[ca.crt] is no PEM")),)},
             "InvalidPEM",
             "no PEM",
             id="a broken ca.crt next to the token",
@@ -137,7 +148,7 @@ def test_a_target_has_permissions_and_impersonation() -> None:
         pytest.param(
             {
                 "connector": replace(CONNECTOR, ca_secret_name="ca"),
-                "secrets": (replace(SECRET, ca_problem="data[ca.crt] is no PEM"), CA_SECRET),
+                "secrets": (replace(SECRET, ca_problem=SecretProblem("", "", "data[ca.crt] is no PEM")), CA_SECRET),
             },
             "InvalidPEM",
             "no PEM",
@@ -158,7 +169,7 @@ def test_a_target_has_permissions_and_impersonation() -> None:
         pytest.param(
             {
                 "connector": replace(CONNECTOR, ca_secret_name="ca"),
-                "secrets": (SECRET, replace(CA_SECRET, ca_problem="data[ca.crt] is no PEM")),
+                "secrets": (SECRET, replace(CA_SECRET, ca_problem=SecretProblem("", "", "data[ca.crt] is no PEM"))),
             },
             "InvalidPEM",
             "no PEM",

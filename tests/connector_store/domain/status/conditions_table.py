@@ -9,7 +9,7 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, BearerToken
 from connector_store.domain.objects.builtin import K8S
-from connector_store.domain.objects.models import Address, Connector, InvalidConnector, Secret
+from connector_store.domain.objects.models import Address, Connector, InvalidConnector, Secret, SecretProblem
 from connector_store.domain.permissions.permissions import Permissions, RoleEntry
 from connector_store.domain.permissions.rbac import ClusterRole
 from connector_store.domain.status.conditions import (
@@ -87,7 +87,11 @@ ROWS = [
         id="a Secret without the key",
     ),
     row(
-        {"secrets": (replace(SECRET, credential=None, credential_problem="data[token]: has a blank"),)},
+        {
+            "secrets": (
+                replace(SECRET, credential=None, credential_problem=SecretProblem("", "", "data[token]: has a blank")),
+            )
+        },
         "SecretReady",
         False,
         "SecretInvalid",
@@ -130,7 +134,7 @@ ROWS = [
         id="the CA's Secret is missing",
     ),
     row(
-        {"secrets": (replace(SECRET, ca_problem="data[ca.crt]: no PEM"),)},
+        {"secrets": (replace(SECRET, ca_problem=SecretProblem("", "", "data[ca.crt]: no PEM")),)},
         "CACertReady",
         False,
         "InvalidPEM",
@@ -139,7 +143,7 @@ ROWS = [
         id="a CA that cannot be read",
     ),
     row(
-        {"secrets": (replace(SECRET, ca_problem="data[ca.crt]: no PEM"),)},
+        {"secrets": (replace(SECRET, ca_problem=SecretProblem("", "", "data[ca.crt]: no PEM")),)},
         "LivenessReady",
         False,
         "ConnectionFailed",
