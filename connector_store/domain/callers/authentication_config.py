@@ -13,8 +13,10 @@
 
 Fields have the same meaning as in the API server (KEP-3331, k8s.io/apiserver/pkg/apis/apiserver/validation). CEL
 expressions are not supported. A configuration with one is refused. Two rules are stricter than the API server's:
-neither a username nor a group may begin with `system:`, with or without a prefix. A cluster authorizes the use of a
-Connector, and such names have a meaning there.
+
+- No username and no group begins with `system:`, with or without a prefix. A cluster authorizes the use of a
+  Connector, and such names have a meaning there.
+- No username, group or UID has white space at an end. A target that gets the name in a header would remove it.
 """
 
 import re
@@ -195,6 +197,8 @@ def _parse_prefixed_claim(fields: Fields) -> PrefixedClaim:
     # The API server also requires an explicit empty prefix, so that its omission is a decision.
     if fields.value("prefix") is None:
         raise ParseError(fields.path_of("prefix"), 'is missing; write one, or "" for none')
+    if prefix != prefix.lstrip():
+        raise ParseError(fields.path_of("prefix"), "begins with white space; remove it")
     if prefix.startswith(RESERVED_PREFIX):
         raise ParseError(
             fields.path_of("prefix"), f"begins with {RESERVED_PREFIX}, which is Kubernetes' own; choose another"
@@ -257,9 +261,17 @@ def _add_prefix(mapping: PrefixedClaim, value: str) -> str:
 
 def _require_name(claim: str, value: str) -> str:
     if not _is_name(value):
-        raise ParseError(claim, f"is empty, longer than {MAX_NAME_LENGTH} characters, or has control characters")
+        raise ParseError(
+            claim,
+            f"is empty, longer than {MAX_NAME_LENGTH} characters, or has control characters or white space at an end",
+        )
     return value
 
 
 def _is_name(value: str) -> bool:
-    return 0 < len(value) <= MAX_NAME_LENGTH and _CONTROL_CHARACTERS.search(value) is None and value.isprintable()
+    return (
+        0 < len(value) <= MAX_NAME_LENGTH
+        and _CONTROL_CHARACTERS.search(value) is None
+        and value.isprintable()
+        and value == value.strip()
+    )

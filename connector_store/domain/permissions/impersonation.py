@@ -28,8 +28,9 @@ SUPERUSER_GROUP: Final = "system:masters"
 _SYSTEM_PREFIX: Final = "system:"
 _PREFIX = re.compile(r"[!-~]*")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]")
-# RFC 9110 section 5.6.2, without the percent sign.
-_TOKEN_CHARACTERS: Final = frozenset(b"!#$&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+# RFC 9110 section 5.6.2, without the percent sign, and without capitals, because the API server converts a key to lower
+# case before it decodes it.
+_TOKEN_CHARACTERS: Final = frozenset(b"!#$&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,9 @@ def _impersonation_headers(prefixes: Impersonation, identity: Identity) -> Itera
 def _encode_value(text: str) -> bytes:
     if _CONTROL_CHARACTERS.search(text) is not None:
         raise ParseError("", "the caller's name, groups or claims have control characters")
+    if text != text.strip():
+        # A server removes it (RFC 9110 section 5.5), so the target would get another name than was verified.
+        raise ParseError("", "the caller's name, groups or claims have white space at an end")
     return text.encode()
 
 

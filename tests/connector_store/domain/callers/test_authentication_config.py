@@ -201,6 +201,12 @@ def test_the_beta_version_is_accepted_and_can_have_no_issuers() -> None:
             id="a reserved prefix",
         ),
         pytest.param(
+            document(mapped(username={"claim": "sub", "prefix": " system:x:"})),
+            "jwt[0].claimMappings.username.prefix",
+            "begins with white space",
+            id="a prefix that is reserved without its white space",
+        ),
+        pytest.param(
             document(mapped(groups={"claim": "groups"})),
             "jwt[0].claimMappings.groups.prefix",
             "missing",
@@ -302,6 +308,12 @@ def plain(claim: str = "sub") -> dict[str, Any]:
         pytest.param({}, {"sub": ""}, "sub", "is empty", id="an empty username"),
         pytest.param({}, {"sub": "a\nb"}, "sub", "control characters", id="a line end in the username"),
         pytest.param({}, {"sub": "a\u202eb"}, "sub", "control characters", id="a change of direction"),
+        pytest.param({}, {"sub": "jane "}, "sub", "white space at an end", id="white space after the username"),
+        pytest.param(plain(), {"sub": " system:a"}, "sub", "white space", id="white space before the username"),
+        pytest.param(
+            plain(), {"sub": "a", "groups": [" system:masters"]}, "groups", "white space", id="white space in a group"
+        ),
+        pytest.param(mapped(uid={"claim": "oid"}), {"sub": "a", "oid": "7 "}, "oid", "white space", id="in the UID"),
         pytest.param({}, {"sub": "a" * (MAX_NAME_LENGTH + 1)}, "sub", "longer", id="a long username"),
         pytest.param(plain(), {"sub": "system:serviceaccount:a:b"}, "sub", "Kubernetes' own", id="a system name"),
         pytest.param(
