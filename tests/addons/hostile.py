@@ -1,6 +1,6 @@
-"""A target that sends what it likes, when it likes, cut as it likes; and callers, one after the other, who notice.
+"""Target that sends any bytes, at any time, in any pieces, and consecutive callers that check their responses.
 
-Whatever is said in the exchange N is marked `<N>`, so that it shows in whose answer it came.
+All bytes of the exchange N are marked `<N>`, so a test sees whose response they reached.
 """
 
 import asyncio
@@ -22,34 +22,34 @@ from tests.fakes.waiting import PATIENCE, until
 
 KEY: Final = "team-a/k8s"
 NUMBERS: Final = count(1)
-"""Of exchanges: no two of a process share one."""
+"""Numbers of exchanges, unique in a process."""
 BODY: Final = 40
-"""Bytes of a request's body, half of which comes late."""
+"""Size of a request body in bytes. The second half is sent late."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One exchange: what the caller asks, and what the target does."""
+    """One exchange: the caller's request and the target's behavior."""
 
     method: str
     tunnel: bool
-    """The caller comes by CONNECT, else by the direct door."""
+    """The caller uses CONNECT, else direct access."""
     twice: bool
-    """The caller asks again on its connection before it leaves."""
+    """The caller sends a second request on its connection before it closes."""
     answer: str
     early: bool
-    """The target answers once it has the head; the rest of the body comes after that."""
-    more: str
-    """What the target does beyond the answer."""
+    """The target responds after the head, before the rest of the body arrives."""
+    extra: str
+    """What the target does in addition to the response."""
     when: str
-    """`with` the answer, once the caller `has` it, or when the caller has `left`."""
+    """`with` the response, once the caller `has` it, or when the caller has `left`."""
     cuts: tuple[int, ...]
-    """Bytes of TLS that go out at a time; the rest goes in one piece."""
+    """Sizes of the first pieces in which TLS bytes are sent. The rest is one piece."""
 
 
 WHOLE: Final = ("length", "chunks", "empty chunks", "interim")
 ENDING: Final = ("until close", "says close", "too short", "half a head", "none")
-"""After these the target ends the connection."""
+"""Responses after which the target closes the connection."""
 SILENT: Final = ("silence", "half a head and silence", "no head and silence")
 ANSWERS: Final = (
     *WHOLE, *ENDING, *SILENT, "no content", "not modified", "old", "too long", "bad chunk", "no head", "refused",
@@ -63,14 +63,14 @@ turns = st.builds(
     twice=st.booleans(),
     answer=st.one_of(st.sampled_from(WHOLE), st.sampled_from(ANSWERS)),
     early=st.booleans(),
-    more=st.one_of(st.just("nothing"), st.sampled_from(MORE)),
+    extra=st.one_of(st.just("nothing"), st.sampled_from(MORE)),
     when=st.sampled_from(["with", "has", "left"]),
     cuts=st.lists(st.integers(1, 60), max_size=4).map(tuple),
 )
 
 
 def answer(kind: str, number: int) -> tuple[bytes, bytes]:
-    """The head and the body of an answer, both marked."""
+    """Return the head and the body of a response, both marked."""
     mark = b"<%d>" % number
     head = b"HTTP/1.1 200 OK\r\nX-Of: %b\r\n" % mark
     body = mark * 10
@@ -100,7 +100,7 @@ def answer(kind: str, number: int) -> tuple[bytes, bytes]:
 
 
 class Connection:
-    """The target's side of one, TLS by hand."""
+    """Connection on the target's side, with TLS over memory buffers."""
 
     def __init__(self, context: ssl.SSLContext, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -108,7 +108,7 @@ class Connection:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._in, self._out, server_side=True)
 
-    async def shake_hands(self) -> None:
+    async def do_handshake(self) -> None:
         while True:
             try:
                 self._tls.do_handshake()
@@ -119,22 +119,22 @@ class Connection:
                 self.writer.write(self._out.read())
                 return
 
-    async def some(self) -> bytes:
-        """Plain text; nothing at its end."""
+    async def read_some(self) -> bytes:
+        """Return plain text, or b"" at EOF."""
         while True:
             try:
                 return self._tls.read(65536)
             except ssl.SSLWantReadError:
                 await self._more()
 
-    def sealed(self, data: bytes) -> bytes:
-        """The TLS of `data`."""
+    def encrypt(self, data: bytes) -> bytes:
+        """Return the TLS records of `data`."""
         if data:
             self._tls.write(data)
         return self._out.read()
 
-    def goodbye(self) -> bytes:
-        """The end of TLS."""
+    def close_notify(self) -> bytes:
+        """Return the close_notify record."""
         with suppress(ssl.SSLError):
             self._tls.unwrap()
         return self._out.read()
@@ -147,7 +147,7 @@ class Connection:
 
 
 class HostileTarget:
-    """Does what the turn says whose number is in the path of a request."""
+    """Target that behaves as described by the turn whose number is in the request path."""
 
     def __init__(self, certificate: KeyPair, folder: Path) -> None:
         path = folder / "hostile.pem"
@@ -156,10 +156,10 @@ class HostileTarget:
         self._context.load_cert_chain(path)
         self._tasks: set[asyncio.Task[None]] = set()
         self.turns: dict[int, Turn] = {}
-        self.seen: Counter[int] = Counter()
-        """Requests by number."""
-        self.told: defaultdict[int, set[str]] = defaultdict(set)
-        """What has happened to an exchange: the caller `has` the answer or has `left`, the target is `done`."""
+        self.request_counts: Counter[int] = Counter()
+        """Number of requests by turn number."""
+        self.events: defaultdict[int, set[str]] = defaultdict(set)
+        """Events of an exchange: the caller `has` the response or has `left`, the target is `done`."""
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -174,17 +174,17 @@ class HostileTarget:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0)
 
-    def spoke(self, number: int) -> bool:
-        """All that goes out with the answer has gone out, if anything was asked."""
-        return bool(self.told[number]) or not self.seen[number]
+    def has_responded(self, number: int) -> bool:
+        """Return True if the target has sent all bytes that go with the response, or got no request."""
+        return bool(self.events[number]) or not self.request_counts[number]
 
-    async def acted(self, number: int) -> None:
-        """The target has done all that it does before the caller leaves, if it was asked."""
-        await until(lambda: self.told[number] & {"acted", "done"} or not self.seen[number])
+    async def wait_until_acted(self, number: int) -> None:
+        """Wait until the target has done everything it does before the caller closes, or got no request."""
+        await until(lambda: self.events[number] & {"acted", "done"} or not self.request_counts[number])
 
-    async def done(self, number: int) -> None:
-        """The target has done all that it does in an exchange, if it was asked."""
-        await until(lambda: "done" in self.told[number] or not self.seen[number])
+    async def wait_until_done(self, number: int) -> None:
+        """Wait until the target has done everything it does in an exchange, or got no request."""
+        await until(lambda: "done" in self.events[number] or not self.request_counts[number])
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -194,78 +194,78 @@ class HostileTarget:
         connection = Connection(self._context, reader, writer)
         try:
             with suppress(OSError, EOFError):
-                await connection.shake_hands()
+                await connection.do_handshake()
                 while await self._exchange(connection):
                     pass
         finally:
             writer.transport.abort()
 
     async def _exchange(self, connection: Connection) -> bool:
-        """False once nothing more is to be said."""
-        found = b""
-        while b"\r\n\r\n" not in found:
-            piece = await connection.some()
+        """Serve one exchange. Return False if the connection must be closed."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            piece = await connection.read_some()
             if not piece:
                 return False
-            found += piece
-        head, _, body = found.partition(b"\r\n\r\n")
+            data += piece
+        head, _, body = data.partition(b"\r\n\r\n")
         number = int(head.split(b" ")[1].rpartition(b"/")[2])
         turn = self.turns[number]
-        self.seen[number] += 1
+        self.request_counts[number] += 1
         try:
             while b"Content-Length" in head and not turn.early and len(body) < BODY:
-                piece = await connection.some()
+                piece = await connection.read_some()
                 if not piece:
                     return False
                 body += piece
             return await self._act(connection, turn, number)
         finally:
-            self.told[number].add("done")
+            self.events[number].add("done")
 
     async def _act(self, connection: Connection, turn: Turn, number: int) -> bool:
         start, body = answer(turn.answer, number)
         bare = turn.method == "HEAD" and turn.answer in WHOLE
-        data = connection.sealed(start if bare else start + body)
+        data = connection.encrypt(start if bare else start + body)
         if turn.when == "with":
-            data += self._beyond(connection, turn.more, number)
+            data += self._beyond(connection, turn.extra, number)
         for cut in turn.cuts:
             connection.writer.write(data[:cut])
             data = data[cut:]
             await asyncio.sleep(0)
         connection.writer.write(data)
-        self.told[number].add("said")
+        self.events[number].add("said")
         if turn.answer in SILENT:
-            while await connection.some():
+            while await connection.read_some():
                 pass
             return False
         if turn.answer in ENDING:
-            connection.writer.write(connection.goodbye())
+            connection.writer.write(connection.close_notify())
             return False
         if turn.when != "with":
-            await until(lambda: turn.when in self.told[number])
-            connection.writer.write(self._beyond(connection, turn.more, number))
-        self.told[number].add("acted")
-        if turn.more == "answer in two":
-            await until(lambda: "left" in self.told[number])
-            connection.writer.write(connection.sealed(b"".join(answer("length", number))[30:]))
-        elif turn.more == "reset":
+            await until(lambda: turn.when in self.events[number])
+            connection.writer.write(self._beyond(connection, turn.extra, number))
+        self.events[number].add("acted")
+        if turn.extra == "answer in two":
+            await until(lambda: "left" in self.events[number])
+            connection.writer.write(connection.encrypt(b"".join(answer("length", number))[30:]))
+        elif turn.extra == "reset":
             connection.writer.transport.abort()
-        elif turn.more == "fin":
+        elif turn.extra == "fin":
             connection.writer.write_eof()
-        return turn.more not in ("reset", "fin", "goodbye", "no TLS")
+        return turn.extra not in ("reset", "fin", "goodbye", "no TLS")
 
-    def _beyond(self, connection: Connection, more: str, number: int) -> bytes:
-        if more == "answer":
-            return connection.sealed(b"".join(answer("length", number)))
-        if more == "answer in two":
-            return connection.sealed(b"".join(answer("length", number))[:30])
-        if more == "byte":
-            return connection.sealed(b"H")
-        if more == "half a record":
-            return connection.sealed(b"".join(answer("length", number)))[:-20]
-        if more == "no TLS":
+    def _beyond(self, connection: Connection, extra: str, number: int) -> bytes:
+        if extra == "answer":
+            return connection.encrypt(b"".join(answer("length", number)))
+        if extra == "answer in two":
+            return connection.encrypt(b"".join(answer("length", number))[:30])
+        if extra == "byte":
+            return connection.encrypt(b"H")
+        if extra == "half a record":
+            return connection.encrypt(b"".join(answer("length", number)))[:-20]
+        if extra == "no TLS":
             return b"".join(answer("length", number))
-        return connection.goodbye() if more == "goodbye" else b""
+        return connection.close_notify() if extra == "goodbye" else b""
 
 
 async def play(proxy: Proxy, target: HostileTarget, plan: Sequence[Turn]) -> dict[int, bytes]:
@@ -287,17 +287,17 @@ async def _call(proxy: Proxy, target: HostileTarget, turn: Turn) -> dict[int, by
         target.turns[number] = now
         got[number] = await _ask(proxy, target, client, now, number)
         # Two pieces of one word are not pulled apart by the next request; what comes after it cannot be told apart.
-        await until(partial(target.spoke, number))
-        target.told[number].add("has")
+        await until(partial(target.has_responded, number))
+        target.events[number].add("has")
         if now.answer in SILENT:
             break
         if now.when == "has":
-            await target.acted(number)
+            await target.wait_until_acted(number)
     client.close()
     await until(lambda: proxy.connection_count == 0)
     for number in got:
-        target.told[number].add("left")
-        await target.done(number)
+        target.events[number].add("left")
+        await target.wait_until_done(number)
     return got
 
 
@@ -324,7 +324,7 @@ async def _read(target: HostileTarget, client: ClientConnection, turn: Turn, num
     if turn.answer in SILENT:
         # Nothing tells a client that an answer has no end; it may have one all the same, if it is the proxy's.
         reading = asyncio.ensure_future(client.reader.read(65536))
-        await until(lambda: reading.done() or target.told[number])
+        await until(lambda: reading.done() or target.events[number])
         reading.cancel()
         with suppress(asyncio.CancelledError):
             received += await reading
@@ -338,10 +338,10 @@ async def _read(target: HostileTarget, client: ClientConnection, turn: Turn, num
 
 
 def _whole(received: bytes, turn: Turn) -> bool:
-    head, found, body = received.partition(b"\r\n\r\n")
-    if found and head.startswith(b"HTTP/1.1 103"):
-        head, found, body = body.partition(b"\r\n\r\n")
-    if not found:
+    head, data, body = received.partition(b"\r\n\r\n")
+    if data and head.startswith(b"HTTP/1.1 103"):
+        head, data, body = body.partition(b"\r\n\r\n")
+    if not data:
         return False
     if turn.method == "HEAD" or head.startswith((b"HTTP/1.1 204", b"HTTP/1.1 304")):
         return True

@@ -1,4 +1,4 @@
-"""Targets of every bad kind, and one that is good."""
+"""Targets with every kind of fault, and one without."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,7 +10,7 @@ from tests.fakes.target import FakeTarget, TargetConnection
 
 @asynccontextmanager
 async def running_targets(home: Path, ca: KeyPair) -> AsyncIterator[Mapping[str, FakeTarget]]:
-    """By the name of the Connector that leads to each."""
+    """Run the targets, by the name of their Connector."""
     leaf = make_leaf(ca, ["127.0.0.1"])
     targets = {
         "k8s": FakeTarget(leaf, home),

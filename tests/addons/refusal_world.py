@@ -1,4 +1,4 @@
-"""Where refusals happen: a proxy, its targets, and what may change while a tunnel is open."""
+"""Environment of the refusals: a proxy, its targets, and changes while a tunnel is open."""
 
 import socket
 import time
@@ -33,11 +33,11 @@ AUDIENCE = "connectors-proxy"
 DENIED = ("127.0.0.2", "127.0.0.3")
 FADING = ObjectKey("team-a", "fading")
 ON_GOOD = ("k8s", "prefixed", "nosecret", "noclass", "untrusted", "fading")
-"""Connectors that lead to the target that answers."""
+"""Connectors of the target that responds normally."""
 
 
 class Checks:
-    """`Access` as on a folder, at a time of its own; or what a test puts in its place."""
+    """`Access` of a folder with a clock of its own, or the one that a test puts in its place."""
 
     def __init__(self, confdir: Path) -> None:
         self.ahead = 0.0
@@ -60,7 +60,7 @@ class Checks:
 
 
 class Names(Resolver):
-    """To it `localhost`, which every system knows, leads to denied addresses."""
+    """Resolver for which `localhost` has only denied addresses."""
 
     async def resolve(self, host: str, port: int) -> ResolvedAddresses:
         return ResolvedAddresses(DENIED) if host == "localhost" else await super().resolve(host, port)
@@ -68,21 +68,21 @@ class Names(Resolver):
 
 @dataclass(kw_only=True)
 class World:
-    """`targets` are known by the Connector that leads to each, `authorities` are those of all Connectors."""
+    """Proxy and targets. `targets` has each target by its Connector, `authorities` has those of all Connectors."""
 
     proxy: Proxy
     targets: Mapping[str, FakeTarget]
     authorities: Mapping[str, str]
     checks: Checks
     fading: tuple[dict[str, Any], dict[str, Any]]
-    """Connector and Secret, for tests to take away."""
+    """Connector and Secret that tests may delete."""
 
     def heard(self) -> dict[str, list[bytes]]:
-        """What each target was sent, by connection."""
+        """Return the bytes that each target received, by connection."""
         return {name: [bytes(each.received) for each in found.connections] for name, found in self.targets.items()}
 
     def counts(self) -> Counter[tuple[str, ...]]:
-        """Denials by reason, and requests by Connector and code, as a scrape shows them."""
+        """Return denials by reason, and requests by Connector and code, as a scrape shows them."""
         found: Counter[tuple[str, ...]] = Counter()
         text = self.proxy.master.addons.get("lifecycle")._records.metrics.render().decode()
         for family in text_string_to_metric_families(text):
@@ -98,7 +98,7 @@ class World:
             write(self.proxy.folder, *objects, file="fading.yaml")
         else:
             (self.proxy.folder / "fading.yaml").unlink(missing_ok=True)
-        await until(lambda: isinstance(self.proxy.shared.store.get(FADING), until_it_is))
+        await until(lambda: isinstance(self.proxy.context.store.get(FADING), until_it_is))
 
 
 Meanwhile = Callable[[World], AbstractAsyncContextManager[None]]
@@ -106,7 +106,7 @@ Meanwhile = Callable[[World], AbstractAsyncContextManager[None]]
 
 @asynccontextmanager
 async def unsynced(world: World) -> AsyncIterator[None]:
-    store = world.proxy.shared.store
+    store = world.proxy.context.store
     store.expect("later")
     try:
         yield
@@ -116,7 +116,7 @@ async def unsynced(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def no_reviews(world: World) -> AsyncIterator[None]:
-    """The check of a cluster whose API server asks for 7 s of peace."""
+    """Access check of a cluster whose API server sends Retry-After with 7 s."""
     busy = FakeApiServer(faults=[lambda _: refusal(503, "ServiceUnavailable", "busy", {"Retry-After": "7"})])
     async with busy.serving(), KubeClient(busy.configuration) as client:
         world.checks.current = KubeAccess(client, audience=AUDIENCE, rule=parse_access("use:connectors/proxy"))
@@ -128,18 +128,18 @@ async def no_reviews(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def unread(world: World) -> AsyncIterator[None]:
-    """Nobody reads the audit log, and what is not written down is to be refused."""
-    checks = world.proxy.shared.checks
-    object.__setattr__(checks, "full", lambda: True)
+    """The audit log is not read, and requests whose records cannot be written are refused."""
+    checks = world.proxy.context.checks
+    object.__setattr__(checks, "is_audit_log_full", lambda: True)
     try:
         yield
     finally:
-        object.__setattr__(checks, "full", None)
+        object.__setattr__(checks, "is_audit_log_full", None)
 
 
 @asynccontextmanager
 async def expired(world: World) -> AsyncIterator[None]:
-    """Every token that was good."""
+    """Every valid token has expired."""
     world.checks.ahead = 7200
     try:
         yield
@@ -149,7 +149,7 @@ async def expired(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def one_open(world: World) -> AsyncIterator[None]:
-    """As many tunnels of the caller to team-a/k8s as it may have."""
+    """The caller has as many tunnels to team-a/k8s as it may have."""
     stream = await world.proxy.tunnel(world.authorities["k8s"], f"team-a/k8s:{world.proxy.token('team-a/k8s')}")
     try:
         yield
@@ -166,13 +166,13 @@ async def deleted(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def moved(world: World) -> AsyncIterator[None]:
-    """To another address."""
+    """The Connector has another address."""
     old, held = world.fading
     async with _restored(world):
         write(
             world.proxy.folder, old | {"spec": old["spec"] | {"address": "https://h.example"}}, held, file="fading.yaml"
         )
-        await until(lambda: "h.example" in str(getattr(world.proxy.shared.store.get(FADING), "address", "")))
+        await until(lambda: "h.example" in str(getattr(world.proxy.context.store.get(FADING), "address", "")))
         yield
 
 
@@ -219,11 +219,11 @@ async def running_world(home: Path, confdir: Path, *, watched: bool) -> AsyncIte
             )
         )
         checks = Checks(confdir)
-        keeper = proxy.master.addons.get("connections")
-        keeper.take(
+        connections = proxy.master.addons.get("connections")
+        connections.set_parts(
             replace(
-                keeper.parts(),
-                service=replace(proxy.shared, checks=replace(proxy.shared.checks, access=checks), resolver=Names()),
+                connections.parts(),
+                context=replace(proxy.context, checks=replace(proxy.context.checks, access=checks), resolver=Names()),
             )
         )
         yield World(proxy=proxy, targets=targets, authorities=authorities, checks=checks, fading=fading)

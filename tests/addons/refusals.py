@@ -1,4 +1,4 @@
-"""The table of refusals: what is asked for, and what a client, the audit log and the metrics then show."""
+"""Table of refusals: the request, and what the client, the audit log and the metrics show afterwards."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,9 +23,9 @@ BEARER = {"www-authenticate": 'Bearer realm="connectors"'}
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """`connector` names what is asked for; `credentials` and `authority` default to good ones.
+    """One refusal. `connector` is the requested Connector. `credentials` and `authority` default to valid ones.
 
-    In what is said, `HOST` stands for the authority, and `TOKEN` for a token of the Connector.
+    In messages, `HOST` stands for the authority, and `TOKEN` for a token of the Connector.
     """
 
     name: str
@@ -36,23 +36,23 @@ class Case:
     credentials: Callable[[Proxy], str | bytes | None] | None = None
     authority: str | None = None
     first: bytes | None = None
-    """Said in place of a CONNECT."""
+    """Message in place of a CONNECT."""
     inside: bytes | None = None
-    """Said in the tunnel; None where none is opened."""
+    """Message in the tunnel. None if no tunnel is opened."""
     served: bool = False
     """The same request was served in the same tunnel before."""
     meanwhile: Meanwhile | None = None
-    """What is so while it is refused, and was not when the tunnel was opened."""
+    """Condition that begins after the tunnel was opened and causes the refusal."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Besides those of every refusal."""
+    """Headers in addition to those of every refusal."""
     stranger: bool = False
-    """The caller is not known, or only as somebody who may not use the Connector."""
+    """The caller is not authenticated, or may not use the Connector."""
     nameless: bool = False
-    """What was said names no Connector, or is not looked at."""
+    """The message names no Connector, or is not parsed that far."""
     seen: bool = False
-    """The target knows of it: it is its answer, or its silence, that is refused."""
+    """The target got the request, because its response or its silence causes the refusal."""
     given: bool = False
-    """The target had shown its certificate before that, and so got the credential."""
+    """The target has proved its identity with its certificate, and so got the credential."""
 
 
 def get(path: str, *fields: str, host: str = "HOST") -> bytes:
@@ -72,7 +72,7 @@ OUTSIDE = [
 ]  # fmt: skip
 
 INSIDE = "team-a/k8s:x"
-"""Credentials of who brings the token inside."""
+"""Credentials of a caller who sends the token in the tunnel."""
 BEARING = "Authorization: Bearer TOKEN"
 
 ON_CONNECT = [

@@ -1,4 +1,4 @@
-"""What two servers could read in two ways never reaches a target: over real sockets, judged by another parser (h11)."""
+"""Messages that servers could read in two ways never reach a target. Real sockets, judged by another parser (h11)."""
 
 import asyncio
 import uuid
@@ -63,7 +63,7 @@ async def world(
 
 
 async def swallow(conversation: TargetConnection) -> None:
-    """Answers each message that h11 makes out, and keeps all that comes."""
+    """Respond to each message that h11 recognizes."""
     peer = h11.Connection(h11.SERVER)
     while data := await conversation.read_some():
         peer.receive_data(data)
@@ -80,15 +80,15 @@ async def swallow(conversation: TargetConnection) -> None:
                 break
 
 
-async def seen(world: tuple[Proxy, FakeTarget], message: bytes) -> bytes:
-    """All that the target was sent when a caller sent `message` and waited for the end of the connection.
+async def received_by_target(world: tuple[Proxy, FakeTarget], message: bytes) -> bytes:
+    """Return all bytes that the target received after a caller sent `message` and waited for the end of the connection.
 
-    What waits for more of a body has no end of its own; the caller leaves after LONG_ENOUGH without an answer.
+    A request with an incomplete body never ends. The caller closes after LONG_ENOUGH seconds without a response.
     """
     proxy, target = world
     before = {id(each): len(each.received) for each in target.connections}
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await client.send(filled(message, target))
+    await client.send(fill_in(message, target))
     with suppress(OSError, TimeoutError):
         while await asyncio.wait_for(client.reader.read(65536), LONG_ENOUGH):
             pass
@@ -97,8 +97,8 @@ async def seen(world: tuple[Proxy, FakeTarget], message: bytes) -> bytes:
     return b"".join(bytes(each.received[before.get(id(each), 0) :]) for each in target.connections)
 
 
-def filled(message: bytes, target: FakeTarget) -> bytes:
-    """What the caller sends."""
+def fill_in(message: bytes, target: FakeTarget) -> bytes:
+    """Return the bytes that the caller sends."""
     return (message + LAST).replace(b"PORT", b"%d" % target.port)
 
 
@@ -149,10 +149,10 @@ AMBIGUOUS = [
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("message", AMBIGUOUS)
-async def test_an_ambiguous_message_is_not_seen_nor_what_follows_it(
+async def test_an_ambiguous_message_and_what_follows_it_do_not_reach_the_target(
     world: tuple[Proxy, FakeTarget], message: bytes
 ) -> None:
-    assert await seen(world, message + SMUGGLED) == b""
+    assert await received_by_target(world, message + SMUGGLED) == b""
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -166,7 +166,7 @@ async def test_an_ambiguous_message_is_not_seen_nor_what_follows_it(
 )  # fmt: skip
 async def test_behind_an_ambiguous_chunk_nothing_is_a_request(world: tuple[Proxy, FakeTarget], chunk: bytes) -> None:
     message = b"POST /a HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n" + chunk + b"0\r\n\r\n"
-    assert MARK not in await seen(world, message + SMUGGLED)
+    assert MARK not in await received_by_target(world, message + SMUGGLED)
 
 
 GOOD = (
@@ -186,41 +186,41 @@ GOOD = (
 async def test_every_odd_byte_gives_the_target_whole_messages_or_none(
     world: tuple[Proxy, FakeTarget], place: int, odd: bytes, cut: int
 ) -> None:
-    """Another parser finds no fault in what arrived, and no request that it would not find in what was sent."""
+    """Another parser finds no fault in the received bytes, and only requests that it finds in the sent bytes."""
     message = GOOD[:place] + odd + GOOD[place + cut :]
-    got = read(await asyncio.wait_for(seen(world, message), 60))
-    assert not got.fault
-    sent = read(filled(message, world[1])).messages
-    assert len(got.messages) <= len(sent)
-    for arrived, meant in zip(got.messages, sent, strict=False):
-        assert_passed_on(arrived, meant, b"127.0.0.1:%d" % world[1].port)
+    arrived_messages = read(await asyncio.wait_for(received_by_target(world, message), 60))
+    assert not arrived_messages.fault
+    sent_messages = read(fill_in(message, world[1])).messages
+    assert len(arrived_messages.messages) <= len(sent_messages)
+    for arrived, expected in zip(arrived_messages.messages, sent_messages, strict=False):
+        assert_passed_on(arrived, expected, b"127.0.0.1:%d" % world[1].port)
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_what_is_not_ambiguous_arrives(world: tuple[Proxy, FakeTarget]) -> None:
-    got = read(await seen(world, GOOD))
-    assert [(each.target, bytes(each.body), each.whole) for each in got.messages] == [
+async def test_unambiguous_messages_arrive(world: tuple[Proxy, FakeTarget]) -> None:
+    arrived_messages = read(await received_by_target(world, GOOD))
+    assert [(each.target, bytes(each.body), each.whole) for each in arrived_messages.messages] == [
         (b"/a", b"abc", True),
         (b"/b", b"", True),
         (b"/last", b"", True),
     ]
 
 
-def assert_passed_on(arrived: Message, meant: Message, host: bytes) -> None:
-    """The caller's request, as far as it came, with our credential and nothing else of ours."""
-    assert (arrived.method, arrived.target) == (meant.method, meant.target)
+def assert_passed_on(arrived: Message, expected: Message, host: bytes) -> None:
+    """Assert that the target got the caller's request, maybe truncated, with the credential and no other change."""
+    assert (arrived.method, arrived.target) == (expected.method, expected.target)
     assert [value for name, value in arrived.fields if name.lower() == b"host"] == [host]
     (audit_id,) = [value for name, value in arrived.fields if name == b"Audit-ID"]
     assert uuid.UUID(audit_id.decode())
     assert [value for name, value in arrived.fields if name == b"X-Forwarded-For"] == [b"127.0.0.1"]
-    ours = (b"Audit-ID", b"X-Forwarded-For")
-    assert [each for each in arrived.fields if each[0] not in ours] == expected_fields(meant)
-    assert meant.body.startswith(arrived.body)
-    assert arrived.body == meant.body or not arrived.whole
+    own_fields = (b"Audit-ID", b"X-Forwarded-For")
+    assert [each for each in arrived.fields if each[0] not in own_fields] == expected_fields(expected)
+    assert expected.body.startswith(arrived.body)
+    assert arrived.body == expected.body or not arrived.whole
 
 
-def expected_fields(meant: Message) -> list[Field]:
+def expected_fields(expected: Message) -> list[Field]:
     hop_by_hop = (b"connection", b"transfer-encoding")
-    chunked = [each for each in meant.fields if each[0].lower() == b"transfer-encoding"]
-    passed = [each for each in meant.fields if each[0].lower() not in hop_by_hop]
-    return [*passed, (b"Authorization", f"Bearer {TARGET_TOKEN}".encode()), *chunked]
+    chunked = [each for each in expected.fields if each[0].lower() == b"transfer-encoding"]
+    forwarded = [each for each in expected.fields if each[0].lower() not in hop_by_hop]
+    return [*forwarded, (b"Authorization", f"Bearer {TARGET_TOKEN}".encode()), *chunked]

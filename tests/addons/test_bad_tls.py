@@ -1,4 +1,4 @@
-"""What a client may say in place of TLS, within it and against it, at the port and in a tunnel: it ends, no more."""
+"""Input that is not TLS, or that abuses TLS, at the port and in a tunnel. It only closes the connection."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -20,14 +20,14 @@ Opener = Callable[[Proxy, FakeTarget, SSL.Context | None], Awaitable[tuple[RawTl
 
 
 async def at_the_port(proxy: Proxy, target: FakeTarget, context: SSL.Context | None = None) -> tuple[RawTls, str]:
-    """A client whose handshake is to come, and the first lines of a good request."""
+    """Return a client before its handshake, and the first lines of a valid request."""
     head = f"GET /connectors/team-a/k8s/api HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {proxy.token(KEY)}"
     return RawTls(await proxy.open(), "localhost", context), head
 
 
 async def in_a_tunnel(proxy: Proxy, target: FakeTarget, context: SSL.Context | None = None) -> tuple[RawTls, str]:
-    stream, answer = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    assert answer.status == 200
+    stream, response = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    assert response.status == 200
     return RawTls(stream, "", context), f"GET /api HTTP/1.1\r\nHost: 127.0.0.1:{target.port}"
 
 
@@ -35,7 +35,7 @@ BOTH = pytest.mark.parametrize("opened", [at_the_port, in_a_tunnel], ids=["at th
 
 
 async def ask(client: RawTls, head: str, *fields: str) -> bytes:
-    """What the first read brings."""
+    """Send a request and return the result of the first read."""
     await client.send("\r\n".join([head, *fields, "", ""]).encode())
     return await client.read_some()
 
@@ -55,11 +55,11 @@ async def still_serves(proxy: Proxy, target: FakeTarget) -> None:
 
 
 @BOTH
-async def test_a_client_cannot_shake_hands_again(proxy: Proxy, target: FakeTarget, opened: Opener) -> None:
+async def test_a_client_cannot_shake_hands_again(proxy: Proxy, target: FakeTarget, open_client: Opener) -> None:
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    # TLS 1.3 has no such thing.
+    # TLS 1.3 has no renegotiation.
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
-    client, head = await opened(proxy, target, context)
+    client, head = await open_client(proxy, target, context)
     await client.handshake()
     assert (await ask(client, head)).startswith(b"HTTP/1.1 200 ")
     client.tls.renegotiate()
@@ -70,8 +70,8 @@ async def test_a_client_cannot_shake_hands_again(proxy: Proxy, target: FakeTarge
 
 
 @BOTH
-async def test_no_client_is_offered_early_data(proxy: Proxy, target: FakeTarget, opened: Opener) -> None:
-    client, head = await opened(proxy, target, None)
+async def test_no_client_is_offered_early_data(proxy: Proxy, target: FakeTarget, open_client: Opener) -> None:
+    client, head = await open_client(proxy, target, None)
     await client.handshake()
     assert (await ask(client, head)).startswith(b"HTTP/1.1 200 ")
     session = client.tls.get_session()
@@ -81,41 +81,43 @@ async def test_no_client_is_offered_early_data(proxy: Proxy, target: FakeTarget,
 
 
 def with_early_data(hello: bytes) -> bytes:
-    """A ClientHello that resumes a session that nobody knows, and announces that a request follows at once."""
+    """Change a ClientHello so that it resumes an unknown session and announces early data."""
     ticket = b"\x00\x20" + b"t" * 32 + bytes(4)
     identities, binders = len(ticket).to_bytes(2) + ticket, b"\x00\x21\x20" + b"b" * 32
     keys = identities + binders
     added = EARLY_DATA.to_bytes(2) + b"\x00\x00" + PRE_SHARED_KEY.to_bytes(2) + len(keys).to_bytes(2) + keys
     body = hello[9:]
-    at = 34
-    at += 1 + body[at]
-    at += 2 + int.from_bytes(body[at : at + 2])
-    at += 1 + body[at]
-    extensions = body[at + 2 :] + added
-    body = body[:at] + len(extensions).to_bytes(2) + extensions
+    position = 34
+    position += 1 + body[position]
+    position += 2 + int.from_bytes(body[position : position + 2])
+    position += 1 + body[position]
+    extensions = body[position + 2 :] + added
+    body = body[:position] + len(extensions).to_bytes(2) + extensions
     message = b"\x01" + len(body).to_bytes(3) + body
     return b"\x16\x03\x01" + len(message).to_bytes(2) + message
 
 
 @BOTH
-async def test_early_data_is_no_request_and_has_a_bound(proxy: Proxy, target: FakeTarget, opened: Opener) -> None:
-    client, _ = await opened(proxy, target, None)
+async def test_early_data_is_no_request_and_has_a_bound(proxy: Proxy, target: FakeTarget, open_client: Opener) -> None:
+    client, _ = await open_client(proxy, target, None)
     await client.client.send(with_early_data(hello_of(client)))
     record = b"\x17\x03\x03\x10\x00" + b"e" * 4096
     with suppress(OSError):
         await client.client.send(record * 20)
-    answer = await client.client.read_to_eof()
-    # A ServerHello: it was understood, and the session is not resumed.
-    assert answer.startswith(b"\x16\x03\x03")
+    response = await client.client.read_to_eof()
+    # A ServerHello: the proxy understood the ClientHello and does not resume the session.
+    assert response.startswith(b"\x16\x03\x03")
     await still_serves(proxy, target)
     assert target.received.count(b"GET ") == 1
 
 
-@pytest.mark.parametrize("said", ["after the ClientHello", "after the handshake"])
+@pytest.mark.parametrize("moment", ["after the ClientHello", "after the handshake"])
 @BOTH
-async def test_plain_http_where_tls_has_begun_ends(proxy: Proxy, target: FakeTarget, opened: Opener, said: str) -> None:
-    client, head = await opened(proxy, target, None)
-    if said == "after the handshake":
+async def test_plain_http_where_tls_has_begun_ends(
+    proxy: Proxy, target: FakeTarget, open_client: Opener, moment: str
+) -> None:
+    client, head = await open_client(proxy, target, None)
+    if moment == "after the handshake":
         await client.handshake()
     else:
         await client.client.send(hello_of(client))
@@ -128,8 +130,8 @@ async def test_plain_http_where_tls_has_begun_ends(proxy: Proxy, target: FakeTar
 
 
 @BOTH
-async def test_a_client_hello_of_16_kb_is_one(proxy: Proxy, target: FakeTarget, opened: Opener) -> None:
-    client, head = await opened(proxy, target, None)
+async def test_a_client_hello_of_16_kb_is_one(proxy: Proxy, target: FakeTarget, open_client: Opener) -> None:
+    client, head = await open_client(proxy, target, None)
     client.tls.set_alpn_protos([b"http/1.1", *(b"%0250d" % number for number in range(58))])
     hello = hello_of(client)
     assert 16_000 < len(hello) <= 16_384
@@ -157,6 +159,6 @@ async def test_a_client_hello_of_16_kb_is_one(proxy: Proxy, target: FakeTarget, 
 async def test_server_names(proxy: Proxy, target: FakeTarget, name: str, host: str, path: str, status: int) -> None:
     client = RawTls(await proxy.open(), name)
     await client.handshake()
-    answer = await ask(client, f"GET {path} HTTP/1.1", f"Host: {host}", f"Authorization: Bearer {proxy.token(KEY)}")
-    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    response = await ask(client, f"GET {path} HTTP/1.1", f"Host: {host}", f"Authorization: Bearer {proxy.token(KEY)}")
+    assert response.startswith(b"HTTP/1.1 %d " % status)
     assert (target.received == b"") is (status != 200)

@@ -1,4 +1,4 @@
-"""Distinctive secrets go in; whatever comes out of the proxy is searched for them."""
+"""Distinctive secrets go into the proxy, and all its output is searched for them."""
 
 import asyncio
 import base64
@@ -27,36 +27,36 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Speaks to the proxy on raw sockets, and keeps what it was answered."""
+    """Client with raw sockets that records the responses."""
 
     proxy: RunningProxy
     authority: str
-    answers: list[bytes]
+    responses: list[bytes]
 
-    async def say(self, first: bytes, inside: bytes = b"") -> bytes:
-        """Send `first`; if that opens a tunnel, send `inside` in TLS. All that came back."""
+    async def exchange(self, first: bytes, inside: bytes = b"") -> bytes:
+        """Send `first`. If that opens a tunnel, send `inside` in TLS. Return all received bytes."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.proxy.port)
-        got = b""
+        received = b""
         async with asyncio.timeout(WAIT_TIMEOUT):
             writer.write(first)
             if inside:
-                got += await reader.readuntil(b"\r\n\r\n")
+                received += await reader.readuntil(b"\r\n\r\n")
                 context = ssl.create_default_context(cadata=self.proxy.ca_pem().decode())
                 await writer.start_tls(context, server_hostname="127.0.0.1")
                 writer.write(inside)
             try:
                 while data := await reader.read(65536):
-                    got += data
+                    received += data
             except OSError:
                 pass
         writer.transport.abort()
-        self.answers.append(got)
-        return got
+        self.responses.append(received)
+        return received
 
     def connect(self, name: str, token: str, *, authority: str = "") -> bytes:
         login = base64.b64encode(f"team-a/{name}:{token}".encode())
-        where = (authority or self.authority).encode()
-        return b"CONNECT %b HTTP/1.1\r\nHost: %b\r\nProxy-Authorization: Basic %b\r\n\r\n" % (where, where, login)
+        address = (authority or self.authority).encode()
+        return b"CONNECT %b HTTP/1.1\r\nHost: %b\r\nProxy-Authorization: Basic %b\r\n\r\n" % (address, address, login)
 
     def request(self, line: bytes, *fields: bytes, body: bytes = b"") -> bytes:
         head = [line + b" HTTP/1.1", b"Host: " + self.authority.encode(), b"Connection: close", *fields]
@@ -65,8 +65,8 @@ class Caller:
         return b"\r\n".join([*head, b"", body])
 
 
-async def moody(conversation: TargetConnection) -> None:
-    """Answers by path: 200, 401, garbage, half an answer, nothing."""
+async def respond_by_path(conversation: TargetConnection) -> None:
+    """Respond by path: 200, 401, garbage, half a response, nothing."""
     head = await conversation.read_head()
     if b"/refuse" in head:
         await conversation.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
@@ -86,48 +86,52 @@ def write(proxy: RunningProxy, port: int, ca: KeyPair) -> None:
         ("away", TARGET_TOKEN, "https://127.0.0.1:1", ca),
         ("broken", BROKEN_TOKEN, good, ca),
     ):
-        held = manifests.secret(name, token=token, ca=trusted.pem)
-        proxy.write(f"{name}.yaml", manifests.connector(name, address, secret=name), held)
+        secret_object = manifests.secret(name, token=token, ca=trusted.pem)
+        proxy.write(f"{name}.yaml", manifests.connector(name, address, secret=name), secret_object)
     draft = proxy.home / "draft"
     draft.write_text(f"kind: Secret\nstringData: {{token: {TARGET_TOKEN}\n  : [\n")
     draft.replace(proxy.manifests / "unreadable.yaml")
 
 
 async def exercise(caller: Caller, token: str) -> None:
-    """Every way in which a token could come to show."""
+    """Make every kind of request that could reveal a token."""
     request, connect = caller.request, caller.connect
     inner = b"Authorization: Bearer " + INNER_TOKEN.encode()
-    assert b"200 OK" in await caller.say(connect("good", token), request(b"GET /api", inner))
-    assert b"200 OK" in await caller.say(connect("good", token), request(b"POST /api?token=x", inner, body=b"{}"))
-    assert b"502 Bad Gateway" in await caller.say(connect("good", token), request(b"GET /refuse", inner))
+    assert b"200 OK" in await caller.exchange(connect("good", token), request(b"GET /api", inner))
+    assert b"200 OK" in await caller.exchange(connect("good", token), request(b"POST /api?token=x", inner, body=b"{}"))
+    assert b"502 Bad Gateway" in await caller.exchange(connect("good", token), request(b"GET /refuse", inner))
     for path in (b"/garbage", b"/half", b"/silent"):
-        await caller.say(connect("good", token), request(b"GET " + path, inner))
-    assert b"403 Forbidden" in await caller.say(connect("good", token), request(b"GET /", b"Impersonate-User: a"))
-    assert b" 400 " in await caller.say(connect("good", token), b"GET / HTTP/1.1\r\nHost : x\r\n" + inner + b"\r\n\r\n")
-    assert b" 401 " in await caller.say(connect("good", "x"), request(b"GET /api", inner))
-    assert b" 407 " in await caller.say(connect("good", WRONG_TOKEN))
-    assert b" 407 " in await caller.say(
+        await caller.exchange(connect("good", token), request(b"GET " + path, inner))
+    assert b"403 Forbidden" in await caller.exchange(connect("good", token), request(b"GET /", b"Impersonate-User: a"))
+    assert b" 400 " in await caller.exchange(
+        connect("good", token), b"GET / HTTP/1.1\r\nHost : x\r\n" + inner + b"\r\n\r\n"
+    )
+    assert b" 401 " in await caller.exchange(connect("good", "x"), request(b"GET /api", inner))
+    assert b" 407 " in await caller.exchange(connect("good", WRONG_TOKEN))
+    assert b" 407 " in await caller.exchange(
         b"CONNECT h:1 HTTP/1.1\r\nProxy-Authorization: " + WRONG_TOKEN.encode() + b"\r\n\r\n"
     )
-    assert b" 403 " in await caller.say(connect("good", token, authority="elsewhere:443"))
-    assert b" 403 " in await caller.say(b"GET http://h/?t=" + WRONG_TOKEN.encode() + b" HTTP/1.1\r\nHost: h\r\n\r\n")
-    assert b" 404 " in await caller.say(b"GET /x HTTP/1.1\r\nHost: h\r\n" + inner + b"\r\n\r\n")
-    assert b" 401 " in await caller.say(b"GET /kubeconfig HTTP/1.1\r\nHost: h\r\n" + inner + b"\r\n\r\n")
-    await caller.say(connect("good", token), b"not http at all " + WRONG_TOKEN.encode() + b"\r\n\r\n")
+    assert b" 403 " in await caller.exchange(connect("good", token, authority="elsewhere:443"))
+    assert b" 403 " in await caller.exchange(
+        b"GET http://h/?t=" + WRONG_TOKEN.encode() + b" HTTP/1.1\r\nHost: h\r\n\r\n"
+    )
+    assert b" 404 " in await caller.exchange(b"GET /x HTTP/1.1\r\nHost: h\r\n" + inner + b"\r\n\r\n")
+    assert b" 401 " in await caller.exchange(b"GET /kubeconfig HTTP/1.1\r\nHost: h\r\n" + inner + b"\r\n\r\n")
+    await caller.exchange(connect("good", token), b"not http at all " + WRONG_TOKEN.encode() + b"\r\n\r\n")
     for name in ("untrusted", "away"):
         own = caller.proxy.token(ObjectKey("team-a", name))
         authority = "127.0.0.1:1" if name == "away" else caller.authority
-        said = await caller.say(
+        response = await caller.exchange(
             connect(name, own, authority=authority),
             b"GET /api HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % authority.encode(),
         )
-        assert b" 502 " in said
+        assert b" 502 " in response
     own = caller.proxy.token(ObjectKey("team-a", "broken"))
-    assert b" 503 " in await caller.say(connect("broken", own))
+    assert b" 503 " in await caller.exchange(connect("broken", own))
 
 
 def spellings(secret: str) -> Iterator[bytes]:
-    """As it is, and as base64 at each of the three offsets."""
+    """Yield the secret as it is, and as base64 at each of the three offsets."""
     raw = secret.encode()
     yield raw
     for shift in range(3):
@@ -135,7 +139,7 @@ def spellings(secret: str) -> Iterator[bytes]:
 
 
 def key_lines(path: Path) -> list[str]:
-    """The lines of a PEM file's private keys."""
+    """Return the lines of the private key in a PEM file."""
     text = path.read_text()
     keys = text.partition("PRIVATE KEY-----\n")[2].partition("\n-----END")[0]
     return [each for each in keys.splitlines() if len(each) > 40]
@@ -143,9 +147,9 @@ def key_lines(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("watched", [False, True], ids=["as a service", "with -w"])
 async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path, watched: bool) -> None:
-    """At the most verbose level, and whether flows are made or not."""
+    """The log has its most verbose level, with and without flows."""
     ca = make_ca()
-    async with FakeTarget(make_leaf(ca, ["127.0.0.1"]), tmp_path, moody) as target:
+    async with FakeTarget(make_leaf(ca, ["127.0.0.1"]), tmp_path, respond_by_path) as target:
         dump = tmp_path / "dump"
         proxy = RunningProxy(
             tmp_path / "home",
@@ -155,7 +159,7 @@ async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path, watched: bool) -
         write(proxy, target.port, ca)
         with proxy:
             token = proxy.token(KEY)
-            caller = Caller(proxy=proxy, authority=f"127.0.0.1:{target.port}", answers=[])
+            caller = Caller(proxy=proxy, authority=f"127.0.0.1:{target.port}", responses=[])
             await exercise(caller, token)
             metrics = proxy.admin("/metrics")[1].encode()
             command = proxy.command_line()
@@ -164,18 +168,18 @@ async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path, watched: bool) -
     log = proxy.log.read_bytes()
     assert b"Loading script" in log
     assert (b"requests are shown as flows" if watched else b"requests are not shown as flows") in log
-    found = {"metrics": metrics, "command": command}
+    outputs = {"metrics": metrics, "command": command}
     if watched:
-        found["dump"] = dump.read_bytes()
-        assert b"/api" in found["dump"]
-    _search(proxy, found, caller.answers, token)
+        outputs["dump"] = dump.read_bytes()
+        assert b"/api" in outputs["dump"]
+    _search(proxy, outputs, caller.responses, token)
 
 
-def _search(proxy: RunningProxy, found: dict[str, bytes], answers: list[bytes], token: str) -> None:
-    places = found | {f"answer {number}": each for number, each in enumerate(answers)}
-    kept = {proxy.confdir, proxy.manifests}
+def _search(proxy: RunningProxy, outputs: dict[str, bytes], responses: list[bytes], token: str) -> None:
+    places = outputs | {f"answer {number}": each for number, each in enumerate(responses)}
+    excluded = {proxy.confdir, proxy.manifests}
     for file in proxy.home.rglob("*"):
-        if file.is_file() and not kept & set(file.parents):
+        if file.is_file() and not excluded & set(file.parents):
             places[file.name] = file.read_bytes()
     secrets = [TARGET_TOKEN, BROKEN_TOKEN, WRONG_TOKEN, INNER_TOKEN, token, token.rpartition(".")[2]]
     secrets += key_lines(proxy.confdir / "mitmproxy-ca.pem") + key_lines(proxy.confdir / KEY_FILE)
@@ -189,8 +193,8 @@ def _search(proxy: RunningProxy, found: dict[str, bytes], answers: list[bytes], 
 @pytest.mark.parametrize(
     ("option", "says"), [("proxy_debug", "prints what goes on the wire"), ("ssl_insecure", "always verified")]
 )
-def test_an_option_that_would_show_or_lose_a_secret_is_refused(tmp_path: Path, option: str, says: str) -> None:
+def test_an_option_that_would_show_or_lose_a_secret_is_refused(tmp_path: Path, option: str, message: str) -> None:
     proxy = RunningProxy(tmp_path / "home", options={option: "true"})
     proxy.process.start()
     proxy.process.wait_until(lambda: not proxy.process.is_running, timeout=WAIT_TIMEOUT)
-    assert says in proxy.log.read_text()
+    assert message in proxy.log.read_text()

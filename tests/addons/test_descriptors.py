@@ -1,4 +1,4 @@
-"""The real proxy out of file descriptors: one line of the log, no harm to those it knows, and an end to it."""
+"""The real proxy without free file descriptors: one log line, authenticated callers continue, and it recovers."""
 
 import asyncio
 import resource
@@ -20,12 +20,12 @@ from tests.fakes.waiting import until
 pytestmark = pytest.mark.slow
 
 KEY = ObjectKey("team-a", "k8s")
-STRANGERS = 60
-SPARE = 24
-"""Descriptors that are left when the limit falls."""
-FEW = 128
-"""Descriptors that a process is given: enough for 32 connections, 16 of strangers."""
-NONE_LEFT = "no file descriptor is left for a client"
+UNAUTHENTICATED = 60
+SPARE_DESCRIPTORS = 24
+"""Number of free descriptors after the limit is lowered."""
+FEW_DESCRIPTORS = 128
+"""Limit of a process with few descriptors: enough for 32 connections, of which 16 may be unauthenticated."""
+EXHAUSTED = "no file descriptor is left for a client"
 
 
 def open_files(proxy: RunningProxy) -> int:
@@ -33,8 +33,8 @@ def open_files(proxy: RunningProxy) -> int:
 
 
 @contextmanager
-def strangers(proxy: RunningProxy, number: int) -> Iterator[list[socket.socket]]:
-    """Connections from one address that say nothing."""
+def open_unauthenticated(proxy: RunningProxy, number: int) -> Iterator[list[socket.socket]]:
+    """Open connections from one address that send nothing."""
     with ExitStack() as stack:
         yield [
             stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port), source_address=("127.0.0.2", 0)))
@@ -50,14 +50,14 @@ async def caller(proxy: RunningProxy) -> AsyncIterator[ClientConnection]:
 
 
 async def ask(proxy: RunningProxy, stream: ClientConnection) -> Response:
-    """By the direct door."""
+    """Send a request by direct access."""
     lines = ["GET /connectors/team-a/k8s/api HTTP/1.1", "Host: localhost", f"Authorization: Bearer {proxy.token(KEY)}"]
     await stream.send("\r\n".join([*lines, "", ""]).encode())
     return await stream.read_response()
 
 
-async def served(proxy: RunningProxy) -> bool:
-    """False for who is closed instead."""
+async def is_served(proxy: RunningProxy) -> bool:
+    """Return True if a new caller gets a response, False if its connection is closed."""
     try:
         async with caller(proxy) as one:
             return (await ask(proxy, one)).status == 200
@@ -65,56 +65,58 @@ async def served(proxy: RunningProxy) -> bool:
         return False
 
 
-def warned(proxy: RunningProxy) -> list[str]:
-    """What the log says besides audit lines, and of the folder: that it is served may be said late, and without a
-    descriptor it cannot be listed (what was in it is served)."""
+def log_lines(proxy: RunningProxy) -> list[str]:
+    """Return the log lines, except audit lines and lines about the folder.
+
+    The summary of the folder may be late, and the proxy cannot list a folder without a free descriptor.
+    """
     lines = [each for each in proxy.log.read_text().splitlines() if str(proxy.manifests) not in each]
     return [each for each in lines if not each.startswith('{"time"')]
 
 
 @pytest.fixture(params=["mitmdump", "addons"])
 def running(request: pytest.FixtureRequest, target: FakeTarget, tmp_path: Path, target_ca: KeyPair) -> RunningProxy:
-    """By mitmdump, and by the image's program, whose event loop is another."""
-    found = RunningProxy(tmp_path / "home", options={"connector_client_timeout": "2"}, program=request.param)
-    found.write("k8s.yaml", connector("k8s", f"https://127.0.0.1:{target.port}"), secret(ca=target_ca.pem))
-    return found
+    """Run a test with mitmdump and with the image's program, which have different event loops."""
+    new_lines = RunningProxy(tmp_path / "home", options={"connector_client_timeout": "2"}, program=request.param)
+    new_lines.write("k8s.yaml", connector("k8s", f"https://127.0.0.1:{target.port}"), secret(ca=target_ca.pem))
+    return new_lines
 
 
-async def test_where_none_is_left_those_who_are_served_go_on_and_others_follow(running: RunningProxy) -> None:
-    """The limit falls while it runs, so that its own bounds, of the start, come too late."""
-    waits = "-m" not in running.process.command
+async def test_without_free_descriptors_open_connections_continue_and_new_ones_follow(running: RunningProxy) -> None:
+    """The limit is lowered while the proxy runs, so its own limits from the start are too high."""
+    waits_for_descriptor = "-m" not in running.process.command
     with running as proxy:
-        async with caller(proxy) as known:
-            assert (await ask(proxy, known)).status == 200
-            before = len(warned(proxy))
-            most = open_files(proxy) + SPARE
-            resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE, (most, most))
-            with strangers(proxy, STRANGERS):
-                await until(lambda: NONE_LEFT in proxy.log.read_text())
-                assert (await ask(proxy, known)).status == 200
-                # It comes behind all strangers, who hold what there is until their time is over: asyncio lets it wait,
-                # libuv may close it.
-                async with caller(proxy) as honest:
-                    if waits:
-                        assert (await ask(proxy, honest)).status == 200
+        async with caller(proxy) as authenticated:
+            assert (await ask(proxy, authenticated)).status == 200
+            before = len(log_lines(proxy))
+            limit = open_files(proxy) + SPARE_DESCRIPTORS
+            resource.prlimit(proxy.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
+            with open_unauthenticated(proxy, UNAUTHENTICATED):
+                await until(lambda: EXHAUSTED in proxy.log.read_text())
+                assert (await ask(proxy, authenticated)).status == 200
+                # The unauthenticated clients use all descriptors until they time out. Meanwhile, a later caller waits
+                # with asyncio. libuv may close it.
+                async with caller(proxy) as late_caller:
+                    if waits_for_descriptor:
+                        assert (await ask(proxy, late_caller)).status == 200
             async with asyncio.timeout(PATIENCE):
-                while not await served(proxy):
-                    assert not waits
-        found = warned(proxy)[before:]
-    assert [NONE_LEFT in each for each in found] == [True], found
+                while not await is_served(proxy):
+                    assert not waits_for_descriptor
+        new_lines = log_lines(proxy)[before:]
+    assert [EXHAUSTED in each for each in new_lines] == [True], new_lines
 
 
-async def test_where_few_are_given_strangers_leave_enough_for_callers(running: RunningProxy) -> None:
-    running.process.command[:0] = ["prlimit", f"--nofile={FEW}:{FEW}"]
+async def test_with_few_descriptors_unauthenticated_clients_leave_enough_for_callers(running: RunningProxy) -> None:
+    running.process.command[:0] = ["prlimit", f"--nofile={FEW_DESCRIPTORS}:{FEW_DESCRIPTORS}"]
     with running as proxy:
-        before = len(warned(proxy))
-        with strangers(proxy, STRANGERS) as opened:
-            async with caller(proxy) as honest:
-                assert (await ask(proxy, honest)).status == 200
+        before = len(log_lines(proxy))
+        with open_unauthenticated(proxy, UNAUTHENTICATED) as opened:
+            async with caller(proxy) as late_caller:
+                assert (await ask(proxy, late_caller)).status == 200
             closed = 0
             for each in opened:
                 each.settimeout(PATIENCE)
                 closed += each.recv(1) == b""
-        found = warned(proxy)[before:]
-    assert closed == STRANGERS
-    assert ["connections are refused" in each for each in found] == [True], found
+        new_lines = log_lines(proxy)[before:]
+    assert closed == UNAUTHENTICATED
+    assert ["connections are refused" in each for each in new_lines] == [True], new_lines

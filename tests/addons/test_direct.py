@@ -1,4 +1,4 @@
-"""The direct door and TLS at the port, over real sockets: who gets in, what the target sees, and what is bad input."""
+"""Direct access and TLS at the port, over real sockets: callers, requests at the target, and invalid input."""
 
 import asyncio
 import base64
@@ -126,15 +126,15 @@ async def test_a_body_and_an_upgrade_pass(proxy: Proxy, target: FakeTarget, reco
 
 
 async def test_a_refusal_says_why_and_never_whether_a_connector_is_there(proxy: Proxy, target: FakeTarget) -> None:
-    token, said = proxy.token(KEY), []
+    token, messages = proxy.token(KEY), []
     for name in ("other", "absent"):
         stream = await proxy.open_tls()
         await stream.send(ask(f"/connectors/team-a/{name}/api", token))
         answer = await stream.read_response()
         assert (answer.status, answer.headers["content-type"]) == (403, "application/json")
         assert answer.headers["warning"].startswith("299 ")
-        said.append(answer.json()["message"].replace(name, "NAME"))
-    assert said[0] == said[1]
+        messages.append(answer.json()["message"].replace(name, "NAME"))
+    assert messages[0] == messages[1]
     assert target.received == b""
 
 
@@ -154,7 +154,7 @@ async def test_a_large_answer_waits_for_a_client_within_two_sessions(proxy: Prox
     size, sent = 64_000_000, [0]
 
     def stuck() -> bool:
-        """The target is not read, and cannot say more."""
+        """Count what the target can send while the proxy does not read it."""
         unread = [each for _, each in proxy.sockets._connections.values() if not each.is_reading]
         (conversation,) = target.connections
         return bool(unread) and conversation.writer.transport.get_write_buffer_size() > 0
@@ -174,13 +174,13 @@ async def test_a_large_answer_waits_for_a_client_within_two_sessions(proxy: Prox
     await stream.read_head()
     stream.writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's TLS transport has it
     await until(stuck)
-    # What the kernel, two TLS sessions and two asyncio streams hold; and no more.
+    # At most the buffers of the kernel, of two TLS sessions and of two asyncio streams.
     assert sent[0] < 32_000_000
     stream.writer.transport.resume_reading()  # type: ignore[attr-defined]  # ditto
-    found = 0
-    while found < size:
-        found += len(await asyncio.wait_for(stream.reader.read(1 << 20), 30))
-    assert found == size
+    results = 0
+    while results < size:
+        results += len(await asyncio.wait_for(stream.reader.read(1 << 20), 30))
+    assert results == size
 
 
 async def test_the_pages_are_served_within_tls_too(proxy: Proxy) -> None:
@@ -230,16 +230,16 @@ SPELLINGS = {
     "/connectors/team-a/k8s/.%2e;x/other/api": 403,
     "/connectors/team-a/k8s/api#/../other": 403,
 }
-"""Of the path form, with slashes and dots in disguise; the client may use team-a/k8s."""
+"""Spellings of the path form with disguised slashes and dots, and their status. The client may use team-a/k8s."""
 
 
 async def test_no_spelling_of_a_path_leads_elsewhere(proxy: Proxy, target: FakeTarget) -> None:
-    token, found = proxy.token(KEY), dict[str, int]()
+    token, results = proxy.token(KEY), dict[str, int]()
     for path in SPELLINGS:
         stream = await proxy.open_tls()
-        found[path] = await status(stream, ask(path, token))
+        results[path] = await status(stream, ask(path, token))
         stream.close()
-    assert found == SPELLINGS
+    assert results == SPELLINGS
     assert target.received == b""
 
 
@@ -255,8 +255,8 @@ async def test_no_spelling_of_a_path_leads_elsewhere(proxy: Proxy, target: FakeT
 )
 async def test_tokens(proxy: Proxy, target: FakeTarget, fields: list[str], expected: int) -> None:
     stream = await proxy.open_tls()
-    said = ["GET /connectors/team-a/k8s/api HTTP/1.1", "Host: localhost", *fields, "", ""]
-    await stream.send("\r\n".join(said).replace("TOKEN", proxy.token(KEY)).encode())
+    messages = ["GET /connectors/team-a/k8s/api HTTP/1.1", "Host: localhost", *fields, "", ""]
+    await stream.send("\r\n".join(messages).replace("TOKEN", proxy.token(KEY)).encode())
     answer = await stream.read_response()
     assert answer.status == expected
     assert json.loads(answer.body)["kind"] == "Status"
@@ -264,9 +264,7 @@ async def test_tokens(proxy: Proxy, target: FakeTarget, fields: list[str], expec
 
 
 @pytest.mark.parametrize("first", ["CONNECT", "TRACE"])
-async def test_within_the_direct_door_there_is_no_connect_and_no_trace(
-    proxy: Proxy, target: FakeTarget, first: str
-) -> None:
+async def test_direct_access_refuses_connect_and_trace(proxy: Proxy, target: FakeTarget, first: str) -> None:
     stream, token = await proxy.open_tls(), proxy.token(KEY)
     assert await status(stream, ask("/connectors/team-a/k8s/api", token)) == 200
     authority = f"127.0.0.1:{target.port}" if first == "CONNECT" else "/connectors/team-a/k8s/api"
@@ -276,7 +274,7 @@ async def test_within_the_direct_door_there_is_no_connect_and_no_trace(
 
 
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [
         pytest.param(b"\x16", id="the first byte"),
         pytest.param(b"\x16garbage that is no TLS at all, by far", id="garbage behind it"),
@@ -284,17 +282,17 @@ async def test_within_the_direct_door_there_is_no_connect_and_no_trace(
         pytest.param(b"\x15\x03\x01\x00\x02\x01\x00", id="an alert"),
     ],
 )
-async def test_what_begins_like_tls_and_is_none_ends(folder: Path, confdir: Path, said: bytes) -> None:
+async def test_input_that_only_begins_like_tls_closes_the_connection(folder: Path, confdir: Path, data: bytes) -> None:
     async with running_proxy(folder, confdir, connector_client_timeout="0.3") as proxy:
-        proxy.set_farewell(CloseTimeouts(linger=0.3, poll=0.05))
+        proxy.set_close_timeouts(CloseTimeouts(linger=0.3, poll=0.05))
         stream = await proxy.open()
-        await stream.send(said)
+        await stream.send(data)
         await stream.read_to_eof()
         await until(lambda: proxy.connection_count == 0)
 
 
 class Session:
-    """A client's TLS at the port, whose last flight of the handshake is still to be said: `outgoing`."""
+    """A client's TLS session at the port. `outgoing` is the last flight of its handshake, which is not sent yet."""
 
     def __init__(self, proxy: Proxy) -> None:
         self._incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -303,7 +301,7 @@ class Session:
         self.tls = context.wrap_bio(self._incoming, self.outgoing, server_hostname="localhost")
 
     async def shake_hands(self, stream: ClientConnection) -> None:
-        """The ClientHello goes byte by byte."""
+        """Start the handshake, and send the ClientHello byte by byte."""
         with pytest.raises(ssl.SSLWantReadError):
             self.tls.do_handshake()
         for byte in self.outgoing.read():
@@ -317,7 +315,7 @@ class Session:
                 continue
 
 
-async def test_plain_http_where_tls_began_ends_and_tls_may_come_in_pieces(proxy: Proxy) -> None:
+async def test_plain_http_after_the_start_of_tls_closes_the_connection_and_tls_may_come_in_pieces(proxy: Proxy) -> None:
     session, stream = Session(proxy), await proxy.open()
     await session.shake_hands(stream)
     await stream.send(session.outgoing.read() + b"GET / HTTP/1.1\r\n\r\n")
@@ -326,7 +324,7 @@ async def test_plain_http_where_tls_began_ends_and_tls_may_come_in_pieces(proxy:
 
 
 @pytest.mark.parametrize("at_once", [False, True], ids=["after the handshake", "with the end of the handshake"])
-async def test_who_ends_tls_in_the_same_bytes_as_the_first_request_has_left(proxy: Proxy, at_once: bool) -> None:
+async def test_a_client_that_closes_tls_with_its_first_request_gets_no_response(proxy: Proxy, at_once: bool) -> None:
     session, stream = Session(proxy), await proxy.open()
     await session.shake_hands(stream)
     if not at_once:
@@ -360,7 +358,7 @@ async def test_a_foreign_server_name_gets_the_default_certificate(proxy: Proxy) 
     await proxy.open_tls("localhost")
 
 
-async def test_other_names_may_be_given(folder: Path, confdir: Path) -> None:
+async def test_additional_names_can_be_configured(folder: Path, confdir: Path) -> None:
     async with running_proxy(folder, confdir, connector_names="clusters.example") as proxy:
         stream = await proxy.open_tls("clusters.example")
         request = ask("/connectors/team-a/k8s/api", proxy.token(KEY), host="clusters.example")
@@ -368,7 +366,7 @@ async def test_other_names_may_be_given(folder: Path, confdir: Path) -> None:
 
 
 @pytest.mark.usefixtures("gone_at_once")
-async def test_a_deleted_connector_cuts_what_runs_through_the_door(proxy: Proxy, target: FakeTarget) -> None:
+async def test_a_deleted_connector_closes_its_direct_connections(proxy: Proxy, target: FakeTarget) -> None:
     async def handler(conversation: TargetConnection) -> None:
         await conversation.read_head()
         await conversation.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")

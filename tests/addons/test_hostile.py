@@ -1,4 +1,4 @@
-"""Whatever a target sends before, within or after an answer, no byte of it is ever another request's; real sockets."""
+"""No byte of a target's response ever reaches another request, whatever the target sends. Real sockets."""
 
 import re
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from tests.addons.hostile import NUMBERS, HostileTarget, Turn, play, turns
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, copy_confdir, running_proxy
 
-GOOD = Turn("GET", tunnel=False, twice=False, answer="length", early=False, more="nothing", when="with", cuts=())
+GOOD = Turn("GET", tunnel=False, twice=False, answer="length", early=False, extra="nothing", when="with", cuts=())
 
 World = tuple[Proxy, HostileTarget]
 
@@ -32,25 +32,25 @@ async def world(confdir_template: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 async def assert_nothing_strays(world: World, plan: list[Turn]) -> None:
-    """The last caller is answered as if nothing had been."""
+    """Assert that no response contains bytes of another one, and that the last caller gets its response."""
     proxy, target = world
-    got = await play(proxy, target, [*plan, GOOD])
-    for number, received in got.items():
+    responses = await play(proxy, target, [*plan, GOOD])
+    for number, received in responses.items():
         assert set(re.findall(rb"<([0-9]+)>", received)) <= {b"%d" % number}
         turn = target.turns[number]
-        # What a reset takes along has never come.
-        unanswered = turn.answer == "none" or (turn.more == "reset" and turn.when == "with")
-        once_more = turn.method in ("GET", "HEAD") and unanswered
-        assert target.seen[number] <= 1 + once_more
-    last = max(got)
-    assert got[last].startswith(b"HTTP/1.1 200 OK\r\n")
-    assert got[last].endswith(b"\r\n\r\n" + b"<%d>" % last * 10)
+        # Bytes that a reset discarded count as not sent.
+        unanswered = turn.answer == "none" or (turn.extra == "reset" and turn.when == "with")
+        is_retried = turn.method in ("GET", "HEAD") and unanswered
+        assert target.request_counts[number] <= 1 + is_retried
+    last = max(responses)
+    assert responses[last].startswith(b"HTTP/1.1 200 OK\r\n")
+    assert responses[last].endswith(b"\r\n\r\n" + b"<%d>" % last * 10)
 
 
 @pytest.mark.asyncio(loop_scope="module")
 @settings(max_examples=8)
 @given(plan=st.lists(turns, min_size=1, max_size=2))
-async def test_for_every_target_no_answer_strays(world: World, plan: list[Turn]) -> None:
+async def test_for_every_target_no_response_reaches_another_request(world: World, plan: list[Turn]) -> None:
     await assert_nothing_strays(world, plan)
 
 
@@ -58,15 +58,15 @@ async def test_for_every_target_no_answer_strays(world: World, plan: list[Turn])
 @pytest.mark.asyncio(loop_scope="module")
 @settings(max_examples=40)
 @given(plan=st.lists(turns, min_size=1, max_size=4))
-async def test_for_every_target_no_answer_strays_at_length(world: World, plan: list[Turn]) -> None:
+async def test_for_every_target_no_response_reaches_another_request_at_length(world: World, plan: list[Turn]) -> None:
     await assert_nothing_strays(world, plan)
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_without_a_word_too_many_a_connection_is_shared(world: World) -> None:
-    """What the others show, they show of connections that are kept."""
+async def test_without_unsolicited_data_a_connection_is_reused(world: World) -> None:
+    """Connections are reused, so the other tests show something about reused connections."""
     proxy, target = world
-    taken = proxy.shared.upstream_pool.reuse_count
+    reuse_count = proxy.context.upstream_pool.reuse_count
     await play(proxy, target, [GOOD] * 4)
-    assert proxy.shared.upstream_pool.reuse_count >= taken + 3
+    assert proxy.context.upstream_pool.reuse_count >= reuse_count + 3
     assert next(NUMBERS) > len(target.turns)

@@ -1,4 +1,4 @@
-"""Memory stays flat whatever passes, and whatever does not: small versions of what bench/ measures in full."""
+"""Memory stays flat for fast, slow and blocked transfers. These are small versions of the measurements in bench/."""
 
 import asyncio
 import base64
@@ -26,9 +26,9 @@ pytestmark = pytest.mark.slow
 SIZE = 256 * 1024 * 1024
 PIECE = b"x" * 65536
 GROWTH = 30_000
-"""kB that a proxy may grow by."""
-STILL = 1.0
-"""Seconds without progress that count as blocked; a transfer that is merely slow passes too, and proves less."""
+"""Maximum growth of a proxy in kB."""
+STALL_SECONDS = 1.0
+"""Seconds without progress after which a transfer counts as blocked. A slow transfer passes too, but proves less."""
 KEY = ObjectKey("team-a", "k8s")
 
 
@@ -51,17 +51,17 @@ async def tunnel(proxy: RunningProxy, port: int) -> ClientConnection:
     return stream
 
 
-async def push(writer: asyncio.StreamWriter, sent: Callable[[int], None]) -> None:
-    """SIZE bytes, as fast as they are taken; ends early when the other side does."""
+async def push(writer: asyncio.StreamWriter, on_progress: Callable[[int], None]) -> None:
+    """Send SIZE bytes as fast as the peer reads them. Stop early if the peer closes."""
     with suppress(OSError):
         for number in range(SIZE // len(PIECE)):
             writer.write(PIECE)
             await writer.drain()
-            sent(number * len(PIECE))
+            on_progress(number * len(PIECE))
 
 
 class Progress:
-    """How far a transfer is."""
+    """Progress of a transfer."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -69,12 +69,12 @@ class Progress:
     def __call__(self, number: int) -> None:
         self.bytes = number
 
-    async def stalls(self) -> None:
-        """Returns when nothing has moved for STILL seconds."""
+    async def wait_until_stalled(self) -> None:
+        """Wait until the transfer has made no progress for STILL seconds."""
         last = -1
         while last != self.bytes:
             last = self.bytes
-            await asyncio.sleep(STILL)
+            await asyncio.sleep(STALL_SECONDS)
 
 
 @asynccontextmanager
@@ -98,18 +98,18 @@ async def test_a_download_to_a_client_that_does_not_read(
 ) -> None:
     progress = Progress()
 
-    async def pour(conversation: TargetConnection) -> None:
+    async def send_download(conversation: TargetConnection) -> None:
         await conversation.read_head()
         await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
         await push(conversation.writer, progress)
 
-    target.handler = pour
+    target.handler = send_download
     async with proxy_to(target.port, tmp_path / "home", target_ca) as proxy:
         before = proxy.resident()
         client = await tunnel(proxy, target.port)
         await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
         await client.read_head()
-        await progress.stalls()
+        await progress.wait_until_stalled()
         assert progress.bytes < SIZE // 2
         assert proxy.resident() - before < GROWTH
         found = 0
@@ -122,31 +122,31 @@ async def test_a_download_to_a_client_that_does_not_read(
 
 
 async def test_an_upload_to_a_target_that_does_not_read(target: FakeTarget, tmp_path: Path, target_ca: KeyPair) -> None:
-    taken, go_on = 0, asyncio.Event()
+    received_count, may_continue = 0, asyncio.Event()
 
-    async def late(conversation: TargetConnection) -> None:
-        nonlocal taken
+    async def read_late(conversation: TargetConnection) -> None:
+        nonlocal received_count
         await conversation.read_head()
         conversation.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport
-        await go_on.wait()
+        await may_continue.wait()
         conversation.writer.transport.resume_reading()  # type: ignore[attr-defined]  # ditto
-        while taken < SIZE and (data := await conversation.reader.read(1 << 20)):
-            taken += len(data)
+        while received_count < SIZE and (data := await conversation.reader.read(1 << 20)):
+            received_count += len(data)
         await conversation.send(OK)
 
-    target.handler = late
+    target.handler = read_late
     async with proxy_to(target.port, tmp_path / "home", target_ca) as proxy:
         before = proxy.resident()
         client = await tunnel(proxy, target.port)
         await client.send(upload(target.port))
         async with sending(client.writer) as progress:
-            await progress.stalls()
+            await progress.wait_until_stalled()
             assert progress.bytes < SIZE // 2
             assert proxy.resident() - before < GROWTH
-            go_on.set()
+            may_continue.set()
             async with asyncio.timeout(WAIT_TIMEOUT):
                 assert (await client.read_response()).status == 200
-        assert taken == SIZE, "whoever reads late gets every byte"
+        assert received_count == SIZE, "whoever reads late gets every byte"
         assert proxy.resident() - before < GROWTH
         client.close()
 
@@ -164,47 +164,49 @@ async def test_an_upload_that_is_refused(target: FakeTarget, tmp_path: Path, tar
 
 
 async def test_an_upload_while_the_target_accepts_and_never_answers(tmp_path: Path, target_ca: KeyPair) -> None:
-    held: list[asyncio.StreamWriter] = []
+    open_writers: list[asyncio.StreamWriter] = []
 
-    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        held.append(writer)
+    async def never_respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_writers.append(writer)
 
-    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    server = await asyncio.start_server(never_respond, "127.0.0.1", 0)
     port: int = server.sockets[0].getsockname()[1]
     async with proxy_to(port, tmp_path / "home", target_ca) as proxy:
         before = proxy.resident()
         client = await tunnel(proxy, port)
         await client.send(upload(port))
         async with sending(client.writer) as progress:
-            await progress.stalls()
+            await progress.wait_until_stalled()
             assert progress.bytes < SIZE // 2
             assert proxy.resident() - before < GROWTH
         client.close()
     server.close()
-    for writer in held:
+    for writer in open_writers:
         writer.transport.abort()
     await asyncio.sleep(0)
 
 
-async def test_an_upload_while_a_person_holds_it(target: FakeTarget, tmp_path: Path, target_ca: KeyPair) -> None:
+async def test_an_upload_while_its_flow_is_intercepted(target: FakeTarget, tmp_path: Path, target_ca: KeyPair) -> None:
     with ExitStack() as stack:
         web = Port()
         stack.callback(web.release)
-        held = {"intercept": "~all", "web_port": str(web.number), "web_open_browser": "false"}
-        async with proxy_to(target.port, tmp_path / "home", target_ca, program="mitmweb", options=held) as proxy:
+        open_writers = {"intercept": "~all", "web_port": str(web.number), "web_open_browser": "false"}
+        async with proxy_to(
+            target.port, tmp_path / "home", target_ca, program="mitmweb", options=open_writers
+        ) as proxy:
             before = proxy.resident()
             client = await tunnel(proxy, target.port)
             await client.send(upload(target.port))
             async with sending(client.writer) as progress:
-                await progress.stalls()
+                await progress.wait_until_stalled()
                 assert progress.bytes < SIZE // 2
                 assert proxy.resident() - before < GROWTH
             assert target.connections == []
             client.close()
 
 
-class Hanging:
-    """An access check that never comes to an end."""
+class HangingAccess:
+    """Access check that never ends."""
 
     revocation_count = 0
 
@@ -220,12 +222,12 @@ class Hanging:
 
 
 async def test_an_upload_while_a_check_hangs(folder: Path, confdir: Path, target: FakeTarget) -> None:
-    """In this process, so what counts is what the proxy takes from the client: next to nothing."""
+    """The proxy runs in this process, so the test measures how much it reads from the client: nearly nothing."""
     async with running_proxy(folder, confdir) as proxy:
         connections = proxy.master.addons.get("connections")
         parts = connections.parts()
-        connections.take(
-            replace(parts, service=replace(parts.service, checks=replace(parts.service.checks, access=Hanging())))
+        connections.set_parts(
+            replace(parts, context=replace(parts.context, checks=replace(parts.context.checks, access=HangingAccess())))
         )
         client = await proxy.open()
         login = base64.b64encode(f"{KEY}:{proxy.token(str(KEY))}".encode())
@@ -233,30 +235,30 @@ async def test_an_upload_while_a_check_hangs(folder: Path, confdir: Path, target
             b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nProxy-Authorization: Basic %b\r\n\r\n" % (target.port, login)
         )
         async with sending(client.writer) as progress:
-            await progress.stalls()
+            await progress.wait_until_stalled()
             assert progress.bytes < 32 * 1024 * 1024
         proxy.close()
 
 
 SLOW = 150
 SLOW_GROWTH = 400
-"""kB for each download that nobody reads."""
+"""Maximum growth in kB for each download that is not read."""
 
 
-async def test_many_downloads_that_nobody_reads(target: FakeTarget, tmp_path: Path, target_ca: KeyPair) -> None:
+async def test_many_downloads_that_are_not_read(target: FakeTarget, tmp_path: Path, target_ca: KeyPair) -> None:
     started = 0
 
-    def begun(number: int) -> bool:
+    def has_started(number: int) -> bool:
         return started > number
 
-    async def pour(conversation: TargetConnection) -> None:
+    async def send_download(conversation: TargetConnection) -> None:
         nonlocal started
         await conversation.read_head()
         await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
         started += 1
         await push(conversation.writer, lambda _: None)
 
-    target.handler = pour
+    target.handler = send_download
     async with proxy_to(target.port, tmp_path / "home", target_ca) as proxy:
         before = proxy.resident()
         clients = []
@@ -264,12 +266,12 @@ async def test_many_downloads_that_nobody_reads(target: FakeTarget, tmp_path: Pa
             client = await tunnel(proxy, target.port)
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # of every stream's transport
             await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-            await until(partial(begun, number))
+            await until(partial(has_started, number))
             clients.append(client)
         last = 0
         while (now := proxy.resident()) > last:
             last = now
-            await asyncio.sleep(STILL)
+            await asyncio.sleep(STALL_SECONDS)
         assert last - before < SLOW * SLOW_GROWTH
         for client in clients:
             client.close()

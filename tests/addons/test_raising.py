@@ -1,4 +1,4 @@
-"""An error anywhere in the data path refuses or closes: what would have been refused never reaches the target."""
+"""An exception anywhere in the data path refuses or closes: a request to refuse never reaches the target."""
 
 import asyncio
 import inspect
@@ -50,14 +50,14 @@ pytestmark = pytest.mark.slow
 
 KEY = "team-a/k8s"
 LONGEST = 10.0
-"""Seconds for an exchange, ten times each of the proxy's limits: what is broken may never end by itself."""
+"""Seconds for an exchange, ten times each of the proxy's limits. A broken exchange may never end by itself."""
 CARRIERS = (
-    Gate, Handshake, Requests, Pipe, TunnelRoute, Authorizer, FlowMirror, UpstreamConnection, Sockets, TcpConnection, Dial, TlsStream,
-    Response, Exchange, AuditLog, Metrics, Record, FlowRequests, FlowExchange, FlowResponse,
+    Gate, Handshake, Requests, Pipe, TunnelRoute, Authorizer, FlowMirror, UpstreamConnection, Sockets, TcpConnection,
+    Dial, TlsStream, Response, Exchange, AuditLog, Metrics, Record, FlowRequests, FlowExchange, FlowResponse,
     _MessageReader, RequestReader, ResponseReader, ChunkedReader, Headers, Certificates, TrustStore, LiveConnections,
     Connections, UpstreamPool, RecordTracker,
 )  # fmt: skip
-"""TLS with the client begins in `Certificates`, with the target in `TrustStore`; `Dial` and `TlsStream` carry it on."""
+"""Classes that carry a request. TLS with the client begins in `Certificates`, TLS with the target in `TrustStore`."""
 HOOKS = (
     "client_connected", "client_disconnected", "server_connect", "server_connected", "server_connect_error",
     "server_disconnected", "next_layer", "requestheaders", "request", "responseheaders", "response", "error",
@@ -65,36 +65,36 @@ HOOKS = (
 
 
 def methods() -> Iterator[Any]:
-    """Every method of the classes that carry a request, but those by which a connection is ended.
+    """Yield every method of the classes that carry a request, except those that close a connection.
 
-    And but TcpConnection's making, in which an event loop has a connection that is nobody's yet.
+    The creation of a TcpConnection is excepted, too, because no object owns the connection at that time.
     """
-    ends = {
-        "Connections._over",
-        "Sockets._failed",
-        "Sockets._forget",
+    excepted = {
+        "Connections._on_closed",
+        "Sockets._drop_connections",
+        "Sockets._on_error",
         "Sockets.abort",
         "Sockets.close",
-        "Sockets.closed",
-        "Sockets.cut",
-        "Sockets.disarm",
-        "TcpConnection.connection_lost",
+        "Sockets.close_all",
+        "Sockets.notify_closed",
+        "Sockets.stop_timer",
         "TcpConnection.__init__",
+        "TcpConnection.clear_callbacks",
+        "TcpConnection.close",
+        "TcpConnection.connection_lost",
         "TcpConnection.connection_made",
-        "TcpConnection.end",
         "TcpConnection.eof_received",
-        "TcpConnection.leave_alone",
     }
     for cls in CARRIERS:
         for name, value in vars(cls).items():
             special = name.startswith("__") and name != "__init__"
             where = f"{cls.__name__}.{name}"
-            if inspect.isfunction(value) and not special and where not in ends:
+            if inspect.isfunction(value) and not special and where not in excepted:
                 yield pytest.param(cls, name, id=where)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def both(
+async def proxy_and_target(
     confdir_template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Proxy, FakeTarget]]:
     home = tmp_path_factory.mktemp("raising")
@@ -102,18 +102,18 @@ async def both(
     folder.mkdir()
     ca = make_ca("target CA")
     async with FakeTarget(make_leaf(ca, ["127.0.0.1", "localhost"]), home) as target:
-        named = connector("named", f"https://localhost:{target.port}")
-        write(folder, connector("k8s", f"https://127.0.0.1:{target.port}"), named, secret(ca=ca.pem))
+        named_connector = connector("named", f"https://localhost:{target.port}")
+        write(folder, connector("k8s", f"https://127.0.0.1:{target.port}"), named_connector, secret(ca=ca.pem))
         confdir = copy_confdir(confdir_template, home / "conf")
-        # Watched, as that goes through everything that the unwatched way goes through, and more.
+        # With flows, a request passes through everything that it passes through without flows, and more.
         settings = {"connector_flows": "on", "connector_client_timeout": "1", "connector_connect_timeout": "1"}
-        # A recheck within a test would find the method that raises.
+        # A recheck during a test would call the method that raises.
         settings["connector_recheck"] = "3600"
         async with running_proxy(folder, confdir, **settings) as proxy:
             yield proxy, target
 
 
-def boom(*_: Any, **__: Any) -> Any:
+def raise_error(*_: Any, **__: Any) -> Any:
     raise RuntimeError("boom")
 
 
@@ -121,14 +121,14 @@ async def fail(*_: Any) -> Any:
     raise RuntimeError("boom")
 
 
-async def ended(proxy: Proxy, target: FakeTarget, credentials: str, authority: str, request: bytes) -> bytes:
-    """Try an exchange, wait for its end; all that came in the tunnel, or instead of it."""
+async def run_exchange(proxy: Proxy, target: FakeTarget, credentials: str, authority: str, request: bytes) -> bytes:
+    """Try an exchange and wait for its end. Return all bytes from the tunnel, or the status of a refused CONNECT."""
     stream: ClientConnection | None = None
     try:
         async with asyncio.timeout(LONGEST):
-            stream, answer = await proxy.connect(authority, credentials)
-            if answer.status != 200:
-                return b"%d" % answer.status
+            stream, connect_response = await proxy.connect(authority, credentials)
+            if connect_response.status != 200:
+                return b"%d" % connect_response.status
             await proxy.start_tls(stream, authority.rpartition(":")[0])
             await stream.send(request)
             return await stream.read_to_eof()
@@ -144,118 +144,122 @@ def get(target: FakeTarget, *fields: str, host: str = "127.0.0.1") -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-async def try_all_that_is_refused(proxy: Proxy, target: FakeTarget) -> None:
+async def try_all_refusals(proxy: Proxy, target: FakeTarget) -> None:
     good, here = proxy.token(KEY), f"127.0.0.1:{target.port}"
     before = [bytes(each.received) for each in target.connections]
-    plain, acting = get(target), get(target, "Impersonate-User: admin")
-    await ended(proxy, target, f"{KEY}:wrong", here, plain)
-    await ended(proxy, target, f"{KEY}:{proxy.token('team-a/other')}", here, plain)
-    await ended(proxy, target, f"{KEY}:x", here, plain)
-    await ended(proxy, target, f"{KEY}:{good}", here, acting)
-    await ended(proxy, target, f"{KEY}:{good}", here, get(target, host="h.example"))
+    plain, impersonating = get(target), get(target, "Impersonate-User: admin")
+    await run_exchange(proxy, target, f"{KEY}:wrong", here, plain)
+    await run_exchange(proxy, target, f"{KEY}:{proxy.token('team-a/other')}", here, plain)
+    await run_exchange(proxy, target, f"{KEY}:x", here, plain)
+    await run_exchange(proxy, target, f"{KEY}:{good}", here, impersonating)
+    await run_exchange(proxy, target, f"{KEY}:{good}", here, get(target, host="h.example"))
     assert [bytes(each.received) for each in target.connections] == before
 
 
 async def still_serves(proxy: Proxy, target: FakeTarget) -> None:
-    found = await ended(proxy, target, f"{KEY}:{proxy.token(KEY)}", f"127.0.0.1:{target.port}", get(target))
-    assert found.startswith(b"HTTP/1.1 200")
+    response = await run_exchange(proxy, target, f"{KEY}:{proxy.token(KEY)}", f"127.0.0.1:{target.port}", get(target))
+    assert response.startswith(b"HTTP/1.1 200")
 
-    def all_gone() -> bool:
-        # What the recheck does, which would end the whole proxy where it raises.
+    def all_closed() -> bool:
+        # The recheck does the same. If it raised, the whole proxy would stop.
         for each in proxy.context.live_connections._all():
             each.close_if_client_gone()
         return proxy.connection_count == 0
 
-    await until(all_gone)
+    await until(all_closed)
 
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("cls", "name"), list(methods()))
 async def test_an_error_in_any_method_opens_nothing(
-    both: tuple[Proxy, FakeTarget], monkeypatch: pytest.MonkeyPatch, cls: type, name: str
+    proxy_and_target: tuple[Proxy, FakeTarget], monkeypatch: pytest.MonkeyPatch, cls: type, name: str
 ) -> None:
-    proxy, target = both
-    drop_kept(proxy)
+    proxy, target = proxy_and_target
+    discard_idle_connections(proxy)
     forget_certificates(proxy)
     with monkeypatch.context() as patched:
-        patched.setattr(cls, name, boom)
-        await try_all_that_is_refused(proxy, target)
-        await ended(proxy, target, f"{KEY}:{proxy.token(KEY)}", f"127.0.0.1:{target.port}", get(target))
+        patched.setattr(cls, name, raise_error)
+        await try_all_refusals(proxy, target)
+        await run_exchange(proxy, target, f"{KEY}:{proxy.token(KEY)}", f"127.0.0.1:{target.port}", get(target))
     forget_certificates(proxy)
     await still_serves(proxy, target)
     with monkeypatch.context() as patched:
-        # Now there is a connection that is kept.
-        patched.setattr(cls, name, boom)
-        await ended(proxy, target, f"{KEY}:{proxy.token(KEY)}", f"127.0.0.1:{target.port}", get(target))
+        # Now there is an idle connection in the pool.
+        patched.setattr(cls, name, raise_error)
+        await run_exchange(proxy, target, f"{KEY}:{proxy.token(KEY)}", f"127.0.0.1:{target.port}", get(target))
     await still_serves(proxy, target)
 
 
-def drop_kept(proxy: Proxy) -> None:
-    """The next request needs a new connection to its target."""
+def discard_idle_connections(proxy: Proxy) -> None:
+    """Make the next request need a new connection to its target."""
     for each in tuple(proxy.context.upstream_pool._expires_at):
         proxy.context.upstream_pool._discard(each, "keepalive_expiry")
 
 
 def forget_certificates(proxy: Proxy) -> None:
-    """The next handshake makes its context anew, which keeps what it was made with."""
+    """Make the next handshake create its context again, because a context keeps the functions it was created with."""
     certificates = proxy.context.certificates
-    for held in (certificates._contexts, certificates._unknown_contexts, certificates._alias_contexts):
-        held.clear()
+    for cache in (certificates._contexts, certificates._unknown_contexts, certificates._alias_contexts):
+        cache.clear()
 
 
 class Raiser:
-    """Another addon whose hooks all raise."""
+    """Addon of another author whose hooks all raise."""
 
 
 for _name in HOOKS:
-    setattr(Raiser, _name, boom)
+    setattr(Raiser, _name, raise_error)
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_another_addon_that_raises_in_every_hook_opens_nothing(both: tuple[Proxy, FakeTarget]) -> None:
-    proxy, target = both
-    drop_kept(proxy)
+async def test_another_addon_that_raises_in_every_hook_opens_nothing(
+    proxy_and_target: tuple[Proxy, FakeTarget],
+) -> None:
+    proxy, target = proxy_and_target
+    discard_idle_connections(proxy)
     raiser = Raiser()
     proxy.master.addons.add(raiser)
     try:
-        await try_all_that_is_refused(proxy, target)
+        await try_all_refusals(proxy, target)
         await still_serves(proxy, target)
     finally:
         proxy.master.addons.remove(raiser)
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_check_that_raises_refuses(both: tuple[Proxy, FakeTarget], monkeypatch: pytest.MonkeyPatch) -> None:
-    proxy, target = both
+async def test_a_check_that_raises_refuses(
+    proxy_and_target: tuple[Proxy, FakeTarget], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, target = proxy_and_target
     authority = f"127.0.0.1:{target.port}"
     inside = get(target, f"Authorization: Bearer {proxy.token(KEY)}")
     with monkeypatch.context() as patched:
         patched.setattr(TokenAccess, "check_cached", lambda *_: None)
-        patched.setattr(TokenAccess, "check", boom)
-        stream, answer = await proxy.connect(authority, f"{KEY}:{proxy.token(KEY)}")
-        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        patched.setattr(TokenAccess, "check", raise_error)
+        stream, connect_response = await proxy.connect(authority, f"{KEY}:{proxy.token(KEY)}")
+        assert (connect_response.status, connect_response.headers["retry-after"]) == (503, "1")
         stream.close()
-        assert (await ended(proxy, target, f"{KEY}:x", authority, inside)).startswith(b"HTTP/1.1 503")
+        assert (await run_exchange(proxy, target, f"{KEY}:x", authority, inside)).startswith(b"HTTP/1.1 503")
     await still_serves(proxy, target)
 
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_name_that_does_not_resolve_is_not_connected_to(
-    both: tuple[Proxy, FakeTarget], monkeypatch: pytest.MonkeyPatch
+    proxy_and_target: tuple[Proxy, FakeTarget], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proxy, target = both
+    proxy, target = proxy_and_target
     key, authority, inside = "team-a/named", f"localhost:{target.port}", get(target, host="localhost")
     with monkeypatch.context() as patched:
         patched.setattr(Resolver, "resolve", fail)
-        found = await ended(proxy, target, f"{key}:{proxy.token(key)}", authority, inside)
-        assert found.startswith(b"HTTP/1.1 502")
-    found = await ended(proxy, target, f"{key}:{proxy.token(key)}", authority, inside)
-    assert found.startswith(b"HTTP/1.1 200")
+        response = await run_exchange(proxy, target, f"{key}:{proxy.token(key)}", authority, inside)
+        assert response.startswith(b"HTTP/1.1 502")
+    response = await run_exchange(proxy, target, f"{key}:{proxy.token(key)}", authority, inside)
+    assert response.startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_without_the_gate_nothing_is_served(both: tuple[Proxy, FakeTarget]) -> None:
-    proxy, _ = both
+async def test_without_the_gate_nothing_is_served(proxy_and_target: tuple[Proxy, FakeTarget]) -> None:
+    proxy, _ = proxy_and_target
     keeper = proxy.master.addons.get("connections")
     assert keeper is not None
     data = layer.NextLayer(Context(tclient_conn(), proxy.master.options))

@@ -1,4 +1,4 @@
-"""Every refusal of the API page, over real sockets: the whole answer, audit line, metrics, and targets left alone.
+"""Every refusal of the API page, over real sockets: the whole response, audit line, metrics, and untouched targets.
 
 The same table runs unwatched and watched: flows must not change what a client gets.
 """
@@ -29,7 +29,7 @@ REASONS = {
     400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 429: "TooManyRequests",
     431: "RequestEntityTooLarge", 502: "InternalError", 503: "ServiceUnavailable", 504: "Timeout",
 }  # fmt: skip
-"""Those of metav1.StatusReason; it has none for 502."""
+"""Values of metav1.StatusReason. It has none for 502."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["unwatched", "watched"])
@@ -46,15 +46,15 @@ async def world(
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_refusals(world: World, case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     agent = f"case-{CASES.index(case)}"
-    async with brought_up(world, case, agent) as (stream, said):
+    async with prepare(world, case, agent) as (stream, message):
         heard, counts = world.heard(), world.counts()
-        await stream.send(said)
-        answer = await stream.read_response()
+        await stream.send(message)
+        response = await stream.read_response()
         assert await stream.read_to_eof() == b""
         counted = world.counts() - counts
         stream.close()
     await until(lambda: world.proxy.connection_count == 0)
-    assert_answer(case, answer)
+    assert_answer(case, response)
     assert counted == expected_counts(case)
     line = await audit_line(capsys, agent, "connect" if case.inside is None else "request")
     assert (line["status"], line["reason"]) == (case.status, case.cause)
@@ -64,35 +64,35 @@ async def test_refusals(world: World, case: Case, capsys: pytest.CaptureFixture[
 
 
 @asynccontextmanager
-async def brought_up(world: World, case: Case, agent: str) -> AsyncIterator[tuple[ClientConnection, bytes]]:
-    """A connection that is one message away from the refusal, and that message."""
+async def prepare(world: World, case: Case, agent: str) -> AsyncIterator[tuple[ClientConnection, bytes]]:
+    """Yield a connection that is one message away from the refusal, and that message."""
     proxy = world.proxy
     authority = case.authority or world.authorities[case.connector]
     key = f"team-a/{case.connector}"
 
-    def filled(said: bytes, agent: str) -> bytes:
-        said = re.sub(
-            rb"TOKEN(?:\[(.*?)\])?", lambda match: proxy.token((match[1] or b"").decode() or key).encode(), said
+    def fill_in(message: bytes, agent: str) -> bytes:
+        message = re.sub(
+            rb"TOKEN(?:\[(.*?)\])?", lambda match: proxy.token((match[1] or b"").decode() or key).encode(), message
         )
-        said = said.replace(b"HOST", authority.encode())
-        return said.replace(b"\r\n\r\n", f"\r\nUser-Agent: {agent}\r\n\r\n".encode(), 1)
+        message = message.replace(b"HOST", authority.encode())
+        return message.replace(b"\r\n\r\n", f"\r\nUser-Agent: {agent}\r\n\r\n".encode(), 1)
 
     credentials = case.credentials(proxy) if case.credentials else f"{key}:{proxy.token(key)}"
     async with AsyncExitStack() as stack:
         if case.inside is None:
             stream = await proxy.open()
-            said = case.first or connect(authority, credentials)
+            message = case.first or connect(authority, credentials)
         else:
-            stream, answer = await proxy.connect(authority, credentials, agent=agent)
-            assert answer.status == 200, answer.phrase
+            stream, response = await proxy.connect(authority, credentials, agent=agent)
+            assert response.status == 200, response.phrase
             await proxy.start_tls(stream, authority.rpartition(":")[0])
-            said = case.inside
+            message = case.inside
         if case.served:
-            await stream.send(filled(said, "served"))
+            await stream.send(fill_in(message, "served"))
             assert (await stream.read_response()).status == 200
         if case.meanwhile is not None:
             await stack.enter_async_context(case.meanwhile(world))
-        yield stream, filled(said, agent)
+        yield stream, fill_in(message, agent)
 
 
 def connect(authority: str, credentials: str | bytes | None) -> bytes:
@@ -101,23 +101,23 @@ def connect(authority: str, credentials: str | bytes | None) -> bytes:
     return b"CONNECT %b HTTP/1.1\r\nHost: HOST\r\n%b\r\n" % (authority.encode(), line)
 
 
-def assert_answer(case: Case, answer: Response) -> None:
-    """On CONNECT the phrase is all that kubectl shows, everywhere else it is a Status."""
-    assert answer.status == case.status
+def assert_answer(case: Case, response: Response) -> None:
+    """Check the response: for CONNECT the phrase, which is all that kubectl shows, else the Status object."""
+    assert response.status == case.status
     prefix = f"{HTTPStatus(case.status).phrase}: "
-    message = answer.phrase.removeprefix(prefix)
-    assert answer.headers == {
+    message = response.phrase.removeprefix(prefix)
+    assert response.headers == {
         "content-type": "application/json",
         "cache-control": "no-cache, private",
         "warning": warning_header(message)[1].decode(),
-        "content-length": str(len(answer.body)),
+        "content-length": str(len(response.body)),
         "connection": "close",
         **case.headers,
     }
-    assert answer.phrase.startswith(prefix)
-    assert case.words in answer.phrase
+    assert response.phrase.startswith(prefix)
+    assert case.words in response.phrase
     if case.inside is None and case.first is None:
-        assert answer.body == b""
+        assert response.body == b""
         return
     expected: dict[str, Any] = {
         "kind": "Status",
@@ -130,31 +130,31 @@ def assert_answer(case: Case, answer: Response) -> None:
     }
     if "retry-after" in case.headers:
         expected["details"] = {"retryAfterSeconds": int(case.headers["retry-after"])}
-    assert answer.json() == expected
+    assert response.json() == expected
 
 
 def expected_counts(case: Case) -> Counter[tuple[str, ...]]:
-    """A Connector is named only for who may use it, and only while it is there."""
-    found: Counter[tuple[str, ...]] = Counter({("denial", case.cause): 1})
+    """Return the counters. A Connector is a label value only for callers who may use it, and while it exists."""
+    counts: Counter[tuple[str, ...]] = Counter({("denial", case.cause): 1})
     if case.inside is not None and case.meanwhile is not deleted:
-        found["request", "" if case.stranger else f"team-a/{case.connector}", str(case.status)] = 1
-    return found
+        counts["request", "" if case.stranger else f"team-a/{case.connector}", str(case.status)] = 1
+    return counts
 
 
 async def audit_line(capsys: pytest.CaptureFixture[str], agent: str, event: str) -> dict[str, Any]:
-    """The line of that event. What is no readable request has no user agent: then its line is the last one."""
+    """Return the line of `event`. An unreadable request has no user agent, so its line is the last one."""
     lines: list[dict[str, Any]] = []
 
-    def found() -> list[dict[str, Any]]:
+    def find_lines() -> list[dict[str, Any]]:
         lines.extend(json.loads(each) for each in capsys.readouterr().out.splitlines() if each.startswith('{"time"'))
         return [each for each in lines if each["event"] == event and each["user_agent"] in (agent, "")]
 
-    await until(lambda: bool(found()))
-    return found()[-1]
+    await until(lambda: bool(find_lines()))
+    return find_lines()[-1]
 
 
 def assert_targets(case: Case, before: dict[str, list[bytes]], after: dict[str, list[bytes]]) -> None:
-    """Only a target whose own doing is refused has heard of it, and only one that proved who it is got the token."""
+    """Only a target that caused the refusal got the request, and only one with a valid certificate got the token."""
     token = TARGET_TOKEN.encode()
     assert {name for name in after if after[name] != before[name]} == ({case.connector} if case.seen else set())
     got = {name for name in after if b"".join(after[name]).count(token) > b"".join(before[name]).count(token)}

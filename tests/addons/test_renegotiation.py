@@ -1,4 +1,4 @@
-"""A target on TLS 1.2 that shakes hands again while it is sent a body: it works, or ends with a reason."""
+"""A target with TLS 1.2 that renegotiates during an upload: the upload succeeds, or ends with a reason."""
 
 import logging
 import socket
@@ -18,7 +18,7 @@ BODY = b"x" * 4_000_000
 
 
 class Renegotiating:
-    """Serves one connection: reads a head, asks for another handshake, then for the whole body."""
+    """Target for one connection that reads a head, renegotiates, and reads the whole body."""
 
     def __init__(self, certificate: KeyPair) -> None:
         self._context = SSL.Context(SSL.TLS_SERVER_METHOD)
@@ -27,7 +27,7 @@ class Renegotiating:
         self._context.use_certificate(certificate.certificate)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self.asked = threading.Event()
+        self.renegotiated = threading.Event()
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
@@ -41,7 +41,7 @@ class Renegotiating:
             accepted, _ = self._listener.accept()
             with accepted:
                 accepted.settimeout(30)
-                # pyOpenSSL does not wait on a socket that has a timeout.
+                # pyOpenSSL does not wait on a socket with a timeout.
                 accepted.setblocking(True)
                 tls = SSL.Connection(self._context, accepted)
                 tls.set_accept_state()
@@ -49,7 +49,7 @@ class Renegotiating:
                 while b"\r\n\r\n" not in received:
                     received += tls.recv(4096)
                 tls.renegotiate()
-                self.asked.set()
+                self.renegotiated.set()
                 tls.do_handshake()
                 left = len(BODY) - len(received.partition(b"\r\n\r\n")[2])
                 while left > 0:
@@ -77,6 +77,6 @@ async def test_a_target_that_renegotiates_during_an_upload_leaves_no_traceback(
         with suppress(OSError):
             await stream.send(head + BODY)
         answer = await stream.read_to_eof()
-    assert renegotiating.asked.is_set()
+    assert renegotiating.renegotiated.is_set()
     assert answer == b"" or answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 502 "))
     assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []

@@ -1,4 +1,4 @@
-"""Every silence has its end: the connection closes in its documented time on both sides, and no task stays."""
+"""A silent peer times out: the connection closes on both sides in its documented time, and no task stays."""
 
 import asyncio
 import socket
@@ -26,19 +26,19 @@ SILENT = "team-a/silent"
 
 
 @pytest.fixture
-async def brief(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
-    """A proxy that waits one second for clients and for targets."""
+async def short_timeouts(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
+    """Proxy with timeouts of one second for clients and targets."""
     async with running_proxy(folder, confdir, connector_client_timeout="1", connector_connect_timeout="1") as proxy:
         before = len(asyncio.all_tasks())
         yield proxy
         proxy.close()
         await until(lambda: proxy.connection_count == 0 and len(asyncio.all_tasks()) <= before)
-        assert not proxy.shared.checks.connection_counts
+        assert not proxy.context.checks.connection_counts
 
 
 @pytest.fixture
-def full() -> Iterator[int]:
-    """The port of a listener whose queue is full: the kernel drops every further SYN."""
+def full_port() -> Iterator[int]:
+    """Port of a listener whose queue is full, so the kernel drops every further SYN."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -56,7 +56,7 @@ def full() -> Iterator[int]:
 
 @pytest.fixture
 def mute() -> Iterator[socket.socket]:
-    """A listener whose kernel accepts, and that never says a word."""
+    """Listener whose connections the kernel accepts, and that sends nothing."""
     with socket.socket() as listener:
         listener.setblocking(False)
         listener.bind(("127.0.0.1", 0))
@@ -66,14 +66,14 @@ def mute() -> Iterator[socket.socket]:
 
 @contextmanager
 def one_second() -> Iterator[None]:
-    """What happens in here takes the time that is set: no less, and not much more."""
+    """Assert that the body of this context takes the configured time: no less, and not much more."""
     began = time.monotonic()
     yield
     assert 0.9 <= time.monotonic() - began < 5
 
 
 async def accepted(mute: socket.socket) -> socket.socket:
-    """The target's side of the next connection to `mute`."""
+    """Return the target's side of the next connection to `mute`."""
     connection, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(mute), PATIENCE)
     return connection
 
@@ -91,42 +91,42 @@ def get(port: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [
         pytest.param(b"", id="a client that says nothing"),
         pytest.param(b"CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: 127", id="half a CONNECT"),
         pytest.param(b"\x16\x03\x01\x02\x00\x01\x00", id="half a ClientHello"),
     ],
 )
-async def test_a_client_without_a_whole_connect_is_closed(brief: Proxy, said: bytes) -> None:
+async def test_a_client_without_a_whole_connect_is_closed(short_timeouts: Proxy, data: bytes) -> None:
     with one_second():
-        client = await brief.open()
-        await client.send(said)
+        client = await short_timeouts.open()
+        await client.send(data)
         assert await client.read_to_eof() == b""
 
 
-async def test_a_client_that_dribbles_is_closed_all_the_same(brief: Proxy) -> None:
-    async def dribble(client: ClientConnection) -> None:
+async def test_a_client_that_sends_byte_by_byte_is_closed_too(short_timeouts: Proxy) -> None:
+    async def send_bytewise(client: ClientConnection) -> None:
         for byte in b"CONNECT " + b"a" * 100_000:
             await client.send(bytes([byte]))
             await asyncio.sleep(0.02)
 
     with one_second():
-        client = await brief.open()
-        dribbling = asyncio.ensure_future(dribble(client))
+        client = await short_timeouts.open()
+        dribbling = asyncio.ensure_future(send_bytewise(client))
         assert await client.read_to_eof() == b""
     dribbling.cancel()
     await asyncio.gather(dribbling, return_exceptions=True)
 
 
-async def test_half_a_client_hello_in_the_tunnel_is_closed(brief: Proxy, target: FakeTarget) -> None:
+async def test_half_a_client_hello_in_the_tunnel_is_closed(short_timeouts: Proxy, target: FakeTarget) -> None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     session = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="h")
     with pytest.raises(ssl.SSLWantReadError):
         session.do_handshake()
     hello = outgoing.read()
     with one_second():
-        client, answer = await brief.connect(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
+        client, answer = await short_timeouts.connect(f"127.0.0.1:{target.port}", f"{KEY}:{short_timeouts.token(KEY)}")
         assert answer.status == 200
         await client.send(hello[: len(hello) // 2])
         assert await client.read_to_eof() == b""
@@ -134,50 +134,52 @@ async def test_half_a_client_hello_in_the_tunnel_is_closed(brief: Proxy, target:
 
 
 @pytest.mark.parametrize("inside", [b"", b"GET /api HTTP/1.1\r\nHo"], ids=["nothing", "half a request"])
-async def test_a_tunnel_without_a_whole_request_is_closed(brief: Proxy, target: FakeTarget, inside: bytes) -> None:
+async def test_a_tunnel_without_a_whole_request_is_closed(
+    short_timeouts: Proxy, target: FakeTarget, inside: bytes
+) -> None:
     with one_second():
-        client = await brief.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
+        client = await short_timeouts.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{short_timeouts.token(KEY)}")
         await client.send(inside)
         assert await client.read_to_eof() == b""
     assert target.connections == []
 
 
-async def test_a_tunnel_that_rests_after_a_request_stays(brief: Proxy, target: FakeTarget) -> None:
-    client = await brief.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
+async def test_a_tunnel_that_is_idle_after_a_request_stays_open(short_timeouts: Proxy, target: FakeTarget) -> None:
+    client = await short_timeouts.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{short_timeouts.token(KEY)}")
     await client.send(get(target.port))
     assert (await client.read_response()).status == 200
-    late = await brief.open()
+    late = await short_timeouts.open()
     await late.read_to_eof()
     await client.send(get(target.port))
     assert (await client.read_response()).status == 200
 
 
-async def to_silent(proxy: Proxy, port: int, ca: KeyPair) -> ClientConnection:
-    """A tunnel to a target at `port`; nothing is said in it."""
+async def open_silent_tunnel(proxy: Proxy, port: int, ca: KeyPair) -> ClientConnection:
+    """Open a tunnel to a target at `port` and send nothing."""
     write(
         proxy.folder,
         connector("silent", f"https://127.0.0.1:{port}", secret="s2"),
         secret("s2", ca=ca.pem),
         file="s.yaml",
     )
-    await until(lambda: proxy.shared.store.object_counts["Connector"] == 2)
+    await until(lambda: proxy.context.store.object_counts["Connector"] == 2)
     return await proxy.tunnel(f"127.0.0.1:{port}", f"{SILENT}:{proxy.token(SILENT)}")
 
 
-async def test_a_target_that_drops_syns_gives_504(brief: Proxy, full: int, target_ca: KeyPair) -> None:
-    client = await to_silent(brief, full, target_ca)
+async def test_a_target_that_drops_syns_gives_504(short_timeouts: Proxy, full_port: int, target_ca: KeyPair) -> None:
+    client = await open_silent_tunnel(short_timeouts, full_port, target_ca)
     with one_second():
-        await client.send(get(full))
+        await client.send(get(full_port))
         answer = await client.read_response()
     assert answer.status == 504
     assert "did not answer within 1 s" in answer.json()["message"]
 
 
-async def test_a_target_that_accepts_and_is_silent_gives_504_and_is_left(
-    brief: Proxy, mute: socket.socket, target_ca: KeyPair
+async def test_a_target_that_accepts_and_is_silent_gives_504_and_is_closed(
+    short_timeouts: Proxy, mute: socket.socket, target_ca: KeyPair
 ) -> None:
     port = mute.getsockname()[1]
-    client = await to_silent(brief, port, target_ca)
+    client = await open_silent_tunnel(short_timeouts, port, target_ca)
     with one_second():
         await client.send(get(port))
         answer = await client.read_response()
@@ -186,25 +188,25 @@ async def test_a_target_that_accepts_and_is_silent_gives_504_and_is_left(
 
 
 SILENT_NAMES = 100
-"""More than any pool of threads would have."""
+"""Number of names, more than the threads of any pool."""
 
 
-async def test_names_whose_servers_are_silent_cost_other_connectors_nothing(
+async def test_names_with_silent_servers_do_not_delay_other_connectors(
     folder: Path, confdir: Path, tmp_path: Path, target_ca: KeyPair
 ) -> None:
     names = [f"silent-{number}" for number in range(SILENT_NAMES)]
     server = NameServer({"good.example": ["127.0.0.1"]})
     (tmp_path / "named").mkdir()
-    named = FakeTarget(make_leaf(target_ca, ["good.example"]), tmp_path / "named")
-    async with server, named, running_proxy(folder, confdir) as proxy:
+    connector_object = FakeTarget(make_leaf(target_ca, ["good.example"]), tmp_path / "named")
+    async with server, connector_object, running_proxy(folder, confdir) as proxy:
         connections = proxy.master.addons.get("connections")
         parts = connections.parts()
         resolver = Resolver(servers=[server.address])
-        connections.take(replace(parts, service=replace(parts.service, resolver=resolver)))
-        good = connector("good", f"https://good.example:{named.port}")
+        connections.set_parts(replace(parts, context=replace(parts.context, resolver=resolver)))
+        good = connector("good", f"https://good.example:{connector_object.port}")
         silent = [connector(each, f"https://{each}.example.silent") for each in names]
         write(folder, *silent, good, secret(ca=target_ca.pem), file="names.yaml")
-        await until(lambda: proxy.shared.store.object_counts["Connector"] == SILENT_NAMES + 2)
+        await until(lambda: proxy.context.store.object_counts["Connector"] == SILENT_NAMES + 2)
 
         async def ask(name: str) -> Response:
             stream = await proxy.open()
@@ -214,7 +216,7 @@ async def test_names_whose_servers_are_silent_cost_other_connectors_nothing(
             return await stream.read_response()
 
         waiting = [asyncio.ensure_future(ask(each)) for each in names]
-        # Nobody waits for a place among those who ask.
+        # No lookup waits for another one.
         await until(lambda: len({each for each in server.queries if each.endswith(".silent")}) == SILENT_NAMES)
         assert (await ask("good")).status == 200
         answered = sum(each.done() for each in waiting)
@@ -225,7 +227,9 @@ async def test_names_whose_servers_are_silent_cost_other_connectors_nothing(
     assert all("its name cannot be resolved" in each.json()["message"] for each in answers if each.status == 502)
 
 
-async def test_a_target_may_take_as_long_as_it_likes_for_its_first_byte(brief: Proxy, target: FakeTarget) -> None:
+async def test_a_target_may_take_as_long_as_it_likes_for_its_first_byte(
+    short_timeouts: Proxy, target: FakeTarget
+) -> None:
     go_on = asyncio.Event()
 
     async def slow(conversation: TargetConnection) -> None:
@@ -234,30 +238,30 @@ async def test_a_target_may_take_as_long_as_it_likes_for_its_first_byte(brief: P
         await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
 
     target.handler = slow
-    client = await brief.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
+    client = await short_timeouts.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{short_timeouts.token(KEY)}")
     await client.send(get(target.port))
-    # Two clients, one after the other, that are closed by the timeout: it has passed for the request as well.
+    # Two consecutive clients are closed by the timeout, so the timeout has passed for the request, too.
     for _ in range(2):
-        await (await brief.open()).read_to_eof()
+        await (await short_timeouts.open()).read_to_eof()
     go_on.set()
     assert (await client.read_response()).body == b"late"
 
 
 async def test_a_client_that_leaves_during_a_dial_ends_with_the_dial(
-    brief: Proxy, mute: socket.socket, target_ca: KeyPair
+    short_timeouts: Proxy, mute: socket.socket, target_ca: KeyPair
 ) -> None:
     before = len(asyncio.all_tasks())
     port = mute.getsockname()[1]
-    client = await to_silent(brief, port, target_ca)
+    client = await open_silent_tunnel(short_timeouts, port, target_ca)
     with one_second():
         await client.send(get(port))
         connection = await accepted(mute)
         client.close()
         await closed_by_the_proxy(connection)
-        await until(lambda: brief.connection_count == 0 and len(asyncio.all_tasks()) <= before)
+        await until(lambda: short_timeouts.connection_count == 0 and len(asyncio.all_tasks()) <= before)
 
 
-async def test_a_client_that_leaves_a_waiting_target_ends_both(brief: Proxy, target: FakeTarget) -> None:
+async def test_a_client_that_leaves_a_waiting_target_ends_both(short_timeouts: Proxy, target: FakeTarget) -> None:
     left = asyncio.Event()
 
     async def patient(conversation: TargetConnection) -> None:
@@ -266,7 +270,7 @@ async def test_a_client_that_leaves_a_waiting_target_ends_both(brief: Proxy, tar
         left.set()
 
     target.handler = patient
-    client = await brief.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{brief.token(KEY)}")
+    client = await short_timeouts.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{short_timeouts.token(KEY)}")
     await client.send(get(target.port))
     await until(lambda: bool(target.received))
     client.close()

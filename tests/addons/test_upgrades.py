@@ -1,4 +1,4 @@
-"""WebSocket and SPDY/3.1 to a target that speaks them: the handshake as asked, then a pipe with two ends."""
+"""Upgrades to WebSocket and SPDY/3.1: the requested handshake, then bytes in both directions."""
 
 import asyncio
 import os
@@ -52,7 +52,7 @@ async def accept(conversation: TargetConnection, protocol: str) -> bytes:
 
 
 @BOTH
-async def test_binary_goes_both_ways_and_comes_out_as_it_went_in(
+async def test_binary_data_passes_unchanged_in_both_directions(
     proxy: Proxy, target: FakeTarget, protocol: str, lines: list[str]
 ) -> None:
     async def echo(conversation: TargetConnection) -> None:
@@ -91,7 +91,7 @@ async def test_the_handshake_reaches_the_target_whole_but_for_a_second_token(
 
 
 @BOTH
-async def test_the_targets_end_is_the_clients_end(
+async def test_the_eof_of_the_target_reaches_the_client(
     proxy: Proxy, target: FakeTarget, protocol: str, lines: list[str]
 ) -> None:
     async def leave(conversation: TargetConnection) -> None:
@@ -105,7 +105,7 @@ async def test_the_targets_end_is_the_clients_end(
 
 
 @BOTH
-async def test_the_clients_end_is_the_targets_end(
+async def test_the_eof_of_the_client_reaches_the_target(
     proxy: Proxy, target: FakeTarget, protocol: str, lines: list[str]
 ) -> None:
     left = asyncio.Event()

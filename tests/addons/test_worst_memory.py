@@ -1,4 +1,4 @@
-"""`limits.memory` of deploy/ has room for the worst that strangers and slow readers hold together."""
+"""`limits.memory` in deploy/ is enough for the worst case of unauthenticated clients and slow readers together."""
 
 import json
 import os
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 SHARE = 0.75
-"""Of the limit: the rest is for Connectors, and for streams that are read."""
+"""Fraction of the limit. The rest is for Connectors, and for live connections that are read."""
 GIBIBYTE = 1024 * 1024
 """In kB."""
 SMALL_BUFFERS = (
@@ -24,7 +24,7 @@ SMALL_BUFFERS = (
 
 
 def limit() -> int:
-    """`limits.memory` of the proxy in kB."""
+    """Return `limits.memory` of the proxy in kB."""
     deployment = yaml.safe_load((ROOT / "deploy/system/proxy.yaml").read_text())
     text: str = deployment["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
     assert text.endswith("Gi")
@@ -32,15 +32,15 @@ def limit() -> int:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and util-linux")
-def test_the_worst_that_strangers_and_slow_readers_hold_is_well_below_the_limit(tmp_path: Path) -> None:
+def test_the_worst_case_of_unauthenticated_clients_and_slow_readers_is_well_below_the_limit(tmp_path: Path) -> None:
     done = subprocess.run(
         ["unshare", "--net", "sh", "-euc", f'{SMALL_BUFFERS} && exec "$@"', "sh",
          sys.executable, "-m", "tests.addons.worst_memory", str(tmp_path)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["strangers"] == 1000
-    # They are many enough to be the worst: all of their buffers are full.
-    assert found["peak"] - found["before"] > 200_000
-    assert found["peak"] < SHARE * limit(), found
+    result = json.loads(done.stdout)
+    assert result["strangers"] == 1000
+    # The readers are the worst case, because all of their buffers are full.
+    assert result["peak"] - result["before"] > 200_000
+    assert result["peak"] < SHARE * limit(), result

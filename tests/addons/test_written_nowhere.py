@@ -1,4 +1,4 @@
-"""A caller's token in the wrong place reaches no line that the proxy writes."""
+"""A caller's token in the wrong place is in no line that the proxy writes."""
 
 import logging
 
@@ -30,35 +30,37 @@ INSIDE = [
 ]
 
 
-@pytest.mark.parametrize("said", MISPLACED)
+@pytest.mark.parametrize("message", MISPLACED)
 async def test_in_front_of_a_tunnel(
     proxy: Proxy,
     target: FakeTarget,
-    said: bytes,
+    message: bytes,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     token = proxy.token("team-a/k8s")
     with caplog.at_level(logging.DEBUG):
         stream = await proxy.open()
-        await stream.send(said.replace(b"TOKEN", token.encode()).replace(b"HOST", f"127.0.0.1:{target.port}".encode()))
+        await stream.send(
+            message.replace(b"TOKEN", token.encode()).replace(b"HOST", f"127.0.0.1:{target.port}".encode())
+        )
         answer = await stream.read_response()
         assert answer.status >= 400
         await _not_written(token, capsys, caplog)
 
 
-@pytest.mark.parametrize("said", INSIDE)
+@pytest.mark.parametrize("message", INSIDE)
 async def test_inside_a_tunnel(
     proxy: Proxy,
     target: FakeTarget,
-    said: bytes,
+    message: bytes,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     token, authority = proxy.token("team-a/k8s"), f"127.0.0.1:{target.port}"
     with caplog.at_level(logging.DEBUG):
         stream = await proxy.tunnel(authority, f"team-a/k8s:{token}")
-        await stream.send(said.replace(b"TOKEN", token.encode()).replace(b"HOST", authority.encode()))
+        await stream.send(message.replace(b"TOKEN", token.encode()).replace(b"HOST", authority.encode()))
         await stream.read_response()
         await _not_written(token, capsys, caplog, event="request")
 

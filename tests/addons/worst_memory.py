@@ -27,10 +27,10 @@ from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
 STRANGERS = 1000
-"""`connector_max_unauthenticated`; of one address a fifth."""
+"""Value of `connector_max_unauthenticated`. One address gets a fifth."""
 ADDRESSES = 5
 OF_A_CALLER = 900
-"""Connections, a little less than `connector_max_connections`."""
+"""Number of connections, a little less than `connector_max_connections`."""
 AT_ONCE = 50
 PIECE = b"x" * 65536
 BODY = 64 * len(PIECE)
@@ -39,7 +39,7 @@ PATIENCE = 300.0
 
 
 def peak(proxy: RunningProxy) -> int:
-    """Of its resident memory, in kB."""
+    """Return the peak of the proxy's resident memory in kB."""
     status = Path(f"/proc/{proxy.process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])
 
@@ -61,7 +61,8 @@ async def opened(proxy: RunningProxy, source: str) -> AsyncIterator[ClientConnec
 
 
 async def stranger(stack: contextlib.AsyncExitStack, proxy: RunningProxy, number: int) -> None:
-    """Half of them say nearly all of a first head, the others nearly all of a handshake in a tunnel of no token."""
+    """Send most of a first head (half of the clients) or of a handshake in a tunnel without a token (the others)."""
+
     stream = await stack.enter_async_context(opened(proxy, f"127.0.0.{2 + number % ADDRESSES}"))
     if number % 2:
         start = b"CONNECT a.example:1 HTTP/1.1\r\nA: "
@@ -77,7 +78,7 @@ async def stranger(stack: contextlib.AsyncExitStack, proxy: RunningProxy, number
 
 
 async def reader(stack: contextlib.AsyncExitStack, proxy: RunningProxy, name: str, token: str) -> None:
-    """It asks by TLS for a download, and does not read it."""
+    """Request a download in TLS and do not read it."""
     stream = await stack.enter_async_context(opened(proxy, "127.0.0.1"))
     await stream.writer.start_tls(
         ssl.create_default_context(cadata=proxy.ca_pem().decode()), server_hostname="localhost"

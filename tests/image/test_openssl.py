@@ -1,4 +1,4 @@
-"""The image's settings of OpenSSL, read by the one that is built into `cryptography`: that serves the clients."""
+"""The image's OpenSSL settings, as read by the OpenSSL in `cryptography`, which serves the clients."""
 
 import subprocess
 import sys
@@ -13,13 +13,13 @@ from tests.addons.net.test_tls import begin, client, server
 ca = make_ca()
 near, far = client(ca), server(make_leaf(ca, ["127.0.0.1"]))
 begin(near, far)
-far.peer.receive(near.sent.take())
-said, records = far.sent.take(), 0
-while said:
-    said, records = said[5 + int.from_bytes(said[3:5]):], records + 1
+far.stream.receive(near.sink.take())
+data, records = far.sink.take(), 0
+while data:
+    data, records = data[5 + int.from_bytes(data[3:5]):], records + 1
 print(records)
 """
-"""Prints how many records, each a ticket, the server sends once the handshake is done."""
+"""Print the number of records after the handshake. Each record is a session ticket."""
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A stream that is cut tells its client why, where its protocol has a place for that; and what ends soon is said."""
+"""A closed live connection tells its client the reason if its protocol can. An expiring credential causes a warning."""
 
 import json
 import time
@@ -27,7 +27,7 @@ KEY = ObjectKey("team-a", "k8s")
 pytestmark = pytest.mark.usefixtures("gone_at_once")
 
 
-async def opened(proxy: Proxy, target: FakeTarget, line: bytes) -> ClientConnection:
+async def send_request(proxy: Proxy, target: FakeTarget, line: bytes) -> ClientConnection:
     authority = f"127.0.0.1:{target.port}"
     stream = await proxy.tunnel(authority, f"team-a/k8s:{proxy.token('team-a/k8s')}")
     await stream.send(line.replace(b"HOST", authority.encode()))
@@ -49,7 +49,7 @@ def delete(proxy: Proxy) -> None:
 
 async def test_a_watch_ends_with_an_event_that_says_why(proxy: Proxy, target: FakeTarget) -> None:
     serving(target, WATCH)
-    stream = await opened(proxy, target, b"GET /api/v1/pods?watch=1 HTTP/1.1\r\nHost: HOST\r\n\r\n")
+    stream = await send_request(proxy, target, b"GET /api/v1/pods?watch=1 HTTP/1.1\r\nHost: HOST\r\n\r\n")
     await stream.reader.readuntil(b"}\n\r\n")
     delete(proxy)
     rest = await stream.read_to_eof()
@@ -60,17 +60,17 @@ async def test_a_watch_ends_with_an_event_that_says_why(proxy: Proxy, target: Fa
 
 
 @pytest.mark.parametrize("why", ["the Connector is deleted", "the caller's right is taken away"])
-async def test_what_is_no_watch_gets_no_end_and_no_event_that_its_target_did_not_send(
+async def test_a_response_that_is_not_a_watch_gets_no_added_event(
     proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     serving(target, WATCH)
-    stream = await opened(proxy, target, b"GET /api/v1/pods HTTP/1.1\r\nHost: HOST\r\n\r\n")
+    stream = await send_request(proxy, target, b"GET /api/v1/pods HTTP/1.1\r\nHost: HOST\r\n\r\n")
     await stream.reader.readuntil(b"}\n\r\n")
     if why == "the Connector is deleted":
         delete(proxy)
     else:
         monkeypatch.setattr(TokenAccess, "recheck", refuse)
-        await proxy.shared.live_connections.recheck_all()
+        await proxy.context.live_connections.recheck_all()
     assert await stream.read_to_eof() == b""
 
 
@@ -83,7 +83,7 @@ async def test_a_websocket_ends_with_a_close_frame_that_says_why(proxy: Proxy, t
     line = (
         b"GET /api/v1/namespaces/a/pods/b/exec HTTP/1.1\r\nHost: HOST\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     )
-    stream = await opened(proxy, target, line + b"\r\n")
+    stream = await send_request(proxy, target, line + b"\r\n")
     await stream.reader.readuntil(b"\x82\x02ab")
     delete(proxy)
     rest = await stream.read_to_eof()
@@ -92,28 +92,28 @@ async def test_a_websocket_ends_with_a_close_frame_that_says_why(proxy: Proxy, t
     assert rest[4:].startswith(b"its Connector was deleted")
 
 
-async def test_a_websocket_that_is_cut_within_a_frame_gets_none(proxy: Proxy, target: FakeTarget) -> None:
+async def test_a_websocket_that_is_closed_within_a_frame_gets_no_close_frame(proxy: Proxy, target: FakeTarget) -> None:
     serving(target, SWITCH + b"\x82\x05ab")
     line = (
         b"GET /api/v1/namespaces/a/pods/b/exec HTTP/1.1\r\nHost: HOST\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     )
-    stream = await opened(proxy, target, line + b"\r\n")
+    stream = await send_request(proxy, target, line + b"\r\n")
     await stream.reader.readuntil(b"\x82\x05ab")
     delete(proxy)
     assert await stream.read_to_eof() == b""
 
 
-async def test_the_first_answer_of_a_connection_tells_of_a_credential_that_ends_soon(
+async def test_the_first_response_of_a_connection_warns_of_a_credential_that_expires_soon(
     proxy: Proxy, target: FakeTarget
 ) -> None:
-    ends_soon(proxy)
+    expire_soon(proxy)
     authority = f"127.0.0.1:{target.port}"
-    said = f"GET /api HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode()
+    request = f"GET /api HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode()
     for _ in range(2):
         stream = await proxy.tunnel(authority, f"team-a/k8s:{proxy.token('team-a/k8s')}")
-        await stream.send(said)
+        await stream.send(request)
         first = await stream.read_response()
-        await stream.send(said)
+        await stream.send(request)
         second = await stream.read_response()
         assert first.headers["warning"] == (
             '299 kubernetes-connector "the credential of Connector team-a/k8s ends in 3 h; renew Secret secret"'
@@ -121,7 +121,7 @@ async def test_the_first_answer_of_a_connection_tells_of_a_credential_that_ends_
         assert "warning" not in second.headers
 
 
-async def test_an_answer_that_clients_keep_tells_nothing_that_will_not_be_true_later_and_the_next_one_does(
+async def test_a_response_that_clients_cache_has_no_expiry_warning_and_the_next_one_has(
     proxy: Proxy, target: FakeTarget
 ) -> None:
     async def serve(conversation: TargetConnection) -> None:
@@ -130,20 +130,20 @@ async def test_an_answer_that_clients_keep_tells_nothing_that_will_not_be_true_l
             await conversation.send(b"HTTP/1.1 200 OK\r\n%bContent-Length: 0\r\n\r\n" % validator)
 
     target.handler = serve
-    ends_soon(proxy)
+    expire_soon(proxy)
     authority = f"127.0.0.1:{target.port}"
     stream = await proxy.tunnel(authority, f"team-a/k8s:{proxy.token('team-a/k8s')}")
-    told = []
+    warnings = []
     for _ in range(3):
         await stream.send(f"GET /api HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
-        told.append("warning" in (await stream.read_response()).headers)
-    assert told == [False, True, False]
+        warnings.append("warning" in (await stream.read_response()).headers)
+    assert warnings == [False, True, False]
 
 
-def ends_soon(proxy: Proxy) -> None:
-    """The credential that is lent, in three hours and a half."""
-    store = proxy.shared.store
-    found = store.get(KEY)
-    assert isinstance(found, Usable)
-    soon = Credential(b"Bearer s3cret", time.time() + 3.5 * 3600)
-    store._resolved[KEY] = replace(found, credential=soon)
+def expire_soon(proxy: Proxy) -> None:
+    """Let the target's credential expire in three and a half hours."""
+    store = proxy.context.store
+    target_of_connector = store.get(KEY)
+    assert isinstance(target_of_connector, Usable)
+    credential = Credential(b"Bearer s3cret", time.time() + 3.5 * 3600)
+    store._resolved[KEY] = replace(target_of_connector, credential=credential)
