@@ -33,7 +33,7 @@ from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.kubeconfig.proxy_service import ALIAS_SELECTOR, parse_service
 from connector_store.domain.objects.builtin import K8S
 from connector_store.domain.objects.credential_kinds import is_supported
-from connector_store.domain.status.conditions import ProbeOutcomes, ProbeResponse
+from connector_store.domain.status.conditions import ProbeOutcomes
 from connector_store.kube.client import KubeClient
 from connector_store.kube.cluster_watches import ClusterWatches
 from connector_store.kube.reflector import Reflector
@@ -295,7 +295,7 @@ class Term:
         async def probe(request: ProbeRequest) -> ProbeOutcomes:
             with self._metrics.probe_seconds.time():
                 outcomes = await prober.probe(request)
-            self._metrics.probes.labels(_probe_outcome(outcomes)).inc()
+            self._metrics.probes.labels(outcomes.failed_probe or "ready").inc()
             return outcomes
 
         return probe
@@ -314,16 +314,6 @@ class Term:
             return requeue_after
 
         return measured
-
-
-def _probe_outcome(probes: ProbeOutcomes) -> str:
-    if probes.liveness is not None and not (
-        isinstance(probes.liveness, ProbeResponse) and probes.liveness.status < 500
-    ):
-        return "liveness"
-    if probes.auth is not None and not (isinstance(probes.auth, ProbeResponse) and 200 <= probes.auth.status < 300):
-        return "auth"
-    return "ready"
 
 
 def _now() -> datetime:

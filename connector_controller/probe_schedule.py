@@ -112,7 +112,7 @@ class ProbeSchedule:
 
     def _record_result(self, key: ObjectKey, entry: _Entry, result: ProbeOutcomes) -> float:
         """Record the outcome. Return the seconds to the next probe."""
-        is_healthy = result.is_healthy
+        is_healthy = not result.failed_probe
         entry.failure_count = 0 if is_healthy else entry.failure_count + 1
         if not is_healthy and entry.needs_confirmation and entry.failure_count < FAILURE_THRESHOLD:
             return self._confirm_interval

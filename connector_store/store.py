@@ -5,7 +5,7 @@ source has it. `get` is a dictionary lookup: the first call after a change makes
 thread-safe. Use it on one event loop.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Final
 
 from connector_store.domain.base.names import ObjectKey
@@ -136,6 +136,10 @@ class Store:
         self._sources.pop(source, None)
         self.unsynced_sources.discard(source)
         self._notify(changed_keys)
+
+    def identities(self, source: str) -> Set[ObjectIdentity]:
+        """Return a live view of the identities of the source's objects."""
+        return self._sources.get(source, {}).keys()
 
     def expect(self, source: str) -> None:
         """Wait for the first list of `source` before the store is synced."""

@@ -8,6 +8,7 @@ from typing import Any, Final, Never
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.objects.credential_kinds import SECRET_SELECTORS, SECRET_TYPES
+from connector_store.domain.objects.models import Secret
 from connector_store.domain.objects.watch_cursor import RawObject
 from connector_store.domain.status.serving import NotServed, namespace_not_readable, not_watched
 from connector_store.kube.client import KubeClient
@@ -204,7 +205,7 @@ class ClusterWatches:
         return reflector
 
     def _is_watched_by_type(self, key: ObjectKey) -> bool:
-        return any(key in sink.keys for sink in self._token_sinks)
+        return any((Secret, key) in sink.identities for sink in self._token_sinks)
 
 
 def _key_of(raw: RawObject) -> ObjectKey:

@@ -1,48 +1,44 @@
 """Sinks of reflectors: the store under a source's name, or a function for one object."""
 
 import logging
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Set
+from typing import Any
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.manifest import parse_object
-from connector_store.domain.objects.models import Connector, ConnectorClass, Secret
+from connector_store.domain.objects.models import Secret
 from connector_store.domain.objects.watch_cursor import RawObject
-from connector_store.domain.permissions.rbac import ClusterRole
 from connector_store.kube.client import KubeClient
 from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector, Sink
 from connector_store.kube.resources import Resource
-from connector_store.store import Store, StoreObject
+from connector_store.store import ObjectIdentity, Store, StoreObject, identify
 
 logger = logging.getLogger(__name__)
-
-_KINDS: Final = (Secret, ConnectorClass, ClusterRole)
 
 Consumer = tuple[Callable[[RawObject], Any], Sink[Any]]
 """Parser, which returns None for objects to skip, and the sink for its results."""
 
 
 class StoreSink:
-    """Sink for one source of the store. `keys` are the keys of its objects."""
+    """Sink for one source of the store."""
 
     def __init__(self, store: Store, source: str) -> None:
         self._store = store
         self._source = source
-        self.keys: set[ObjectKey | str] = set()
+
+    @property
+    def identities(self) -> Set[ObjectIdentity]:
+        return self._store.identities(self._source)
 
     def replace(self, objects: tuple[StoreObject, ...]) -> None:
-        self.keys = {_key_of(each) for each in objects}
         self._store.replace(self._source, objects)
 
     def put(self, obj: StoreObject) -> None:
-        self.keys.add(_key_of(obj))
         self._store.put(self._source, obj)
 
     def remove(self, obj: StoreObject) -> None:
-        self.keys.discard(_key_of(obj))
-        kind = next((each for each in _KINDS if isinstance(obj, each)), Connector)
-        self._store.remove(self._source, kind, _key_of(obj))
+        self._store.remove(self._source, *identify(obj))
 
 
 class FanOutSink:
@@ -122,10 +118,6 @@ def make_parser(system_namespace: str) -> Callable[[RawObject], StoreObject | No
             return None
 
     return parse
-
-
-def _key_of(obj: StoreObject) -> ObjectKey | str:
-    return obj.name if isinstance(obj, ConnectorClass | ClusterRole) else obj.key
 
 
 def _validate[T](obj: T) -> T | Secret:

@@ -11,7 +11,7 @@ condition changes.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 from connector_store.domain.base import rfc3339
 from connector_store.domain.objects.models import (
@@ -100,11 +100,12 @@ class ProbeOutcomes:
     auth: ProbeOutcome | None = None
 
     @property
-    def is_healthy(self) -> bool:
-        """True if the target responded to all probes like a healthy one."""
-        alive = self.liveness is None or (isinstance(self.liveness, ProbeResponse) and self.liveness.status < 500)
+    def failed_probe(self) -> Literal["", "liveness", "auth"]:
+        """First probe to which the target did not respond like a healthy one, or empty."""
+        if not (self.liveness is None or (isinstance(self.liveness, ProbeResponse) and self.liveness.status < 500)):
+            return "liveness"
         accepted = self.auth is None or (isinstance(self.auth, ProbeResponse) and 200 <= self.auth.status < 300)
-        return alive and accepted
+        return "" if accepted else "auth"
 
 
 def assess(

@@ -33,11 +33,11 @@ def test_an_object_comes_and_goes(obj: StoreObject, kind: str, name: ObjectKey |
     sink.replace(())
     assert store.synced
     sink.put(obj)
-    assert (store.object_counts[kind], sink.keys) == (before + 1, {name})
+    assert (store.object_counts[kind], {name for _, name in sink.identities}) == (before + 1, {name})
     sink.remove(obj)
-    assert (store.object_counts[kind], sink.keys) == (before, set())
+    assert (store.object_counts[kind], sink.identities) == (before, set())
     sink.replace((obj,))
-    assert (store.object_counts[kind], sink.keys) == (before + 1, {name})
+    assert (store.object_counts[kind], {name for _, name in sink.identities}) == (before + 1, {name})
 
 
 def test_the_built_in_class_outlives_its_object() -> None:
@@ -64,7 +64,7 @@ class RecordingSink:
         self.calls.append(f"-{obj}")
 
 
-def test_readers_of_one_watch_get_each_what_they_can_parse() -> None:
+def test_consumers_of_one_watch_get_what_they_can_parse() -> None:
     one, two = RecordingSink(), RecordingSink()
     fork = FanOutSink((lambda raw: raw.get("a"), one), (lambda raw: raw.get("b"), two))
     assert fork.parse({"c": "x"}) is None
@@ -78,7 +78,7 @@ def test_readers_of_one_watch_get_each_what_they_can_parse() -> None:
     assert two.calls == [("y", "y2"), "+y", "-y", "+y2", "-y2"]
 
 
-def test_one_object_is_told_with_its_changes() -> None:
+def test_a_single_object_is_reported_with_its_changes() -> None:
     calls: list[RawObject | None] = []
     sink = ObjectSink(calls.append)
     sink.replace(())
@@ -99,7 +99,7 @@ async def test_a_reflector_of_one_object_asks_for_its_name() -> None:
     assert (path, query["fieldSelector"]) == ("/api/v1/namespaces/a/configmaps", "metadata.name=x")
 
 
-def test_what_cannot_be_kept_is_passed_over_and_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_object_without_an_identity_is_skipped_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     parse = make_parser("connectors-system")
     assert parse({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x", "namespace": "a"}}) == Secret(

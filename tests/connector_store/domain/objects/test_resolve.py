@@ -39,6 +39,7 @@ LIMITED = replace(
     CONNECTOR, permissions=Permissions(allow=(RoleEntry(cluster_role="view"),)), impersonation=Impersonation()
 )
 OPTIONAL = replace(K8S, auth_types=(replace(K8S.auth_types[0], optional=True),))
+ISSUING = replace(CONNECTOR, auth_name="serviceAccountTokenAuth", auth_params=(("serviceAccount", "ci/deployer"),))
 REJECTED = InvalidConnector(key=KEY, class_name="k8s", reason="AddressInvalid", message="spec.address: has no host")
 
 
@@ -185,6 +186,32 @@ def test_an_unusable_connector_has_a_reason_and_a_message(change: dict[str, Any]
 
 
 @pytest.mark.parametrize(
+    ("change", "path", "secret"),
+    [
+        pytest.param({"secrets": ()}, "spec.auth.secretRef.name", None, id="no Secret"),
+        pytest.param(
+            {"connector": replace(CONNECTOR, ca_secret_name="gone")}, "spec.caCertSecretRef", None, id="no CA Secret"
+        ),
+        pytest.param(
+            {"secrets": (replace(SECRET, credential=None, credential_problem=SecretProblem("", "", "is odd")),)},
+            "spec.auth.secretRef.name",
+            SECRET.key,
+            id="an invalid Secret",
+        ),
+        pytest.param(
+            {"connector": replace(ISSUING, auth_params=())}, "spec.auth.params[serviceAccount]", None, id="params"
+        ),
+    ],
+)
+def test_an_unusable_connector_has_the_field_and_the_secret_of_its_problem(
+    change: dict[str, Any], path: str, secret: ObjectKey | None
+) -> None:
+    result = join(**change)
+    assert isinstance(result, Unusable)
+    assert (result.path, result.secret) == (path, secret)
+
+
+@pytest.mark.parametrize(
     ("change", "ca"),
     [
         pytest.param({}, None, id="the system's store"),
@@ -219,9 +246,6 @@ def test_without_an_optional_secret_the_target_has_no_credential() -> None:
     result = join(connector=replace(CONNECTOR, secret_name=None), cls=OPTIONAL)
     assert isinstance(result, Target)
     assert result.credential is None
-
-
-ISSUING = replace(CONNECTOR, auth_name="serviceAccountTokenAuth", auth_params=(("serviceAccount", "ci/deployer"),))
 
 
 def test_token_issuing_gives_an_issuing_credential() -> None:

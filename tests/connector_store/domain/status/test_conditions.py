@@ -151,24 +151,24 @@ def test_a_long_message_is_truncated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("probes", "healthy"),
+    ("probes", "failed_probe"),
     [
-        pytest.param(ProbeOutcomes(), True, id="no probes"),
+        pytest.param(ProbeOutcomes(), "", id="no probes"),
         pytest.param(
             ProbeOutcomes(liveness=ProbeResponse(status=401), auth=ProbeResponse(status=200)),
-            True,
+            "",
             id="alive and accepted",
         ),
-        pytest.param(ProbeOutcomes(liveness=ProbeResponse(status=500)), False, id="a broken target"),
-        pytest.param(ProbeOutcomes(liveness=ProbeFailure(message="unreachable")), False, id="no target"),
-        pytest.param(ProbeOutcomes(auth=ProbeResponse(status=401)), False, id="a refused credential"),
+        pytest.param(ProbeOutcomes(liveness=ProbeResponse(status=500)), "liveness", id="a broken target"),
+        pytest.param(ProbeOutcomes(liveness=ProbeFailure(message="unreachable")), "liveness", id="no target"),
+        pytest.param(ProbeOutcomes(auth=ProbeResponse(status=401)), "auth", id="a refused credential"),
         pytest.param(
-            ProbeOutcomes(auth=ProbeFailure(message="unreachable")), False, id="no response about the credential"
+            ProbeOutcomes(auth=ProbeFailure(message="unreachable")), "auth", id="no response about the credential"
         ),
     ],
 )
-def test_a_target_is_healthy_if_all_probes_succeed(probes: ProbeOutcomes, healthy: bool) -> None:
-    assert probes.is_healthy is healthy
+def test_the_first_failed_probe_is_reported(probes: ProbeOutcomes, failed_probe: str) -> None:
+    assert probes.failed_probe == failed_probe
 
 
 def test_a_connector_that_is_not_served_has_no_other_conditions() -> None:
