@@ -11,6 +11,7 @@ import os
 import select
 import socket
 from collections.abc import Callable
+from enum import Enum
 from typing import Final, cast
 
 from addons.net.backlog import Backlog
@@ -58,6 +59,14 @@ def _noop() -> None:
     pass
 
 
+class Delivery(Enum):
+    """Use of the bytes that are read."""
+
+    EARLY = "they wait for `start`"
+    CALLBACK = "`on_data` gets them"
+    DISCARD = "they are discarded"
+
+
 class TcpConnection(asyncio.BufferedProtocol):
     """TCP connection that calls `on_data` with the bytes it reads, from `start` on.
 
@@ -77,14 +86,17 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._descriptor = -1
         """File descriptor of the socket, valid as long as the transport is not closing."""
         self._opposite: TcpConnection | None = None
-        self._is_paused = self._is_blocked = False
-        self._is_discarding = self._is_delivering = False
-        self._is_backlogged = self._is_eof_sent = False
-        self.is_reading = True
-        """The transport reads from the kernel."""
+        self._delivery = Delivery.EARLY
         self._early_data = b""
         """Bytes that were read before `start`."""
-        self._is_peer_closed = self._is_started = False
+        self.is_reading = True
+        """The transport reads from the kernel."""
+        self._is_paused = False
+        self._is_delivering = False
+        """`on_data` is running. The reading is updated afterwards."""
+        self._is_backlogged = False
+        """The transport has more unsent bytes than it should."""
+        self._is_eof_sent = self._is_peer_closed = False
         self.clear_callbacks()
 
     def clear_callbacks(self) -> None:
@@ -95,9 +107,9 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     def start(self) -> None:
         """Start to call `on_data` and `on_eof`, first with what was read earlier."""
-        if self._is_started:
+        if self._delivery is not Delivery.EARLY:
             return
-        self._is_started = True
+        self._delivery = Delivery.CALLBACK
         data, self._early_data = self._early_data, b""
         for start in range(0, len(data), READ_SIZE):
             piece = data[start : start + READ_SIZE]
@@ -112,16 +124,16 @@ class TcpConnection(asyncio.BufferedProtocol):
         self.uncouple()
         other.uncouple()
         self._opposite, other._opposite = other, self
-        self._set_blocked(other._is_backlogged)
-        other._set_blocked(self._is_backlogged)
+        self._update_reading()
+        other._update_reading()
 
     def uncouple(self) -> None:
         """End the coupling with the opposite connection."""
         opposite, self._opposite = self._opposite, None
         if opposite is not None:
             opposite._opposite = None
-            opposite._set_blocked(False)
-            self._set_blocked(False)
+            opposite._update_reading()
+            self._update_reading()
 
     @property
     def is_connected(self) -> bool:
@@ -163,7 +175,7 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     def discard(self) -> None:
         """Read until EOF without delivering the bytes."""
-        self._is_discarding = True
+        self._delivery = Delivery.DISCARD
         self.resume_reading()
 
     def send(self, data: bytes | memoryview) -> None:
@@ -220,9 +232,9 @@ class TcpConnection(asyncio.BufferedProtocol):
         return _SMALL_BUFFER if BACKLOG.is_congested else _BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._is_discarding:
+        if self._delivery is Delivery.DISCARD:
             return
-        if not self._is_started:
+        if self._delivery is Delivery.EARLY:
             self._early_data += _BUFFER[:nbytes]
             self.transport.pause_reading()
             return
@@ -276,21 +288,16 @@ class TcpConnection(asyncio.BufferedProtocol):
         else:
             BACKLOG.remove(self)
         if self._opposite is not None:
-            self._opposite._set_blocked(backlogged)
+            self._opposite._update_reading()
 
     def _report_eof(self, lost: bool) -> None:
-        if not self._is_started:
+        if self._delivery is Delivery.EARLY:
             # `start` reports it.
             return
         try:
             self.on_eof(lost)
         except Exception as error:
             self.on_error(error)
-
-    def _set_blocked(self, blocked: bool) -> None:
-        if blocked is not self._is_blocked:
-            self._is_blocked = blocked
-            self._update_reading()
 
     def _poll(self) -> int:
         """Return the events of poll(2) for the socket, without waiting. 0 if there is no socket."""
@@ -304,7 +311,11 @@ class TcpConnection(asyncio.BufferedProtocol):
         return events[0][1] if events else 0
 
     def _update_reading(self) -> None:
-        should_read = self._is_started and (self._is_discarding or not (self._is_paused or self._is_blocked))
+        should_read = self._delivery is Delivery.DISCARD or (
+            self._delivery is Delivery.CALLBACK
+            and not self._is_paused
+            and (self._opposite is None or not self._opposite._is_backlogged)
+        )
         if should_read and not self.is_reading:
             self.is_reading = True
             self.transport.resume_reading()

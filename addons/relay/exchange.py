@@ -12,7 +12,7 @@ from addons.access.live_connections import LiveAccess
 from addons.http1.messages import BodyEnd, EndOfMessage, MessageEvent, RequestHead, render_chunk, render_last_chunk
 from addons.records.record import Record, Recorders
 from addons.relay import inject
-from addons.relay.response import Response
+from addons.relay.response import Progress, Response
 from connector_store.domain.base.request_info import RequestInfo, parse_request
 from connector_store.domain.callers.access import Identity
 from connector_store.domain.decision.decide import Forward, Inject
@@ -44,8 +44,6 @@ class Exchange:
     """Caller who opened the tunnel, if authenticated."""
     authorization: AuthorizationResult | None = None
     """Result of the access decision; None before it."""
-    response: Response | None = None
-    """None until the head of the request has been sent to the target."""
     is_connection_reused: bool = False
     """The connection to the target served another request before."""
     is_retry: bool = False
@@ -96,18 +94,20 @@ class Exchange:
         elif isinstance(message, bytes):
             out.append(render_chunk(message) if self.head.body is BodyEnd.LAST_CHUNK else message)
 
-    def forward(self, decision: Inject | Forward, *, max_head: int, must_close: bool, forwarded_for: bool) -> bytes:
-        """Create the response and return the first bytes for the target.
+    def forward(
+        self, decision: Inject | Forward, *, max_head: int, must_close: bool, forwarded_for: bool
+    ) -> tuple[Response, bytes]:
+        """Return the empty response, and the first bytes for the target.
 
         `must_close` announces to the client that its connection ends with this response. `forwarded_for` adds the
         address of the client in X-Forwarded-For.
         """
         # Only a request without a body can switch to another protocol (RFC 9110 section 7.8).
         upgrade = self.head.headers.upgrade_protocol if not self.head.body else None
-        self.response = self._create_response(decision, upgrade, max_head=max_head)
-        self.response.must_close = self.response.must_close or must_close
+        response = self._create_response(decision, upgrade, max_head=max_head)
+        response.must_close = response.must_close or must_close
         if decision.target.permissions is not None and is_self_review(self._request_info()):
-            self.response.warnings.append(permissions_warning(decision.target.key))
+            response.warnings.append(permissions_warning(decision.target.key))
         self.audit_id = self.audit_id or _new_audit_id()
         request_bytes = inject.render_request_head(
             self.head, decision, upgrade, self.audit_id, self.source_ip if forwarded_for else ""
@@ -115,23 +115,15 @@ class Exchange:
         if self.unsent_body:
             request_bytes = b"".join([request_bytes, *self.unsent_body])
             self.unsent_body.clear()
-        return request_bytes
+        return response, request_bytes
 
     def _create_response(self, decision: Inject | Forward, upgrade: bytes | None, *, max_head: int) -> Response:
         return Response(self.head, decision.target, upgrade, max_head=max_head)
 
     @property
-    def should_retry(self) -> bool:
-        """True if a reused connection failed before the first byte of the response, and the request is replayable."""
-        response = self.response
-        return (
-            self.is_connection_reused
-            and not self.is_retry
-            and response is not None
-            and response.is_empty
-            and self.is_request_complete
-            and self.is_replayable
-        )
+    def can_retry(self) -> bool:
+        """True if the complete request is available, is replayable and was sent only once."""
+        return not self.is_retry and self.is_request_complete and self.is_replayable
 
     @property
     def is_replayable(self) -> bool:
@@ -146,10 +138,9 @@ class Exchange:
     def set_refusal(self, deny: Deny) -> None:
         self.status, self.cause, self.refusal_message = deny.status, deny.cause, deny.message
 
-    def record_response(self, recorders: Recorders) -> None:
+    def record_response(self, response: Response, recorders: Recorders) -> None:
         """Take the status of the response. A long-running one gets a record now and another one at its end."""
-        response = self.response
-        if response is None or response.head is None or self.status:
+        if response.head is None or self.status:
             return
         self.status = response.head.status
         self.long_running_kind = self._classify_long_running(response)
@@ -171,7 +162,7 @@ class Exchange:
 
     def _classify_long_running(self, response: Response) -> str:
         info = self._request_info()
-        if response.is_upgraded:
+        if response.progress is Progress.UPGRADED:
             return info.subresource if info.subresource in _LONG_RUNNING_SUBRESOURCES else "upgrade"
         if info.verb == "watch":
             return "watch"

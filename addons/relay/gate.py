@@ -21,7 +21,8 @@ from addons.net.stage import Drain, ShutDown, TimerExpired, TimerKind
 from addons.net.tls import ClientStream, TlsStream
 from addons.records.record import Record
 from addons.relay import pages, replies
-from addons.relay.flow_requests import FlowRequests
+from addons.relay.exchange import Exchange
+from addons.relay.flow_requests import FlowExchange, FlowRequests
 from addons.relay.handshake import Handshake
 from addons.relay.pages import Page
 from addons.relay.requests import Requests
@@ -153,9 +154,10 @@ class Gate:
 
     def _create_requests(
         self, authorizer: Authorizer, route: Route, client: ClientStream, reader: RequestReader
-    ) -> Requests:
-        requests_class = FlowRequests if self._context.shows_flows else Requests
-        return requests_class(self._context, self._sockets, authorizer, route, client, reader)
+    ) -> Requests[Exchange] | FlowRequests:
+        if self._context.shows_flows:
+            return FlowRequests(self._context, self._sockets, authorizer, route, client, reader, FlowExchange)
+        return Requests(self._context, self._sockets, authorizer, route, client, reader, Exchange)
 
     def _send_page(self, head: RequestHead, page: Page | Deny) -> None:
         if isinstance(page, Deny):

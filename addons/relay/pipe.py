@@ -19,7 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 class Pipe:
-    """Stage of a client connection after an upgrade. `exchange` ends together with the pipe."""
+    """Stage of a client connection after an upgrade. `exchange` ends together with the pipe.
+
+    `frame_tracker` tracks the frames that the client gets. It is None if the protocol is not WebSocket.
+    """
 
     def __init__(
         self,
@@ -28,6 +31,7 @@ class Pipe:
         client: ClientStream,
         upstream: UpstreamConnection,
         exchange: Exchange,
+        frame_tracker: FrameTracker | None,
     ) -> None:
         self._context = context
         self._sockets = sockets
@@ -36,8 +40,7 @@ class Pipe:
         self._exchange = exchange
         self._first_close_reason = ""
         """Text that names the side that ended first; empty while both are open."""
-        response = exchange.response
-        self._frame_tracker: FrameTracker | None = response.frame_tracker if response is not None else None
+        self._frame_tracker = frame_tracker
         context.live_connections.add(self)
 
     def start(self, initial_data: bytes) -> None:

@@ -4,6 +4,7 @@ Bytes from the target go in, bytes for the client come out. The attributes show 
 """
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from addons.http1.framing import ResponseReader
@@ -34,6 +35,15 @@ class TruncatedResponse:
     reason: str
 
 
+class Progress(Enum):
+    """Progress of a response."""
+
+    EMPTY = "no byte of it has arrived"
+    PARTIAL = "more is to follow"
+    COMPLETE = "the whole response has arrived"
+    UPGRADED = "the target switched protocols (101), and the rest is not HTTP"
+
+
 class Response:
     """Response to one request. `upgrade` is the protocol to which the request asked to switch."""
 
@@ -41,22 +51,17 @@ class Response:
         self.head: ResponseHead | None = None
         """Final head; None before it arrives."""
         self.failure: Deny | TruncatedResponse | None = None
-        self.is_complete = False
-        self.is_upgraded = False
-        """The target switched protocols (101). The rest is not HTTP."""
+        self.progress = Progress.EMPTY
         self.must_close = inject.announces_close(head)
         """The client connection must be closed after this response."""
-        self.is_empty = True
-        """No byte of the response has arrived."""
         self.frame_tracker: FrameTracker | None = None
         """Tracker of the frames sent to the client, if the upgrade is a WebSocket."""
         self.warnings: list[Header] = []
         """Warnings that the proxy adds to those of the target. They are cleared if they are omitted."""
         self.warnings_omitted = False
         """Warnings were omitted, because clients cache this response and would repeat them when they are outdated."""
-        self._is_keep_alive = False
-        """The target keeps the connection open after this response."""
-        self._has_interim_head = False
+        self._is_reusable = True
+        """The target keeps the connection open after this response, and sent no interim head."""
         self._is_json_stream = False
         """The body is chunked and contains JSON."""
         self._last_byte = _LINE_END
@@ -72,21 +77,22 @@ class Response:
     @property
     def has_unsolicited_data(self) -> bool:
         """True if data arrived after the complete response."""
-        return self.is_complete and bool(self._reader.buffer)
+        return self.progress is Progress.COMPLETE and bool(self._reader.buffer)
 
     @property
     def allows_reuse(self) -> bool:
         """True if the connection can take another request: the response is complete and nothing else arrived."""
-        return self.is_complete and self._is_keep_alive and not self._has_interim_head and not self._reader.buffer
+        return self.progress is Progress.COMPLETE and self._is_reusable and not self._reader.buffer
 
     @property
     def is_close_delimited(self) -> bool:
         """True if the response ends with the connection."""
-        return self.head is not None and self.head.body is BodyEnd.CLOSE and not self.is_upgraded
+        return self.head is not None and self.head.body is BodyEnd.CLOSE and self.progress is not Progress.UPGRADED
 
     def receive(self, data: bytes) -> bytes:
         """Return the bytes for the client that `data` yields."""
-        self.is_empty = False
+        if self.progress is Progress.EMPTY:
+            self.progress = Progress.PARTIAL
         return self._render_messages(self._reader.receive(data))
 
     def receive_eof(self, *, clean_eof: bool, tls_error: str = "") -> bytes:
@@ -94,7 +100,7 @@ class Response:
 
         Without `clean_eof` (close_notify), the response may be truncated. `tls_error` is the error of the TLS session.
         """
-        if self.is_complete:
+        if self.progress is Progress.COMPLETE:
             return b""
         if tls_error:
             self._fail(tls_error)
@@ -103,7 +109,7 @@ class Response:
             self._fail("the connection ended without its TLS session")
             return b""
         output = self._render_messages(self._reader.receive_eof())
-        if not self.is_complete and self.failure is None:
+        if self.progress is not Progress.COMPLETE and self.failure is None:
             self._fail("it closed the connection without an answer")
         return output
 
@@ -154,7 +160,7 @@ class Response:
         elif isinstance(message, ResponseHead):
             self._handle_head(message, out)
         elif isinstance(message, EndOfMessage):
-            self.is_complete = True
+            self.progress = Progress.COMPLETE
             if self.head is not None and self.head.body is BodyEnd.LAST_CHUNK:
                 out.append(render_last_chunk(message.trailers))
         elif isinstance(message, InvalidMessage):
@@ -168,15 +174,16 @@ class Response:
             if not inject.is_requested_upgrade(head, self._upgrade):
                 self._fail("it switched to a protocol that was not asked for")
                 return
-            self.is_upgraded = True
-        if head.status >= 200 or self.is_upgraded:
+            self.progress = Progress.UPGRADED
+        is_final = head.status >= 200
+        if is_final or self.progress is Progress.UPGRADED:
             self.head = head
             self._is_json_stream = head.body is BodyEnd.LAST_CHUNK and _is_json(head)
-            self._is_keep_alive = head.body is not BodyEnd.CLOSE and not inject.announces_close(head)
-            self.must_close = self.must_close or not self._is_keep_alive
+            must_close = head.body is BodyEnd.CLOSE or inject.announces_close(head)
+            self.must_close = self.must_close or must_close
+            self._is_reusable = self._is_reusable and not must_close
         else:
-            self._has_interim_head = True
-        is_final = head.status >= 200
+            self._is_reusable = False
         if self.warnings and is_final and _is_cached_by_clients(head):
             self.warnings.clear()
             self.warnings_omitted = True
@@ -185,7 +192,7 @@ class Response:
                 head, close=self.must_close and is_final, warnings=self.warnings if is_final else ()
             )
         )
-        if self.is_upgraded and self._upgrade == b"websocket":
+        if self.progress is Progress.UPGRADED and self._upgrade == b"websocket":
             self.frame_tracker = FrameTracker(skip=sum(map(len, out)))
 
     def _fail(self, reason: str) -> None:

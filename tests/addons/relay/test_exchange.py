@@ -24,11 +24,12 @@ def create_exchange(path: bytes = b"/api", *, body: int | BodyEnd = 0) -> Exchan
     return Exchange(head=head, connector_request=ConnectorRequest(KEY, "h:1", "t"), source_ip="10.0.0.1")
 
 
-def receive_response(exchange: Exchange, data: bytes, records: list[Record]) -> None:
-    exchange.response = Response(exchange.head, target("t"), b"websocket", max_head=4096)
-    exchange.response.receive(data)
-    exchange.record_response((records.append,))
-    exchange.record_response((records.append,))
+def receive_response(exchange: Exchange, data: bytes, records: list[Record]) -> Response:
+    response = Response(exchange.head, target("t"), b"websocket", max_head=4096)
+    response.receive(data)
+    exchange.record_response(response, (records.append,))
+    exchange.record_response(response, (records.append,))
+    return response
 
 
 def test_a_request_is_recorded_once_at_its_end() -> None:
@@ -55,11 +56,10 @@ def test_a_request_is_recorded_once_at_its_end() -> None:
 def test_a_long_running_response_is_recorded_at_its_start_and_its_end(path: bytes, data: bytes, kind: str) -> None:
     records: list[Record] = []
     exchange = create_exchange(path)
-    receive_response(exchange, data, records)
+    response = receive_response(exchange, data, records)
     assert [(record.event, record.long_running_kind) for record in records] == [("request", kind)]
-    assert exchange.response is not None
-    assert exchange.response.head is not None
-    assert exchange.response.head.headers == (), "a long-running response must not keep them in memory"
+    assert response.head is not None
+    assert response.head.headers == (), "a long-running response must not keep them in memory"
     exchange.bytes_out = 7
     exchange.record_end("it was cut", (records.append,))
     assert (records[1].event, records[1].long_running_kind, records[1].cause) == ("stream", kind, "it was cut")
@@ -113,7 +113,7 @@ def test_only_a_request_without_a_body_may_be_upgraded(body: int, upgrade: bool)
     headers = Headers([(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")])
     exchange.head = exchange.head._replace(headers=headers)
     forward = Forward(target=target(None), grant=GRANTED)
-    request_bytes = exchange.forward(forward, max_head=4096, must_close=False, forwarded_for=True)
+    _, request_bytes = exchange.forward(forward, max_head=4096, must_close=False, forwarded_for=True)
     assert (b"Upgrade: websocket" in request_bytes) is upgrade
 
 
@@ -121,5 +121,5 @@ def test_only_a_request_without_a_body_may_be_upgraded(body: int, upgrade: bool)
 def test_forwarded_for_decides_whether_the_target_gets_the_client_address(forwarded_for: bool) -> None:
     exchange = create_exchange()
     forward = Forward(target=target(None), grant=GRANTED)
-    request_bytes = exchange.forward(forward, max_head=4096, must_close=False, forwarded_for=forwarded_for)
+    _, request_bytes = exchange.forward(forward, max_head=4096, must_close=False, forwarded_for=forwarded_for)
     assert (b"\r\nX-Forwarded-For: 10.0.0.1\r\n" in request_bytes) is forwarded_for

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from addons.http1.messages import RequestHead
-from addons.relay.response import Response, TruncatedResponse
+from addons.relay.response import Progress, Response, TruncatedResponse
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.decision.warning import warning_header
 from tests.addons.relay.test_inject import request, target
@@ -22,9 +22,9 @@ def create_response(head: RequestHead | None = None, upgrade: bytes | None = Non
 
 def test_a_response_with_a_length_is_passed_unchanged() -> None:
     response = create_response()
-    assert response.is_empty
+    assert response.progress is Progress.EMPTY
     assert response.receive(HEAD + b"a") + response.receive(b"bc") == HEAD + b"abc"
-    assert response.is_complete
+    assert response.progress is Progress.COMPLETE
     assert not response.must_close
 
 
@@ -46,7 +46,7 @@ def test_a_close_delimited_response_closes_the_client_connection() -> None:
     response = create_response()
     assert b"Connection: close" in response.receive(b"HTTP/1.1 200 OK\r\n\r\nabc")
     assert response.receive_eof(clean_eof=True) == b""
-    assert (response.is_complete, response.must_close, response.failure) == (True, True, None)
+    assert (response.progress, response.must_close, response.failure) == (Progress.COMPLETE, True, None)
 
 
 def test_a_close_delimited_response_without_close_notify_is_truncated() -> None:
@@ -97,7 +97,7 @@ def test_a_failure_after_the_head_truncates_the_response(end: bytes) -> None:
 def test_the_requested_upgrade_is_passed() -> None:
     response = create_response(upgrade=b"websocket")
     output = response.receive(b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\nframe")
-    assert response.is_upgraded
+    assert response.progress is Progress.UPGRADED
     assert output.endswith(b"\r\n\r\nframe")
 
 
