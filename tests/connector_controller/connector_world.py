@@ -1,4 +1,4 @@
-"""One Connector from what is seen to what is written, with the API server faked and everything else real values."""
+"""Reconciler of one Connector with a fake API server. All other values are real."""
 
 import base64
 from datetime import UTC, datetime

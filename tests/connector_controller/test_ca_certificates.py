@@ -23,7 +23,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 HOST = "target.example.com"
 
 
-def test_a_new_ca_is_as_documented() -> None:
+def test_a_new_ca_has_the_documented_fields() -> None:
     ca = create_ca(NOW)
     assert isinstance(ca.key, ec.EllipticCurvePrivateKey)
     assert isinstance(ca.key.curve, ec.SECP256R1)
@@ -48,7 +48,7 @@ def test_what_is_written_is_read() -> None:
 
 
 def mitm_store(signer: Signer, folder: Path) -> certs.CertStore:
-    """What mitmproxy makes of the file."""
+    """Load the file with mitmproxy."""
     folder.mkdir()
     path = folder / "mitmproxy-ca.pem"
     path.write_bytes(signer.to_pem())
@@ -56,7 +56,7 @@ def mitm_store(signer: Signer, folder: Path) -> certs.CertStore:
 
 
 def verify(signer: Signer, trusted: x509.Certificate, folder: Path) -> None:
-    """A handshake with a leaf certificate that mitmproxy issues; raises where it is not trusted."""
+    """Run a handshake with a leaf certificate that mitmproxy issues. Raises if the client does not trust it."""
     store = mitm_store(signer, folder)
     entry = store.get_cert(HOST, [x509.DNSName(HOST)])
     chain = to_pem(*(each.to_cryptography() for each in entry.chain_certs))
@@ -79,7 +79,7 @@ def verify(signer: Signer, trusted: x509.Certificate, folder: Path) -> None:
                 server.do_handshake()
 
 
-def test_whoever_trusts_one_of_the_cas_before_goes_on_and_strangers_do_not(tmp_path) -> None:
+def test_clients_that_trust_a_previous_ca_keep_working_and_others_do_not(tmp_path) -> None:
     first = create_ca(NOW)
     second = cross_sign(first, create_ca(NOW), NOW)
     third = cross_sign(second, create_ca(NOW), NOW)
@@ -89,7 +89,7 @@ def test_whoever_trusts_one_of_the_cas_before_goes_on_and_strangers_do_not(tmp_p
         verify(third, create_ca(NOW).certificate, tmp_path / "stranger")
 
 
-def test_an_rsa_ca_of_a_users_own_hands_over_too(tmp_path) -> None:
+def test_a_users_own_rsa_ca_cross_signs_too(tmp_path) -> None:
     key, certificate = certs.create_ca("someone", "someone", 2048)
     theirs = load_signer(Signer(key=key, certificate=certificate, chain=(certificate,)).to_pem())
     assert isinstance(theirs.key, rsa.RSAPrivateKey)
@@ -97,7 +97,7 @@ def test_an_rsa_ca_of_a_users_own_hands_over_too(tmp_path) -> None:
     verify(cross_sign(theirs, create_ca(NOW), NOW), theirs.certificate, tmp_path / "after")
 
 
-def test_a_ca_without_key_identifiers_hands_over() -> None:
+def test_a_ca_without_key_identifiers_cross_signs() -> None:
     bare = make_ca(without_key_usage=True)
     handed = cross_sign(
         Signer(key=bare.key, certificate=bare.certificate, chain=(bare.certificate,)), create_ca(NOW), NOW
@@ -105,19 +105,19 @@ def test_a_ca_without_key_identifiers_hands_over() -> None:
     handed.chain[0].verify_directly_issued_by(bare.certificate)
 
 
-def test_a_cross_signed_certificate_ends_with_the_first_of_the_two() -> None:
+def test_a_cross_certificate_expires_with_the_first_of_the_two_cas() -> None:
     old = create_ca(NOW - timedelta(days=700))
     handed = cross_sign(old, create_ca(NOW), NOW)
     assert handed.chain[0].not_valid_after_utc == old.certificate.not_valid_after_utc
     handed.chain[0].verify_directly_issued_by(old.certificate)
 
 
-def test_an_old_ca_that_has_ended_leads_nobody() -> None:
+def test_an_expired_ca_does_not_cross_sign() -> None:
     new = create_ca(NOW)
     assert cross_sign(create_ca(NOW - timedelta(seconds=CA_LIFETIME, days=1)), new, NOW) == new
 
 
-def test_what_has_ended_is_sent_no_longer() -> None:
+def test_expired_certificates_are_not_in_the_chain() -> None:
     ending = create_ca(NOW - timedelta(seconds=CA_LIFETIME) + timedelta(days=1))
     theirs, crossed = create_ca(NOW), cross_sign(ending, create_ca(NOW), NOW).chain[0]
     chain = Signer(key=theirs.key, certificate=theirs.certificate, chain=(theirs.certificate, crossed))

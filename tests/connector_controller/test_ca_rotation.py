@@ -1,4 +1,4 @@
-"""The CA's Secret and ConfigMap, step by step, over a fake API server."""
+"""Rotation of the CA's Secret and ConfigMap, step by step, with a fake API server."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -45,13 +45,13 @@ class World:
             return None
 
     async def turn(self) -> float | None:
-        """What the watches bring, and one look at it."""
+        """Deliver the state of the watches and reconcile once."""
         self.rotation.secret = await self.raw(SECRETS)
         self.rotation.config_map = await self.raw(CONFIG_MAPS)
         return await self.rotation.reconcile("ca")
 
     async def settle(self) -> float | None:
-        """Until nothing is written any more; seconds to the next step."""
+        """Reconcile until nothing is written. Return the seconds to the next step."""
         for _ in range(12):
             before = self.writes
             again = await self.turn()
@@ -99,7 +99,7 @@ def count(pem: bytes | None) -> int:
     return len(x509.load_pem_x509_certificates(pem))
 
 
-async def test_it_is_made_once_and_published(world) -> None:
+async def test_the_ca_is_created_once_and_published(world) -> None:
     again = await world.settle()
     assert world.writes == 2, "the Secret and the ConfigMap"
     assert again == MAX_REQUEUE, "two years of a clock that was a year behind would be one too many"
@@ -109,7 +109,7 @@ async def test_it_is_made_once_and_published(world) -> None:
     assert world.rotation.expires_at == read_signer(await world.data(), SIGNING_CA_KEY).expires_at
 
 
-async def test_a_rotation_goes_step_by_step_and_is_never_ahead_of_its_overlap(world) -> None:
+async def test_a_rotation_runs_step_by_step_and_waits_for_its_overlap(world) -> None:
     await world.settle()
     first = read_signer(await world.data(), SIGNING_CA_KEY).certificate
     await world.annotate(ROTATE_ANNOTATION)
@@ -137,14 +137,14 @@ async def test_a_rotation_goes_step_by_step_and_is_never_ahead_of_its_overlap(wo
     assert await world.annotations() == {}
 
 
-async def test_near_its_end_it_is_rotated_by_itself(world) -> None:
+async def test_a_ca_near_its_expiry_is_rotated(world) -> None:
     await world.settle()
     world.now += 2.1 * 365 * 86400
     await world.settle()
     assert NEXT_CA_KEY in await world.data()
 
 
-async def test_a_users_own_is_published_and_never_changed(world) -> None:
+async def test_a_users_own_ca_is_published_and_never_changed(world) -> None:
     own = make_ca()
     await world.bring(mitmproxy_ca_pem=b"")
     raw = own.key_pem + own.pem
@@ -159,7 +159,7 @@ async def test_a_users_own_is_published_and_never_changed(world) -> None:
     assert world.writes == before + 2, "the annotation, set and taken away"
 
 
-async def test_a_users_next_one_takes_over_by_the_same_steps(world) -> None:
+async def test_a_users_next_ca_becomes_the_signing_ca_by_the_same_steps(world) -> None:
     own, following = make_ca("own"), make_ca("following")
     encoded = {SIGNING_CA_KEY: own.key_pem + own.pem, NEXT_CA_KEY: following.key_pem + following.pem}
     body = {key: base64.b64encode(value).decode() for key, value in encoded.items()}
@@ -174,7 +174,7 @@ async def test_a_users_next_one_takes_over_by_the_same_steps(world) -> None:
     assert await world.config_map() == following.pem
 
 
-async def test_a_secret_without_a_ca_is_filled_and_its_other_keys_kept(world) -> None:
+async def test_a_secret_without_a_ca_gets_one_and_keeps_its_other_keys(world) -> None:
     await world.bring(note=b"hello")
     await world.settle()
     data = await world.data()
@@ -193,7 +193,7 @@ async def test_an_edited_config_map_is_repaired(world) -> None:
     "value",
     [pytest.param("%%%", id="no base64"), pytest.param(base64.b64encode(b"hello").decode(), id="no PEM")],
 )
-async def test_one_that_cannot_be_read_is_told_once_and_what_was_published_stays(world, caplog, value) -> None:
+async def test_an_unreadable_ca_is_logged_once_and_the_published_one_stays(world, caplog, value) -> None:
     await world.settle()
     pem = world.rotation.published_pem
     await world.client.patch(SECRETS.path(SYSTEM, NAME), {"data": {SIGNING_CA_KEY: value}})
@@ -216,7 +216,7 @@ async def test_a_stale_view_writes_nothing(world) -> None:
     assert NEXT_CA_KEY not in await world.data()
 
 
-async def test_times_that_are_no_times_start_the_overlap_anew(world) -> None:
+async def test_invalid_times_restart_the_overlap(world) -> None:
     await world.settle()
     await world.annotate(ROTATE_ANNOTATION)
     await world.settle()
@@ -238,8 +238,8 @@ async def test_without_a_ca_secret_the_config_map_is_what_is_published(world) ->
     assert bare.writes == 0
 
 
-async def test_what_an_administrator_changes_meanwhile_survives_and_the_step_is_taken_anew(world) -> None:
-    """Their change comes by the watch while the ConfigMap is written, before the Secret is."""
+async def test_a_concurrent_change_of_an_administrator_survives_and_the_step_is_repeated(world) -> None:
+    """Their change arrives while the ConfigMap is written, before the Secret is."""
     await world.settle()
     await world.client.patch(SECRETS.path(SYSTEM, NAME), {"metadata": {"annotations": {ROTATE_ANNOTATION: "now"}}})
     world.rotation.secret = await world.raw(SECRETS)

@@ -38,13 +38,13 @@ async def world() -> AsyncIterator[World]:
         yield World(server, client)
 
 
-def test_the_object_means_the_built_in_class() -> None:
+def test_the_manifest_is_the_built_in_class() -> None:
     parsed = parse_class(builtin_class_manifest())
     assert replace(parsed, unsupported_fields=()) == K8S
     assert parsed.unsupported_fields == ()
 
 
-async def test_k8s_is_made_once_said_to_be_ready_and_then_let_alone(world) -> None:
+async def test_k8s_is_created_once_and_then_only_gets_its_status(world) -> None:
     await world.reconciler.reconcile("k8s")
     await world.reconciler.reconcile("k8s")
     await world.observe()
@@ -58,7 +58,7 @@ async def test_k8s_is_made_once_said_to_be_ready_and_then_let_alone(world) -> No
     assert world.writes == before
 
 
-async def test_an_edited_one_is_let_alone_and_what_is_not_run_is_named(world) -> None:
+async def test_an_edited_class_is_not_changed_and_its_unsupported_fields_are_named(world) -> None:
     edited = builtin_class_manifest()
     edited["spec"]["auth"]["types"][0]["generator"] = {"rego": "package x"}
     await world.server.put(CONNECTOR_CLASSES, edited)
@@ -70,7 +70,7 @@ async def test_an_edited_one_is_let_alone_and_what_is_not_run_is_named(world) ->
     assert "generator" in obj["status"]["conditions"][0]["message"]
 
 
-async def test_other_classes_are_neither_made_nor_given_a_status(world) -> None:
+async def test_other_classes_are_not_created_and_get_no_status(world) -> None:
     await world.reconciler.reconcile("git")
     await world.server.put(CONNECTOR_CLASSES, {"metadata": {"name": "git"}, **BASIC})
     await world.observe("git")
@@ -78,7 +78,7 @@ async def test_other_classes_are_neither_made_nor_given_a_status(world) -> None:
     assert world.writes == 0
 
 
-async def test_one_that_is_deleted_meanwhile_is_no_error_and_other_refusals_are(world) -> None:
+async def test_a_class_deleted_meanwhile_is_not_an_error_and_other_refusals_are(world) -> None:
     await world.reconciler.reconcile("k8s")
     await world.observe()
     await world.server.delete(CONNECTOR_CLASSES, "k8s")
@@ -91,5 +91,5 @@ async def test_one_that_is_deleted_meanwhile_is_no_error_and_other_refusals_are(
         await world.reconciler.reconcile("k8s")
 
 
-def test_ours_are_those_with_a_bearer_token() -> None:
+def test_classes_with_a_bearer_token_are_supported() -> None:
     assert readiness(K8S).message == ""

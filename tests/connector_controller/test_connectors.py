@@ -1,4 +1,4 @@
-"""One Connector from what is seen to what is written, with the API server faked and everything else real values."""
+"""Reconciliation of one Connector, with a fake API server. All other values are real."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ async def world() -> AsyncIterator[World]:
         yield world_
 
 
-async def test_a_good_one_gets_its_status_once_and_nothing_more(world) -> None:
+async def test_a_good_connector_gets_its_status_once(world) -> None:
     assert await world.reconcile() is None
     status = await world.status()
     assert await world.ready() == ("True", "AsExpected")
@@ -60,7 +60,7 @@ async def test_the_first_status_does_not_wait_for_the_probe_and_a_later_one_does
     assert [each.address.host for each in world.requests] == ["h", "other", "other"]
 
 
-async def test_a_secret_that_may_still_come_is_waited_for(world) -> None:
+async def test_a_secret_that_is_not_read_yet_delays_the_status(world) -> None:
     await world.put(connector(caCertSecretRef={"name": "ca"}))
     world.secrets_read = False
     await world.reconcile()
@@ -71,7 +71,7 @@ async def test_a_secret_that_may_still_come_is_waited_for(world) -> None:
     assert ("Warning", "CACertSecretNotFound") in world.events
 
 
-async def test_what_cannot_be_asked_is_not_probed(world) -> None:
+async def test_a_connector_without_a_usable_secret_is_not_probed(world) -> None:
     world.put_secret(secret())
     await world.reconcile()
     assert await world.ready() == ("False", "SecretKeyMissing")
@@ -80,13 +80,13 @@ async def test_what_cannot_be_asked_is_not_probed(world) -> None:
     assert world.events == [("Warning", "SecretKeyMissing")]
 
 
-async def test_a_rejected_one_is_told_why(world) -> None:
+async def test_an_invalid_connector_gets_its_reason(world) -> None:
     await world.put(connector(address="http://plain"))
     await world.reconcile()
     assert (await world.ready())[1] == "AddressInvalid"
 
 
-async def test_a_ca_that_cannot_be_loaded_is_named(world) -> None:
+async def test_an_unreadable_ca_is_named(world) -> None:
     pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     world.put_secret(secret(token="t", ca_crt=pem))
     await world.reconcile()
@@ -95,14 +95,14 @@ async def test_a_ca_that_cannot_be_loaded_is_named(world) -> None:
     assert world.requests == []
 
 
-async def test_a_good_ca_is_asked_with(world) -> None:
+async def test_a_good_ca_is_used_in_the_probe(world) -> None:
     pem = make_ca().pem
     world.put_secret(secret(token="t", ca_crt=pem.decode()))
     await world.reconcile()
     assert world.requests[0].ca is not None
 
 
-async def test_of_a_strangers_service_no_address_is_published_and_it_is_looked_at_again(world) -> None:
+async def test_a_foreign_service_is_not_published_and_is_checked_again(world) -> None:
     await world.reconcile()
     await world.observe()
     world.assessment = conflict("c-k8s")
@@ -110,7 +110,7 @@ async def test_of_a_strangers_service_no_address_is_published_and_it_is_looked_a
     assert "proxy" not in await world.status()
 
 
-async def test_without_a_service_of_the_proxys_no_address_is_published(world) -> None:
+async def test_without_a_proxy_service_no_address_is_published(world) -> None:
     await world.reconcile()
     await world.observe()
     world.assessment = NON_PROXY
@@ -128,7 +128,7 @@ async def test_without_a_ca_what_was_published_stays(world) -> None:
 
 
 @pytest.mark.parametrize("how", ["gone", "not ours"])
-async def test_one_that_is_gone_or_anothers_loses_service_and_probe_and_gets_no_status(world, how) -> None:
+async def test_a_deleted_or_unsupported_connector_loses_service_and_probe_and_gets_no_status(world, how) -> None:
     if how == "gone":
         world.observed_connectors.replace(())
     else:
@@ -145,7 +145,7 @@ async def test_one_that_is_gone_or_anothers_loses_service_and_probe_and_gets_no_
     assert world.writes == 0
 
 
-async def test_one_that_waits_for_finalizers_is_let_alone(world) -> None:
+async def test_a_connector_that_waits_for_finalizers_is_not_changed(world) -> None:
     raw = connector()
     raw["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
     await world.put(raw)
@@ -154,7 +154,7 @@ async def test_one_that_waits_for_finalizers_is_let_alone(world) -> None:
     assert world.writes == 0
 
 
-async def test_what_changed_meanwhile_is_a_conflict_and_what_is_gone_is_none(world) -> None:
+async def test_a_concurrent_change_is_a_conflict_and_a_concurrent_deletion_is_not(world) -> None:
     await world.client.patch(CONNECTORS.path(*KEY), {"spec": {"address": "https://new:1"}})
     with pytest.raises(ApiError) as caught:
         await world.reconcile()
@@ -167,7 +167,7 @@ async def test_what_changed_meanwhile_is_a_conflict_and_what_is_gone_is_none(wor
         await world.reconcile()
 
 
-def test_only_transitions_are_told() -> None:
+def test_only_transitions_are_events() -> None:
     def status(**conditions: str) -> Status:
         items = (Condition(type=kind, status=truth, reason="R", message="m") for kind, truth in conditions.items())  # type: ignore[arg-type]  # literals in the calls below
         return Status(conditions=tuple(items))
@@ -182,11 +182,11 @@ def token_until(when: datetime) -> str:
     return jwt.encode({"exp": int(when.timestamp())}, "x" * 32, algorithm="HS256")
 
 
-async def test_a_credential_is_told_of_when_its_end_is_near_and_at_its_end_each_once(world) -> None:
+async def test_a_credential_has_one_event_at_its_warning_and_one_at_its_expiry(world) -> None:
     soon = timedelta(seconds=Settings().expiry_warning)
     ends = datetime(2026, 1, 10, tzinfo=UTC)
     world.put_secret(secret(token=token_until(ends)))
-    # It is looked at again exactly when there is something to tell.
+    # The next run is exactly at the next event.
     for now, again, reasons in (
         (ends - soon - timedelta(seconds=5), 5.0, ("Normal", "Ready")),
         (ends - soon, soon.total_seconds(), ("Warning", "ExpiresSoon")),
@@ -197,20 +197,20 @@ async def test_a_credential_is_told_of_when_its_end_is_near_and_at_its_end_each_
         assert await world.reconcile() == again
         assert world.events == ([reasons] if reasons is not None else [])
         assert (await world.status())["credential"] == {"expirationTime": "2026-01-10T00:00:00Z"}
-        # Nothing is refused for it: clocks differ.
+        # This is not an error, because clocks differ.
         assert await world.ready() == ("True", "AsExpected")
         world.events.clear()
         await world.observe()
 
 
-async def test_a_new_credential_ends_the_warning_and_one_that_says_no_end_has_none(world) -> None:
+async def test_a_new_credential_ends_the_warning_and_one_without_expiry_has_none(world) -> None:
     world.put_secret(secret(token=token_until(world.now + timedelta(hours=1))))
     await world.reconcile()
     assert world.events == [("Warning", "ExpiresSoon"), ("Normal", "Ready")]
     world.events.clear()
     await world.observe()
     world.put_secret(secret(token=token_until(world.now + timedelta(days=100))))
-    # The far end is not slept through: timers of a month and more are nobody's.
+    # There is no timer for the whole time: a timer of a month is too long.
     assert await world.reconcile() == timedelta(days=7).total_seconds()
     assert await world.fresh() == "True"
     await world.observe()
@@ -221,7 +221,7 @@ async def test_a_new_credential_ends_the_warning_and_one_that_says_no_end_has_no
     assert world.events == []
 
 
-async def test_a_controller_that_comes_after_the_end_tells_of_it_once(world) -> None:
+async def test_a_controller_that_starts_after_the_expiry_records_it_once(world) -> None:
     world.put_secret(secret(token=token_until(world.now - timedelta(hours=1))))
     await world.reconcile()
     assert world.events == [("Warning", "Expired"), ("Normal", "Ready")]
@@ -231,7 +231,7 @@ async def test_a_controller_that_comes_after_the_end_tells_of_it_once(world) -> 
     assert world.events == []
 
 
-async def test_a_bad_answer_is_confirmed_where_this_very_spec_is_shown_to_work(world) -> None:
+async def test_a_failure_is_confirmed_if_the_status_shows_that_this_spec_works(world) -> None:
     await world.put(connector())
     world.put_secret(secret(token="t"))
     await world.reconcile()
@@ -245,7 +245,7 @@ async def test_a_bad_answer_is_confirmed_where_this_very_spec_is_shown_to_work(w
     assert world.was_ready == [False, True, False]
 
 
-async def test_of_a_namespace_that_is_not_served_that_is_said_and_nothing_else_is_done(world) -> None:
+async def test_a_connector_in_a_namespace_that_is_not_served_only_gets_that_status(world) -> None:
     await world.put(connector())
     world.put_secret(secret(token="t"))
     assert await world.reconcile() is None

@@ -1,4 +1,4 @@
-"""One term over a fake API server, with a real target: what is written, and that it comes to rest."""
+"""One term with a fake API server and a real target: what it writes, and that it comes to rest."""
 
 import asyncio
 import base64
@@ -89,7 +89,7 @@ async def put_all(world: World, server: TargetServer, *, token: str = "t") -> No
     await world.server.put(CONNECTORS, {"metadata": {"name": "k8s", "namespace": "a"}, "spec": spec})
 
 
-async def test_a_term_brings_everything_to_what_it_should_be_and_then_rests(world) -> None:
+async def test_a_term_reconciles_everything_and_then_rests(world) -> None:
     with run_target() as server:
         await put_all(world, server)
         async with running(world.term):
@@ -114,7 +114,7 @@ async def test_a_term_brings_everything_to_what_it_should_be_and_then_rests(worl
 
 
 def gauges(world: World) -> dict[str, float]:
-    """Those of a leader's knowledge, by name and labels."""
+    """Return the gauges that only a leader knows, by name and labels."""
     lines = generate_latest(world.metrics.registry).decode().splitlines()
     prefixes = ("controller_connectors", "controller_queue_depth", "watch_age", "credential", "ca", "namespaces")
     samples = [each.split() for each in lines if each.startswith(tuple(f"connector_{name}" for name in prefixes))]
@@ -126,7 +126,7 @@ def scraped(world: World) -> dict[str, float]:
     return gauges(world)
 
 
-async def test_what_a_term_knew_is_in_no_metric_once_it_has_ended(world) -> None:
+async def test_the_gauges_of_a_term_are_reset_when_it_ends(world) -> None:
     claims = base64.urlsafe_b64encode(b'{"exp": 4000000000}').decode()
     with run_target() as server:
         await put_all(world, server, token=f"header.{claims}.signature")
@@ -151,7 +151,7 @@ async def test_connectors_of_other_products_are_not_counted(world) -> None:
             assert not [each for each in scraped(world) if "a/git" in each]
 
 
-async def test_changes_of_target_secret_and_service_show(world) -> None:
+async def test_changes_of_target_secret_and_service_change_the_status(world) -> None:
     with run_target() as server:
         await put_all(world, server)
         async with running(world.term):
@@ -219,7 +219,7 @@ async def test_the_proxys_own_address_is_not_probed(world) -> None:
             assert "denied addresses" in condition["message"]
 
 
-async def test_a_service_of_the_proxys_without_an_address_of_its_own_is_one(world) -> None:
+async def test_a_headless_proxy_service_counts(world) -> None:
     world.term = Term(world.client, IN_CLUSTER, ControllerOptions(instance="pod-1"), ControllerMetrics())
     await put_proxy(world, "None")
     with run_target() as server:
@@ -228,7 +228,7 @@ async def test_a_service_of_the_proxys_without_an_address_of_its_own_is_one(worl
             await world.until_ready("True")
 
 
-async def test_that_the_proxys_service_comes_and_goes_shows_before_the_next_probe(world) -> None:
+async def test_a_change_of_the_proxy_service_changes_the_status_before_the_next_probe(world) -> None:
     rare = replace(SETTINGS, probe_interval=3600)
     world.term = Term(world.client, rare, ControllerOptions(instance="pod-1"), ControllerMetrics())
     with run_target() as server:
@@ -241,7 +241,7 @@ async def test_that_the_proxys_service_comes_and_goes_shows_before_the_next_prob
             await world.until_ready("True")
 
 
-async def test_what_fails_is_counted(world) -> None:
+async def test_failures_are_counted(world) -> None:
     with run_target() as server:
         await put_all(world, server)
         world.server.faults.append(
@@ -258,9 +258,7 @@ async def test_what_fails_is_counted(world) -> None:
             await world.until_ready("True")
 
 
-async def test_a_name_server_that_does_not_answer_holds_up_no_end_of_a_term(
-    world, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_silent_name_server_does_not_delay_the_end_of_a_term(world, monkeypatch: pytest.MonkeyPatch) -> None:
     resolving, answer = threading.Event(), threading.Event()
     resolve = socket.getaddrinfo
 

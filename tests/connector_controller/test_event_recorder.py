@@ -37,7 +37,7 @@ async def world() -> AsyncIterator[World]:
         task.cancel()
 
 
-async def test_an_event_is_as_the_api_wants_it(world) -> None:
+async def test_an_event_is_valid_for_the_api(world) -> None:
     world.record(note="x" * 5000)
     await until(lambda: bool(world.server.requests))
     (event,) = await world.list_events()
@@ -54,7 +54,7 @@ async def test_an_event_is_as_the_api_wants_it(world) -> None:
     assert len(event["note"]) == 1024
 
 
-async def test_the_same_again_is_counted_and_after_a_while_made_anew(world) -> None:
+async def test_a_repeated_event_is_counted_and_later_starts_a_new_series(world) -> None:
     for _ in range(3):
         world.record()
     await until(lambda: len(world.server.requests) == 3)
@@ -67,7 +67,7 @@ async def test_the_same_again_is_counted_and_after_a_while_made_anew(world) -> N
     assert len(await world.list_events()) == 3
 
 
-async def test_an_event_that_is_gone_is_made_anew_the_next_time(world, caplog) -> None:
+async def test_a_deleted_event_is_created_again_the_next_time(world, caplog) -> None:
     world.record()
     await until(lambda: world.server.count("POST", "events") == 1)
     (event,) = await world.list_events()
@@ -96,7 +96,7 @@ async def test_cluster_scoped_objects_have_theirs_in_default(world) -> None:
     assert "namespace" not in event["regarding"]
 
 
-async def test_what_is_remembered_and_what_waits_is_bounded(world) -> None:
+async def test_series_and_queue_are_bounded(world) -> None:
     world.recorder._series = Lru(1)
     world.record("A")
     world.record("B")

@@ -1,4 +1,4 @@
-"""The whole process: what it says while there is nobody to ask, and how soon it ends."""
+"""The whole process: what it reports while the API server is down, and how soon it ends."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 def get(url: str) -> tuple[int, str] | None:
-    """None while nobody listens."""
+    """Return None while the port is closed."""
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own http URL
             return answer.status, answer.read().decode()
@@ -30,7 +30,7 @@ def get(url: str) -> tuple[int, str] | None:
         return None
 
 
-def test_it_is_alive_and_says_what_it_waits_for_while_the_api_server_is_away(tmp_path: Path) -> None:
+def test_it_is_live_and_says_what_it_waits_for_while_the_api_server_is_down(tmp_path: Path) -> None:
     away, admin = Port(), Port()
     kubeconfig = tmp_path / "kubeconfig"
     cluster = {"server": f"http://127.0.0.1:{away.number}"}

@@ -11,7 +11,7 @@ OURS = (
 )
 
 
-def test_each_process_has_its_own_and_all_have_a_help_text() -> None:
+def test_each_process_has_its_own_registry_and_all_metrics_have_a_help_text() -> None:
     one, other = ControllerMetrics(), ControllerMetrics()
     one.leading.set(1)
     text = generate_latest(other.registry).decode()

@@ -18,7 +18,7 @@ def raw(name: str = "k8s", **spec: Any) -> dict[str, Any]:
     }
 
 
-def test_a_connector_is_seen_with_its_status() -> None:
+def test_a_connector_is_parsed_with_its_status() -> None:
     observed = parse_observed_connector(raw())
     assert observed is not None
     assert isinstance(observed.connector, Connector)
@@ -27,7 +27,7 @@ def test_a_connector_is_seen_with_its_status() -> None:
     assert not observed.is_deleting
 
 
-def test_one_that_waits_for_finalizers_is_known_as_such() -> None:
+def test_a_connector_that_waits_for_finalizers_is_deleting() -> None:
     going = raw()
     going["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
     observed = parse_observed_connector(going)
@@ -35,7 +35,7 @@ def test_one_that_waits_for_finalizers_is_known_as_such() -> None:
     assert observed.is_deleting
 
 
-def test_one_that_cannot_be_used_is_seen_and_one_without_a_name_is_not(caplog) -> None:
+def test_an_unusable_connector_is_parsed_and_one_without_a_name_is_not(caplog) -> None:
     observed = parse_observed_connector(raw(address="ftp://h"))
     assert observed is not None
     assert isinstance(observed.connector, InvalidConnector)
@@ -44,14 +44,14 @@ def test_one_that_cannot_be_used_is_seen_and_one_without_a_name_is_not(caplog) -
     assert len(caplog.records) == 2
 
 
-def test_a_class_is_seen_with_its_version() -> None:
+def test_a_class_is_parsed_with_its_resource_version() -> None:
     observed = parse_observed_class({"metadata": {"name": "k8s", "resourceVersion": "9"}, "spec": {}})
     assert observed is not None
     assert (observed.key, observed.resource_version) == ("k8s", "9")
 
 
-def test_an_equal_object_of_another_version_is_kept_and_told_to_nobody() -> None:
-    """A write of ours that changes nothing, or one of fields that we do not read: the next write needs its version."""
+def test_an_equal_object_of_another_version_is_stored_and_not_reported() -> None:
+    """Our own write may change nothing, or only fields that we do not read. The next write needs its version."""
     changed_keys: list[ObjectKey] = []
     registry: ObjectCache[ObjectKey, ObservedConnector] = ObjectCache(lambda each: each.key, changed_keys.append)
     versions = list[str]()
@@ -68,7 +68,7 @@ def test_an_equal_object_of_another_version_is_kept_and_told_to_nobody() -> None
     assert versions == ["1", "2"]
 
 
-def test_a_registry_tells_what_changed_and_only_that() -> None:
+def test_a_cache_reports_only_changed_keys() -> None:
     changed_keys: list[str] = []
     registry: ObjectCache[str, tuple[str, int]] = ObjectCache(lambda each: each[0], changed_keys.append)
     registry.replace((("a", 1), ("b", 1)))

@@ -47,7 +47,7 @@ class World:
         self.results.append(key)
 
 
-async def test_a_new_question_is_asked_at_once_and_the_answer_kept() -> None:
+async def test_a_new_request_is_probed_at_once_and_its_outcomes_stay() -> None:
     world = World()
     assert world.schedule.get_result(KEY, asked("one")) is None
     await until(lambda: world.results == [KEY])
@@ -58,7 +58,7 @@ async def test_a_new_question_is_asked_at_once_and_the_answer_kept() -> None:
     world.schedule.close()
 
 
-async def test_it_is_asked_again_every_interval_and_told_only_when_the_answer_differs() -> None:
+async def test_probes_repeat_every_interval_and_report_only_different_outcomes() -> None:
     world = World(interval=0.01)
     world.schedule.get_result(KEY, asked("one"))
     await until(lambda: len(world.hosts) >= 3)
@@ -85,7 +85,7 @@ BAD = ProbeOutcomes(liveness=ProbeFailure(message="gone"))
         pytest.param(False, [WELL, BAD, BAD, BAD, WELL, BAD], 3, id="and counts as good again"),
     ],
 )
-async def test_bad_answers_end_a_good_state_when_there_are_enough_of_them(was_well, answers, expected) -> None:
+async def test_enough_failures_in_a_row_end_a_healthy_state(was_well, answers, expected) -> None:
     remaining: list[ProbeOutcomes] = list(answers)
     asked_all = asyncio.Event()
     results = list[ObjectKey]()
@@ -114,7 +114,7 @@ async def test_the_interval_grows_with_the_number() -> None:
     world.schedule.close()
 
 
-async def test_what_is_forgotten_or_asked_anew_ends_its_probe() -> None:
+async def test_a_forgotten_or_changed_request_ends_its_probe() -> None:
     world = World()
     world.hanging = {"one", "two"}
     world.schedule.get_result(KEY, asked("one"))
@@ -127,7 +127,7 @@ async def test_what_is_forgotten_or_asked_anew_ends_its_probe() -> None:
     assert world.results == []
 
 
-async def test_dead_targets_give_up_their_places_and_keep_no_living_one_waiting(monkeypatch) -> None:
+async def test_dead_targets_release_their_slots_and_do_not_delay_others(monkeypatch) -> None:
     monkeypatch.setattr(probe_schedule, "SLOT_TIMEOUT", 0.01)
     world = World(places=2)
     dead = [f"dead-{number}" for number in range(20)]
@@ -139,7 +139,7 @@ async def test_dead_targets_give_up_their_places_and_keep_no_living_one_waiting(
     await until(lambda: len(world.cancelled) == len(dead))
 
 
-async def test_at_most_so_many_start_together() -> None:
+async def test_at_most_start_slots_probes_start_together() -> None:
     world = World(places=2)
     world.hanging = {"one", "two", "three"}
     for number, host in enumerate(["one", "two", "three"]):
@@ -151,7 +151,7 @@ async def test_at_most_so_many_start_together() -> None:
     world.schedule.close()
 
 
-async def test_a_probe_that_breaks_is_a_failed_one_and_is_made_again(caplog) -> None:
+async def test_a_probe_that_raises_is_a_failure_and_is_repeated(caplog) -> None:
     world = World(interval=0.01)
     world.answers["one"] = RuntimeError("bug")
     world.schedule.get_result(KEY, asked("one"))
@@ -165,7 +165,7 @@ async def test_a_probe_that_breaks_is_a_failed_one_and_is_made_again(caplog) -> 
     world.schedule.close()
 
 
-async def test_nothing_to_ask_is_answered_at_once() -> None:
+async def test_a_request_without_probes_has_its_outcome_at_once() -> None:
     world = World()
     empty = ProbeRequest(address=Address(host="one", port=443))
     assert world.schedule.get_result(KEY, empty) == ProbeOutcomes()

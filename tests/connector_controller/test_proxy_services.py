@@ -26,7 +26,7 @@ class World:
         return await self.client.get(PATH)
 
     async def observe(self) -> None:
-        """What the watch would bring."""
+        """Deliver the state of the watch."""
         self.services.cache_of(None).replace((parse_service(await self.read_service()),))
 
     @property
@@ -40,7 +40,7 @@ async def world() -> AsyncIterator[World]:
         yield World(server, client, Settings())
 
 
-async def test_it_is_made_once_and_seen_to_be_good(world) -> None:
+async def test_the_service_is_created_once_and_is_ready(world) -> None:
     assert (await world.services.ensure(KEY, "u1")).holds
     service = await world.read_service()
     assert service["spec"]["externalName"] == "connectors-proxy.connectors-system.svc.cluster.local"
@@ -51,7 +51,7 @@ async def test_it_is_made_once_and_seen_to_be_good(world) -> None:
     assert world.writes == ["POST"]
 
 
-async def test_an_edited_one_is_repaired(world) -> None:
+async def test_an_edited_service_is_repaired(world) -> None:
     await world.services.ensure(KEY, "u1")
     await world.client.patch(PATH, {"spec": {"externalName": "evil"}})
     await world.observe()
@@ -61,7 +61,7 @@ async def test_an_edited_one_is_repaired(world) -> None:
     assert service["metadata"]["labels"] == {MANAGED_BY: MANAGER}
 
 
-async def test_one_without_our_label_is_let_alone_whoever_owns_it(world) -> None:
+async def test_a_service_without_our_label_is_not_changed(world) -> None:
     await world.services.ensure(KEY, "u1")
     await world.client.patch(PATH, {"metadata": {"labels": None}, "spec": {"externalName": "evil"}})
     before = len(world.writes)
@@ -70,7 +70,7 @@ async def test_one_without_our_label_is_let_alone_whoever_owns_it(world) -> None
     assert len(world.writes) == before
 
 
-async def test_somebody_elses_is_let_alone_and_reported_without_a_write(world) -> None:
+async def test_a_foreign_service_is_reported_and_not_changed(world) -> None:
     await world.server.put(SERVICES, {"metadata": {"name": "c-k8s", "namespace": "team-a"}, "spec": {"ports": []}})
     finding = await world.services.ensure(KEY, "u1")
     assert (finding.holds, finding.reason) == (False, "ProxyServiceConflict")
@@ -78,21 +78,21 @@ async def test_somebody_elses_is_let_alone_and_reported_without_a_write(world) -
     assert world.writes == []
 
 
-async def test_names_that_cannot_be(world) -> None:
+async def test_names_that_are_not_allowed(world) -> None:
     for name in ("x" * 62, "a.b"):
         assert await world.services.ensure(ObjectKey("team-a", name), "u1") == NAME_NOT_ALLOWED
         await world.services.remove(ObjectKey("team-a", name))
     assert world.server.requests == []
 
 
-async def test_without_the_proxys_own_service_it_leads_nowhere(world) -> None:
+async def test_without_the_proxys_own_service_the_alias_is_not_ready(world) -> None:
     world.services.proxy_exists = False
     finding = await world.services.ensure(KEY, "u1")
     assert (finding.holds, finding.reason) == (False, "ProxyServiceNotFound")
     assert "connectors-proxy" in finding.message
 
 
-async def test_no_proxy_service_in_the_settings_takes_it_away(world) -> None:
+async def test_without_a_proxy_service_in_the_settings_the_service_is_deleted(world) -> None:
     await world.services.ensure(KEY, "u1")
     await world.observe()
     bare = World(world.server, world.client, Settings(proxy_service=None))
@@ -102,7 +102,7 @@ async def test_no_proxy_service_in_the_settings_takes_it_away(world) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 403, 422])
-async def test_a_refusal_is_told_in_the_condition(world, status) -> None:
+async def test_a_refusal_is_shown_in_the_condition(world, status) -> None:
     world.server.faults.append(
         lambda request: refusal(status, "Forbidden", "exceeded quota") if request.method == "POST" else None
     )
@@ -111,13 +111,13 @@ async def test_a_refusal_is_told_in_the_condition(world, status) -> None:
     assert "exceeded quota" in finding.message
 
 
-async def test_an_api_server_that_is_away_is_no_finding(world) -> None:
+async def test_an_api_server_that_is_down_is_an_error(world) -> None:
     world.server.faults.append(lambda request: refusal(500, "InternalError", "etcd"))
     with pytest.raises(ApiError):
         await world.services.ensure(KEY, "u1")
 
 
-async def test_removing_deletes_just_the_one_that_was_seen(world) -> None:
+async def test_remove_deletes_only_the_cached_service(world) -> None:
     await world.services.ensure(KEY, "u1")
     await world.observe()
     await world.services.remove(KEY)

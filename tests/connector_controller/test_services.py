@@ -28,7 +28,7 @@ def raw(**metadata: Any) -> dict[str, Any]:
 GOOD = parse_service(raw())
 
 
-def test_what_is_wanted_will_do_once_it_is_there() -> None:
+def test_the_built_service_is_a_valid_alias_service() -> None:
     assert (BODY["apiVersion"], BODY["kind"]) == ("v1", "Service")
     assert is_alias_service(GOOD, KEY, "u1", HOST)
     assert belongs_to(GOOD, KEY)
@@ -48,19 +48,19 @@ def test_what_is_wanted_will_do_once_it_is_there() -> None:
         pytest.param(parse_service({"metadata": {"name": "c-k8s", "namespace": "team-a"}}), False, id="a stranger's"),
     ],
 )
-def test_what_will_not_do_is_mended_if_it_is_ours(service, ours) -> None:
+def test_a_changed_service_is_repaired_if_it_belongs_to_the_connector(service, ours) -> None:
     assert not is_alias_service(service, KEY, "u1", HOST)
     assert belongs_to(service, KEY) is ours
 
 
-def test_a_repair_makes_it_what_is_wanted_and_is_guarded_by_the_version() -> None:
+def test_a_repair_patch_restores_the_service_and_has_its_resource_version() -> None:
     assert repair_patch(replace(GOOD, external_name="evil"), BODY) == {
         "metadata": {
             "resourceVersion": "7",
             "labels": BODY["metadata"]["labels"],
             "ownerReferences": BODY["metadata"]["ownerReferences"],
         },
-        # What only other types have goes: the API server refuses it of an ExternalName, or it would lead elsewhere.
+        # The fields of other Service types are removed. Otherwise the API server refuses them, or they lead elsewhere.
         "spec": {
             "type": "ExternalName",
             "externalName": HOST,
@@ -72,7 +72,7 @@ def test_a_repair_makes_it_what_is_wanted_and_is_guarded_by_the_version() -> Non
     }
 
 
-def test_findings_say_whether_there_is_one_and_for_which_reason() -> None:
+def test_assessments_have_a_reason() -> None:
     assert [(each.holds, each.reason) for each in (NON_PROXY, NAME_NOT_ALLOWED, conflict("c-k8s"))] == [
         (True, "NonProxy"),
         (False, "NameNotAllowed"),
@@ -84,7 +84,7 @@ def test_findings_say_whether_there_is_one_and_for_which_reason() -> None:
     assert "proxy-service is empty" in NON_PROXY.message
 
 
-def test_findings_name_the_service() -> None:
+def test_assessments_name_the_service() -> None:
     assert 'services "c-k8s" exists' in conflict("c-k8s").message
     assert not_found("c-k8s", "quota").message == 'services "c-k8s": quota'
     assert 'not found in namespace "sys"' in proxy_missing(ObjectKey("sys", "px")).message

@@ -1,4 +1,4 @@
-"""Threads that hang keep nobody waiting."""
+"""Threads that hang delay nothing."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def test_calls_give_their_results_and_errors_and_share_the_threads() -> None:
         threads.submit(int)
 
 
-def test_what_is_cancelled_before_its_turn_is_not_called() -> None:
+def test_a_call_that_is_cancelled_before_its_turn_does_not_run() -> None:
     threads, go, calls = DaemonThreadPool(1, "t"), threading.Event(), list[int]()
     first = threads.submit(go.wait, PATIENCE)
     second: Future[None] = threads.submit(calls.append, 2)

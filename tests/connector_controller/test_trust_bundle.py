@@ -1,4 +1,4 @@
-"""The ClusterTrustBundle over a small API server; tests/cluster/controller has the real one."""
+"""ClusterTrustBundle with a small API server. tests/cluster/controller uses the real one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ BUNDLES = Resource("certificates.k8s.io", "v1", "clustertrustbundles", "ClusterT
 
 
 class World:
-    """`versions` of the API server have the kind; `pem` is what callers shall trust."""
+    """API server that has the kind in `versions`. `pem` is what callers must trust."""
 
     def __init__(self, server: FakeApiServer, client: KubeClient) -> None:
         self.server, self.client = server, client
@@ -81,18 +81,18 @@ async def world() -> AsyncIterator[World]:
         pytest.param([], None, id="neither"),
     ],
 )
-async def test_the_kind_is_looked_for(world: World, versions: list[str], expected: str | None) -> None:
+async def test_the_newest_version_of_the_kind_is_found(world: World, versions: list[str], expected: str | None) -> None:
     world.versions = versions
     resource = await find_resource(world.client)
     assert (resource.version if resource else None) == expected
 
 
-async def test_a_group_that_is_not_there_is_no_kind() -> None:
+async def test_a_missing_group_has_no_kind() -> None:
     async with FakeApiServer().serving() as server, KubeClient(server.configuration) as client:
         assert await find_resource(client) is None
 
 
-async def test_it_is_made_once_and_follows_the_ca(world: World) -> None:
+async def test_the_bundle_is_created_once_and_follows_the_ca(world: World) -> None:
     async with world.running():
         await world.until_text("PEM")
         world.pem = b"NEXT"
@@ -107,7 +107,7 @@ async def test_it_is_made_once_and_follows_the_ca(world: World) -> None:
     assert (owner["kind"], owner["name"], bool(owner["uid"])) == ("Namespace", "connectors-system", True)
 
 
-async def test_what_is_changed_or_taken_away_comes_back(world: World) -> None:
+async def test_a_changed_or_deleted_bundle_is_restored(world: World) -> None:
     async with world.running():
         await world.until_text("PEM")
         await world.client.patch(BUNDLES.path(None, NAME), {"spec": {"trustBundle": "EVIL"}})
@@ -116,7 +116,7 @@ async def test_what_is_changed_or_taken_away_comes_back(world: World) -> None:
         await world.until_text("PEM")
 
 
-async def test_somebody_elses_is_left_alone_and_told_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_foreign_bundle_is_not_changed_and_logged_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
     await world.server.put(BUNDLES, {"metadata": {"name": NAME}, "spec": {"trustBundle": "THEIRS"}})
     async with world.running():
         await until(lambda: "so it is not changed" in caplog.text)
@@ -127,7 +127,7 @@ async def test_somebody_elses_is_left_alone_and_told_once(world: World, caplog: 
     assert world.writes == []
 
 
-async def test_without_a_ca_there_is_nothing_to_say(world: World) -> None:
+async def test_without_a_ca_there_is_no_bundle(world: World) -> None:
     world.pem = None
     async with world.running():
         world.bundle.enqueue()
@@ -138,13 +138,13 @@ async def test_without_a_ca_there_is_nothing_to_say(world: World) -> None:
     assert world.writes == ["POST"]
 
 
-async def test_where_there_is_no_such_kind_it_is_done(world: World) -> None:
+async def test_without_the_kind_it_returns_at_once(world: World) -> None:
     world.versions = []
     await asyncio.wait_for(world.bundle.run(world.bundle.reconcile), 30)
     assert world.writes == []
 
 
-async def test_an_api_server_that_is_away_is_asked_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failed_read_of_the_kinds_is_retried(world: World, caplog: pytest.LogCaptureFixture) -> None:
     away = [refusal(503, "ServiceUnavailable", "starting") for _ in range(2)]
     world.server.faults.insert(0, lambda _: away.pop() if away else None)
     async with world.running():
@@ -153,7 +153,7 @@ async def test_an_api_server_that_is_away_is_asked_again(world: World, caplog: p
 
 
 @pytest.mark.parametrize("status", [409, 500])
-async def test_one_that_is_there_already_is_no_error_and_any_other_is(world: World, status: int) -> None:
+async def test_an_existing_bundle_is_not_an_error_and_other_refusals_are(world: World, status: int) -> None:
     world.server.faults.append(lambda request: refusal(status, "x", "x") if request.method == "POST" else None)
     if status == 409:
         await world.bundle.reconcile(NAME)

@@ -47,7 +47,7 @@ async def test_serves_metrics_those_of_the_process_too_and_nothing_else(served: 
     assert (await served.get("/"))[0] == 404
 
 
-async def test_a_taken_port_is_an_error_and_stopping_twice_is_none(served: Served) -> None:
+async def test_a_port_in_use_is_an_error_and_stopping_twice_is_not(served: Served) -> None:
     port = int(served.base.rpartition(":")[2])
     other = AdminServer(component="proxy", not_ready_reason=lambda: None, metrics=lambda: b"")
     with pytest.raises(OSError, match="ddress already in use"):
@@ -55,7 +55,7 @@ async def test_a_taken_port_is_an_error_and_stopping_twice_is_none(served: Serve
     await other.stop()
 
 
-async def test_a_stopped_server_listens_no_more() -> None:
+async def test_a_stopped_server_does_not_listen() -> None:
     served = Served()
     host, port = await served.server.start("127.0.0.1", 0)
     await served.server.stop()
@@ -71,11 +71,11 @@ async def test_a_stopped_server_listens_no_more() -> None:
         pytest.param("[::]:9091", ("::", 9091), id="IPv6 in brackets"),
     ],
 )
-def test_reads_where_to_listen(text: str, expected: tuple[str, int]) -> None:
+def test_listen_addresses_are_parsed(text: str, expected: tuple[str, int]) -> None:
     assert parse_listen_address(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "9091", ":9091", "host:", "host:65536", "host:x", "::1:9091", "host:9_1"])
-def test_refuses_what_is_no_address(text: str) -> None:
+def test_an_invalid_address_is_refused(text: str) -> None:
     with pytest.raises(ParseError, match="HOST:PORT"):
         parse_listen_address(text)

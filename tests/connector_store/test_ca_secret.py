@@ -24,7 +24,7 @@ def signer(issued: KeyPair) -> Signer:
     return Signer(key=issued.key, certificate=issued.certificate, chain=(issued.certificate, *issued.chain))
 
 
-def test_what_is_written_is_read_and_its_key_is_not_shown() -> None:
+def test_a_written_signer_is_read_back_and_does_not_show_its_key() -> None:
     written = signer(make_ca())
     back = load_signer(written.to_pem())
     assert back.certificate == written.certificate
@@ -33,14 +33,14 @@ def test_what_is_written_is_read_and_its_key_is_not_shown() -> None:
     assert "key" not in repr(back)
 
 
-def test_the_keys_of_the_secret_are_decoded_and_others_passed_over() -> None:
+def test_our_keys_of_the_secret_are_decoded_and_others_are_skipped() -> None:
     raw = {"data": {SIGNING_CA_KEY: base64.b64encode(b"a").decode(), NEXT_CA_KEY: "", "other": "?"}}
     assert read_data(raw) == {SIGNING_CA_KEY: b"a"}
     assert read_data({}) == read_data({"data": None}) == {}
 
 
 @pytest.mark.parametrize("value", [pytest.param("s3cret!", id="no base64"), pytest.param(5, id="no text")])
-def test_what_cannot_be_decoded_is_named_without_showing_it(value: object) -> None:
+def test_a_key_that_cannot_be_decoded_is_named_and_not_quoted(value: object) -> None:
     with pytest.raises(ParseError, match=r"data\[ca\.crt\]") as caught:
         read_data({"data": {PUBLISHED_CA_KEY: value}})
     assert "s3cret" not in str(caught.value)
@@ -59,7 +59,7 @@ def test_published_are_the_signing_one_the_next_and_the_former_once_each() -> No
     assert read_signer(switched, SIGNING_CA_KEY).certificate == new.certificate
 
 
-def test_a_next_ca_that_is_broken_takes_nothing_from_what_signs() -> None:
+def test_a_broken_next_ca_does_not_affect_the_signing_ca() -> None:
     ca = make_ca()
     data = {SIGNING_CA_KEY: ca.combined_pem, NEXT_CA_KEY: b"broken"}
     assert trusted_certificates(data) == (ca.certificate,)
@@ -98,7 +98,7 @@ LOCKED = GOOD.key.private_bytes(
         ),
     ],
 )
-def test_what_cannot_sign_is_refused_without_quoting_it(pem, reason) -> None:
+def test_a_ca_that_cannot_sign_is_refused_and_not_quoted(pem, reason) -> None:
     with pytest.raises(ParseError, match=reason) as caught:
         read_signer({NEXT_CA_KEY: pem}, NEXT_CA_KEY)
     assert caught.value.path == "data[next.pem]"

@@ -1,9 +1,9 @@
-"""Entries go when their time is over, and the longest unused when there is no room."""
+"""Entries expire, and the least recently used one is evicted."""
 
 from connector_store.cache import ExpiringCache, Lru
 
 
-def test_an_entry_lives_until_its_time() -> None:
+def test_an_entry_expires_at_its_time() -> None:
     cache = ExpiringCache[str, int](2)
     cache.put("a", 1, expires_at=10)
     assert cache.get("a", now=9.9) == 1
@@ -20,7 +20,7 @@ def test_the_longest_unused_entry_goes_first() -> None:
     assert [key for key in ("a", "b", "c") if cache.get(key, now=0)] == ["a", "c"]
 
 
-def test_a_dropped_entry_is_gone_and_an_unknown_one_may_be_dropped() -> None:
+def test_entries_can_be_dropped_even_if_absent() -> None:
     cache = ExpiringCache[str, int](2)
     cache.put("a", 1, expires_at=10)
     cache.drop("a")

@@ -28,7 +28,7 @@ def end(issued: KeyPair) -> float:
     return issued.certificate.not_valid_after_utc.timestamp()
 
 
-def test_a_certificate_gets_its_end_also_one_that_is_over() -> None:
+def test_a_certificate_gets_its_expiry_even_if_it_has_expired() -> None:
     validated = validate_secret(secret(LEAF.pem + CA.pem, LEAF.key_pem))
     assert validated.credential is not None
     assert validated.credential.expires_at == min(end(LEAF), end(CA))
@@ -60,14 +60,16 @@ def test_a_certificate_gets_its_end_also_one_that_is_over() -> None:
         ),
     ],
 )
-def test_what_does_not_belong_together_is_a_problem_of_the_secret(chain: bytes, key: bytes, problem: str) -> None:
+def test_a_key_that_does_not_match_its_certificate_is_a_problem_of_the_secret(
+    chain: bytes, key: bytes, problem: str
+) -> None:
     validated = validate_secret(secret(chain, key))
     assert validated.credential is None
     assert problem in str(validated.credential_problem)
     assert "-----" not in str(validated.credential_problem)
 
 
-def test_all_else_stays_as_it_is() -> None:
+def test_other_objects_are_not_changed() -> None:
     plain = replace(secret(LEAF.pem, LEAF.key_pem), credential=None)
     assert validate_secret(plain) is plain
     assert validate_secret("x") == "x"

@@ -1,4 +1,4 @@
-"""Listening on both families, in network namespaces that have one of them, or both."""
+"""Listening sockets, in network namespaces with IPv4, IPv6 or both."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace n
         pytest.param("ip -6 address flush dev lo", "True False", id="IPv4 alone"),
     ],
 )
-def test_all_addresses_are_those_that_there_are(setting: str, expected: str) -> None:
+def test_all_addresses_include_each_family_of_the_kernel(setting: str, expected: str) -> None:
     unshare = shutil.which("unshare")
     assert unshare is not None
     script = f'ip link set lo up; {setting}; exec "$0" -c "$1"'

@@ -1,4 +1,4 @@
-"""Log lines as text and as JSON, by setting and by where they go."""
+"""Log lines as text and as JSON, by setting and by destination."""
 
 import io
 import json
@@ -21,7 +21,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def root() -> Iterator[None]:
-    """The root logger has its own handlers alone again afterwards."""
+    """Restore the root logger's handlers after the test."""
     logger = logging.getLogger()
     before, level = logger.handlers[:], logger.level
     yield
@@ -39,7 +39,7 @@ def root() -> Iterator[None]:
         pytest.param(io.StringIO, "banana", True, id="what is wrong is told by whoever reads the settings"),
     ],
 )
-def test_the_form_is(stream: type[io.StringIO], form: str, is_json: bool) -> None:
+def test_the_format_of_a_line(stream: type[io.StringIO], form: str, is_json: bool) -> None:
     out = stream()
     logs.configure(out, level="INFO", environ={"CONNECTORS_LOG_FORMAT": form})
     logging.getLogger("a.b").info('waits for "%s"', "c")
@@ -53,7 +53,7 @@ def test_the_form_is(stream: type[io.StringIO], form: str, is_json: bool) -> Non
 
 
 @pytest.mark.parametrize(("form", "first"), [("json", "{"), ("text", "2"), ("auto", "{")])
-def test_it_changes_once_the_settings_are_read(form: LogFormat, first: str) -> None:
+def test_the_format_changes_when_the_settings_are_read(form: LogFormat, first: str) -> None:
     out = io.StringIO()
     logs.configure(out, level="INFO", environ={"CONNECTORS_LOG_FORMAT": "text"})
     logs.set_format(form)
@@ -61,7 +61,7 @@ def test_it_changes_once_the_settings_are_read(form: LogFormat, first: str) -> N
     assert out.getvalue().startswith(first)
 
 
-def test_an_error_brings_its_traceback_in_the_same_line() -> None:
+def test_an_error_has_its_traceback_in_the_same_line() -> None:
     out = io.StringIO()
     logs.configure(out, level="INFO", environ={})
     try:
@@ -72,14 +72,14 @@ def test_an_error_brings_its_traceback_in_the_same_line() -> None:
     assert "ValueError: so" in json.loads(line)["exception"]
 
 
-def test_handlers_of_others_stay_as_they_are() -> None:
+def test_other_handlers_are_not_changed() -> None:
     other = logging.StreamHandler(io.StringIO())
     logging.getLogger().addHandler(other)
     logs.set_format("json")
     assert other.formatter is None
 
 
-def test_each_line_is_one_write_however_many_it_comes_in() -> None:
+def test_each_line_is_one_write() -> None:
     out = RecordingStream()
     lines = logs.LineBufferedStream(out)
     assert [lines.write(text) for text in ("a", "", "b\n", "\n", "c\nd\ne", "\n")] == [1, 0, 2, 1, 5, 1]
@@ -92,7 +92,7 @@ def test_lines_are_for_whom_the_stream_is(stream: type[io.StringIO]) -> None:
     assert logs.LineBufferedStream(out).isatty() is out.isatty()
 
 
-def test_who_logs_waits_for_no_reader_and_what_was_lost_is_counted() -> None:
+def test_logging_does_not_wait_for_a_slow_reader_and_lost_lines_are_counted() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with os.fdopen(reader, "rb", 0) as read, io.TextIOWrapper(os.fdopen(writer, "wb", 0), write_through=True) as out:

@@ -1,4 +1,4 @@
-"""Which proxy the environment names for a URL."""
+"""Proxy of the environment for a URL."""
 
 import pytest
 
@@ -57,7 +57,7 @@ def test_the_proxy_is_that_of_the_scheme(
         pytest.param("https://localhost:6443", "", True, id="localhost"),
     ],
 )
-def test_what_is_near_is_reached_without_it(
+def test_loopback_and_no_proxy_hosts_bypass_the_proxy(
     monkeypatch: pytest.MonkeyPatch, url: str, no_proxy: str, direct: bool
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", PROXY)

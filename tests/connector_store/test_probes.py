@@ -48,7 +48,7 @@ async def probe(request: ProbeRequest, policy: AddressPolicy = EVERYWHERE, *, se
     with ThreadPoolExecutor(1) as executor:
         client = TargetClient(TrustStore(), policy, make_resolver(executor), user_agent="connectors-controller")
         outcomes = await Prober(client, TokenManager(client, timeout=seconds), timeout=seconds).probe(request)
-    # A TLS connection takes leave of its peer after it was closed; this test's loop must not end before.
+    # A TLS connection sends close_notify after it was closed. The test's loop must not end before.
     deadline = time.monotonic() + 30
     while _open_transports() and time.monotonic() < deadline:  # noqa: ASYNC110 - asyncio tells nobody
         await asyncio.sleep(0.01)
@@ -101,7 +101,7 @@ async def test_ten_gigabytes_are_not_read(server) -> None:
     assert outcomes.auth == ProbeResponse(status=200), "on a connection of its own"
 
 
-async def test_a_target_that_never_answers_takes_its_time_and_no_more(server) -> None:
+async def test_a_silent_target_fails_after_the_timeout(server) -> None:
     server.silent = True
     outcomes = await probe(request(server), seconds=0.3)
     assert isinstance(outcomes.liveness, ProbeFailure)
@@ -130,7 +130,7 @@ async def test_liveness_that_answered_stays_when_auth_does_not(server) -> None:
         ),
     ],
 )
-async def test_what_cannot_be_reached_says_why_and_never_the_token(server, change, reason) -> None:
+async def test_an_unreachable_target_has_a_reason_without_the_token(server, change, reason) -> None:
     outcomes = await probe(request(server, **change))
     assert isinstance(outcomes.liveness, ProbeFailure)
     assert reason in outcomes.liveness.message
@@ -154,7 +154,7 @@ async def test_a_closed_port() -> None:
     assert "check that an API server listens there" in outcomes.liveness.message
 
 
-async def test_plain_http_is_no_tls() -> None:
+async def test_a_plain_http_target_does_not_speak_tls() -> None:
     listener = await asyncio.start_server(_plain, "127.0.0.1", 0)
     async with listener:
         port = listener.sockets[0].getsockname()[1]
@@ -184,13 +184,13 @@ async def test_denied_ipv6_literals_are_not_dialled_either() -> None:
     assert outcomes.liveness.message.startswith("[::ffff:127.0.0.1]:443 resolves to denied addresses only")
 
 
-async def test_nothing_to_ask_gives_no_outcome(server) -> None:
+async def test_a_request_without_probes_has_no_outcome(server) -> None:
     outcomes = await probe(request(server, liveness=None, auth=None))
     assert outcomes.liveness is None
     assert outcomes.auth is None
     assert server.request_heads == []
 
 
-def test_a_rejected_connector_has_nothing_to_ask() -> None:
+def test_an_invalid_connector_has_no_probe_request() -> None:
     rejected = InvalidConnector(key=ObjectKey("a", "k8s"), class_name="k8s", reason="AddressInvalid", message="x")
     assert probe_request(Facts(connector=rejected, cls=None)) is None

@@ -1,4 +1,4 @@
-"""Build, process and event loop, as a scrape shows them."""
+"""Metrics of build, process and event loop in a scrape."""
 
 import asyncio
 import time
@@ -20,25 +20,25 @@ def labels(metrics: ProcessMetrics) -> dict[str, str]:
     return dict(info)
 
 
-def test_says_what_runs() -> None:
+def test_the_build_info_has_the_version() -> None:
     build_info = labels(ProcessMetrics("controller"))
     assert (build_info["version"], build_info["component"]) == (VERSION, "controller")
     assert build_info["python"].startswith("3.")
 
 
-def test_has_the_metrics_that_boards_of_processes_are_made_of() -> None:
+def test_the_metrics_of_process_dashboards_exist() -> None:
     values = samples(ProcessMetrics("proxy"))
     assert values["process_resident_memory_bytes"] > 1e6
     assert {"process_cpu_seconds_total", "process_open_fds", "process_start_time_seconds"} <= values.keys()
 
 
 async def turns() -> None:
-    """Of the loop, in which what is due runs."""
+    """Let the event loop run what is due."""
     for _ in range(3):
         await asyncio.sleep(0)
 
 
-async def test_a_loop_that_is_held_up_is_late_by_as_much() -> None:
+async def test_a_blocked_event_loop_adds_its_lag() -> None:
     metrics = ProcessMetrics("proxy")
     metrics.start()
     try:

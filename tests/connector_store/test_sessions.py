@@ -1,4 +1,4 @@
-"""TLS sessions with targets are kept for what was checked, and not for longer."""
+"""TLS sessions with targets are resumed only for what was verified, and for a limited time."""
 
 import contextlib
 
@@ -10,7 +10,7 @@ from lab.certificates import KeyPair, make_ca, make_leaf
 
 
 class Remembering:
-    """The other side of handshakes, with a ticket key that lasts."""
+    """Server side of handshakes, with a ticket key that lasts."""
 
     def __init__(self, certificate: KeyPair) -> None:
         self.context = SSL.Context(SSL.TLS_SERVER_METHOD)
@@ -19,7 +19,7 @@ class Remembering:
         self.context.set_session_id(b"test")
 
     def serve(self, client: SSL.Connection) -> bool:
-        """Shake hands and answer something; True if the session was resumed."""
+        """Run a handshake and send a response. Return True if the session was resumed."""
         server = SSL.Connection(self.context)
         server.set_accept_state()
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""One answer for all who ask the same at the same time, and a bound on what is asked at once."""
+"""Concurrent callers with the same key share one call, and the number of calls is bounded."""
 
 import asyncio
 from collections.abc import Hashable
@@ -10,7 +10,7 @@ from connector_store.single_flight import SingleFlight
 
 
 class World:
-    """Questions that are answered with their number when `go_on` is set."""
+    """Calls that return their number when `go_on` is set."""
 
     def __init__(self, max_in_flight: int = 2) -> None:
         self.flights = SingleFlight(max_in_flight=max_in_flight, description="reviews")
@@ -30,14 +30,14 @@ class World:
         return await self.flights.do(question, ask)
 
     async def start(self, *questions: Hashable) -> list[asyncio.Future[int | Unavailable]]:
-        """All of them wait for their answers, as far as they do."""
+        """Start all of them, and wait until each one waits or is done."""
         tasks: list[asyncio.Future[int | Unavailable]] = [asyncio.ensure_future(self.once(each)) for each in questions]
         for _ in range(3):
             await asyncio.sleep(0)
         return tasks
 
 
-async def test_all_who_ask_the_same_get_one_answer() -> None:
+async def test_concurrent_callers_with_the_same_key_share_one_call() -> None:
     world = World()
     waiting = await world.start("a", "a", "b", "a")
     assert world.fetched_keys == ["a", "b"]
@@ -45,13 +45,13 @@ async def test_all_who_ask_the_same_get_one_answer() -> None:
     assert await asyncio.gather(*waiting) == [1, 1, 2, 1]
 
 
-async def test_who_comes_after_the_answer_asks_again() -> None:
+async def test_a_later_caller_starts_another_call() -> None:
     world = World()
     world.go_on.set()
     assert [await world.once("a"), await world.once("a")] == [1, 2]
 
 
-async def test_what_is_too_much_is_refused_at_once_and_no_place_is_lost() -> None:
+async def test_calls_above_the_limit_are_refused_at_once() -> None:
     world = World(max_in_flight=1)
     waiting = await world.start("a")
     assert await world.once("b") == Unavailable(reason="1 reviews are under way already", retry_after=1)
@@ -61,7 +61,7 @@ async def test_what_is_too_much_is_refused_at_once_and_no_place_is_lost() -> Non
     assert await world.once("b") == 2
 
 
-async def test_who_goes_away_takes_the_answer_from_nobody_else() -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_others() -> None:
     world = World()
     cancelled, stays = await world.start("a", "a")
     cancelled.cancel()
@@ -71,7 +71,7 @@ async def test_who_goes_away_takes_the_answer_from_nobody_else() -> None:
     assert await stays == 1
 
 
-async def test_what_it_raises_all_get_and_the_next_asks_again() -> None:
+async def test_all_callers_get_the_exception_and_the_next_one_starts_another_call() -> None:
     world = World()
     world.error = RuntimeError("no")
     waiting = await world.start("a", "a")

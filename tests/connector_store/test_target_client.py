@@ -1,4 +1,4 @@
-"""Requests of our own to targets: what is sent, what is read of the answer, and as whom."""
+"""Our own requests to targets: what is sent, what is read of the response, and with which identity."""
 
 import socket
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ async def test_a_target_that_closes_is_dialled_again(server: TargetServer) -> No
     assert server.connection_count == 2
 
 
-async def test_of_a_long_answer_a_part_is_read(server: TargetServer) -> None:
+async def test_only_the_start_of_a_long_response_is_read(server: TargetServer) -> None:
     server.respond = lambda head: ENDLESS_RESPONSE
     (answer,) = await ask(server, "/")
     assert (len(answer.body), answer.is_complete) == (100, False)
@@ -71,7 +71,7 @@ async def test_a_body_is_sent_with_its_length_and_headers_are_found_in_lower_cas
     assert b"Content-Length: 2\r\n" in server.request_heads[0]
 
 
-async def test_an_informational_answer_is_passed_over(server: TargetServer) -> None:
+async def test_an_informational_response_is_skipped(server: TargetServer) -> None:
     server.respond = lambda head: b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK_RESPONSE
     assert [each.status for each in await ask(server, "/")] == [200]
 
@@ -83,7 +83,7 @@ async def test_an_informational_answer_is_passed_over(server: TargetServer) -> N
         pytest.param(b"hello\r\n\r\n", id="no HTTP"),
     ],
 )
-async def test_what_is_no_answer_is_an_error_that_quotes_nothing(server: TargetServer, answer: bytes) -> None:
+async def test_an_invalid_response_is_an_error_that_quotes_nothing(server: TargetServer, answer: bytes) -> None:
     server.respond = lambda head: answer
     with pytest.raises(TargetError, match="broke off its answer") as caught:
         await ask(server, "/")
@@ -99,7 +99,7 @@ async def test_after_an_address_that_refuses_the_next_one_is_tried(
         target_client = TargetClient(TrustStore(), AddressPolicy(), make_resolver(executor), user_agent="us/1")
         address = Address(host="localhost", port=server.port)
         with pytest.raises(TargetError, match="certificate is not valid"):
-            # The second answers; its certificate is not for the name that was asked for.
+            # The second address responds. Its certificate is not for the requested name.
             async with target_client.connect(address, CA.pem, time_limit=30) as session:
                 await session.request("GET", "/", max_body=1)
 
@@ -112,7 +112,7 @@ async def test_time_is_for_all_requests_together(server: TargetServer) -> None:
 
 
 def asking() -> Remembering:
-    """The other side of handshakes, which asks for a certificate."""
+    """Run the server side of handshakes, which requests a certificate."""
     target = Remembering(make_leaf(CA, ["a.example"]))
     target.context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
     return target

@@ -1,4 +1,4 @@
-"""Tokens of targets: minted once, renewed before they end, and what a target can do instead of granting one."""
+"""Tokens of targets: requested once, renewed before they expire, and what happens when a target refuses."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ class Clock:
 
 
 class Grants:
-    """Answers of a target that mints `canary-N`, each for `life` seconds."""
+    """Responses of a target that issues `canary-N`, each valid for `life` seconds."""
 
     def __init__(self, life: float = 600) -> None:
         self.life = life
@@ -91,7 +91,7 @@ def world(server: TargetServer) -> World:
     return World(server)
 
 
-async def test_a_token_is_asked_for_as_the_api_wants_it_and_then_held(world: World) -> None:
+async def test_a_token_is_requested_once_and_then_cached(world: World) -> None:
     assert world.manager.cached_token(world.source()) is None
     first = await world.token()
     assert await world.token() is first
@@ -103,13 +103,13 @@ async def test_a_token_is_asked_for_as_the_api_wants_it_and_then_held(world: Wor
     assert world.request_results == ["ok"]
 
 
-async def test_everybody_who_asks_at_once_waits_for_the_same_request(world: World) -> None:
+async def test_concurrent_callers_wait_for_the_same_request(world: World) -> None:
     tokens = await asyncio.gather(*(world.manager.get_token(world.source()) for _ in range(50)))
     assert len({id(each) for each in tokens}) == 1
     assert len(world.server.request_heads) == 1
 
 
-async def test_whoever_goes_away_takes_the_token_from_nobody_else(world: World) -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_request(world: World) -> None:
     impatient = asyncio.ensure_future(world.manager.get_token(world.source()))
     patient = asyncio.ensure_future(world.manager.get_token(world.source()))
     await asyncio.sleep(0)
@@ -117,7 +117,7 @@ async def test_whoever_goes_away_takes_the_token_from_nobody_else(world: World) 
     assert isinstance(await patient, BearerToken)
 
 
-async def test_it_is_renewed_in_the_last_fifth_of_its_life_beside_those_who_use_it(world: World) -> None:
+async def test_a_token_is_renewed_in_the_last_fifth_of_its_lifetime_in_the_background(world: World) -> None:
     first = await world.token()
     world.clock.now += 600 * 0.69
     assert world.manager.cached_token(world.source()) is first
@@ -128,7 +128,7 @@ async def test_it_is_renewed_in_the_last_fifth_of_its_life_beside_those_who_use_
     assert len(world.server.request_heads) == 2
 
 
-async def test_the_old_one_serves_until_its_end_while_renewal_fails_and_then_it_is_said_why(world: World) -> None:
+async def test_the_old_token_serves_until_it_expires_while_renewal_fails(world: World) -> None:
     first = await world.token()
     world.server.respond = lambda head: status_response(403)
     world.clock.now = 1000 + 500
@@ -145,7 +145,7 @@ async def test_the_old_one_serves_until_its_end_while_renewal_fails_and_then_it_
     assert world.manager.current_failure(world.source()) is None, "then it is asked again"
 
 
-async def test_after_a_failure_the_target_is_left_alone_for_growing_pauses(world: World) -> None:
+async def test_failed_requests_are_retried_with_growing_backoff(world: World) -> None:
     world.server.respond = lambda head: status_response(500)
     pauses = []
     for number in range(1, 9):
@@ -194,7 +194,7 @@ async def test_retry_after_is_honoured_within_bounds(world: World) -> None:
         pytest.param(lambda head: status_response(404), 'serviceaccounts "deployer" not found', id="404"),
     ],
 )
-async def test_what_is_no_grant_says_why_and_shows_no_token(
+async def test_an_invalid_token_response_has_a_reason_without_the_token(
     world: World, answer: Callable[[bytes], bytes], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def reply(head: bytes) -> bytes:
@@ -210,7 +210,7 @@ async def test_what_is_no_grant_says_why_and_shows_no_token(
     assert reason in caplog.text
 
 
-async def test_shorter_than_asked_is_what_counts(world: World) -> None:
+async def test_a_shorter_lifetime_than_requested_counts(world: World) -> None:
     world.server.respond = Grants(life=60)
     first = await world.token()
     world.clock.now += 60
@@ -252,7 +252,7 @@ async def test_a_token_that_the_target_refuses_is_replaced_but_not_over_and_over
     assert len(world.server.request_heads) == 2
 
 
-async def test_a_token_that_comes_after_the_change_is_for_nobody(world: World) -> None:
+async def test_a_token_that_arrives_after_the_change_is_not_used(world: World) -> None:
     flight = asyncio.ensure_future(world.manager.get_token(world.source()))
     await until(lambda: world.server.request_heads)
     world.manager.forget(KEY)
@@ -260,7 +260,7 @@ async def test_a_token_that_comes_after_the_change_is_for_nobody(world: World) -
     assert world.manager.cached_token(world.source()) is None
 
 
-async def test_what_is_held_is_bounded(server: TargetServer) -> None:
+async def test_the_number_of_tokens_is_bounded(server: TargetServer) -> None:
     client = TargetClient(TrustStore(), AddressPolicy(), make_resolver(None), user_agent="test")
     manager = TokenManager(client, timeout=30, max_tokens=2)
     world = World(server)
@@ -270,7 +270,7 @@ async def test_what_is_held_is_bounded(server: TargetServer) -> None:
     assert manager.cached_token(world.source(key=ObjectKey("n", "a"))) is None
 
 
-async def test_an_error_of_ours_is_a_failure_and_names_nothing(
+async def test_an_internal_error_is_a_failure_without_details(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -292,7 +292,7 @@ async def test_a_thousand_connectors_cost_one_request_each(world: World) -> None
     assert all(world.manager.cached_token(each) is token for each, token in zip(sources, tokens, strict=True))
 
 
-async def test_a_target_that_is_away_is_named(world: World) -> None:
+async def test_an_unreachable_target_is_named(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     source = world.source()._replace(address=Address(host="127.0.0.1", port=port))

@@ -14,7 +14,7 @@ HOST = "target.example.com"
 
 
 class Case:
-    """A server's certificate, what the client trusts, and what must come of it."""
+    """Server certificate, the client's trust, and the expected result."""
 
     def __init__(self, server: KeyPair, ca: bytes | None, host: str = HOST) -> None:
         self.server, self.ca, self.host = server, ca, host
@@ -60,7 +60,7 @@ def server_context(server: KeyPair, tmp_path: Path) -> ssl.SSLContext:
 
 
 class Server:
-    """The other end of a handshake, in memory."""
+    """Server side of a handshake, in memory."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -74,7 +74,7 @@ class Server:
 
 
 def shake_ssl(store: TrustStore, case: Case, context: ssl.SSLContext) -> str | None:
-    """What ALPN chose; raises what refused."""
+    """Return the ALPN protocol. Raises the error of a refusal."""
     server = Server(context)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = store.ssl_context(case.ca).wrap_bio(incoming, outgoing, server_hostname=case.host)
@@ -139,7 +139,7 @@ def test_the_key_log_stays_empty(shake, tmp_path, monkeypatch) -> None:
 
 
 @SHAKES
-def test_the_systems_store_is_the_one_that_the_environment_names(shake, tmp_path, monkeypatch) -> None:
+def test_the_environment_can_name_the_systems_store(shake, tmp_path, monkeypatch) -> None:
     bundle = tmp_path / "system.pem"
     bundle.write_bytes(ROOT.pem)
     monkeypatch.setenv("SSL_CERT_FILE", os.fspath(bundle))
@@ -182,14 +182,14 @@ def test_contexts_are_shared_by_what_they_trust_and_bounded() -> None:
         pytest.param(b"\xff\x00" * 100, id="bytes"),
     ],
 )
-def test_what_cannot_be_loaded_is_a_parse_error(pem) -> None:
+def test_an_unreadable_bundle_is_a_parse_error(pem) -> None:
     with pytest.raises(ParseError, match="not a PEM bundle"):
         TrustStore().ssl_context(pem)
     with pytest.raises(ParseError, match="not a PEM bundle"):
         TrustStore().openssl_context(pem)
 
 
-def test_a_key_beside_a_certificate_is_passed_over() -> None:
+def test_a_key_next_to_a_certificate_is_skipped() -> None:
     assert load_certificates(ROOT.key_pem + ROOT.pem) == [ROOT.certificate]
 
 

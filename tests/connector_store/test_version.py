@@ -1,4 +1,4 @@
-"""The one version."""
+"""Version of the project."""
 
 import re
 from importlib import metadata

@@ -1,4 +1,4 @@
-"""The file that names issuers, read at the start and followed."""
+"""The file with the issuers is read at start and after each change."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -64,7 +64,7 @@ async def followed(path: Path) -> AsyncIterator[Applied]:
         pytest.param("#" * (MAX_FILE_BYTES + 1), "larger than", id="too large"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, content: str | None, reason: str) -> None:
+def test_an_invalid_file_is_an_error_with_its_line(tmp_path: Path, content: str | None, reason: str) -> None:
     path = tmp_path / "auth.yaml"
     if content is not None:
         path.write_text(content)
@@ -96,7 +96,7 @@ async def test_a_mounted_configmap_is_followed_through_its_links(tmp_path: Path)
     assert applied.all[-1] == []
 
 
-async def test_a_bad_change_leaves_the_issuers_as_they_were_and_is_said_once(
+async def test_after_an_invalid_change_the_previous_issuers_stay_in_effect(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "auth.yaml"
@@ -112,7 +112,7 @@ async def test_a_bad_change_leaves_the_issuers_as_they_were_and_is_said_once(
     assert applied.all == [["https://ci.example"]] * 2
 
 
-async def test_a_folder_that_goes_and_comes_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_folder_that_is_removed_and_created_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "mounted"
     folder.mkdir()
     path = folder / "auth.yaml"

@@ -1,4 +1,4 @@
-"""Callers' tokens: the key on disk, and what each token is good for."""
+"""Callers' tokens: the key on disk, and what each token allows."""
 
 import concurrent.futures
 import hashlib
@@ -36,7 +36,7 @@ from connector_store.store import Store
 KEY = ObjectKey("team-a", "k8s")
 AUDIENCE = "connectors-proxy"
 BOOTED = 990_000.0
-"""When the clock that nobody sets was 0."""
+"""Unix time at which the monotonic clock was 0."""
 PRIVATE = ec.generate_private_key(ec.SECP256R1())
 SIGNER = SigningKey(PRIVATE)
 
@@ -51,7 +51,9 @@ class Clock:
 
 def access(clock: Clock | None = None, audience: str = AUDIENCE, *, limit: int = MAX_CACHED_TOKENS) -> TokenAccess:
     now = clock or Clock()
-    return TokenAccess(SIGNER.public_key, audience=audience, now=now, clock=lambda: now() - BOOTED, max_cached=limit)
+    return TokenAccess(
+        SIGNER.public_key, audience=audience, recheck=30, now=now, clock=lambda: now() - BOOTED, max_cached=limit
+    )
 
 
 def mint(key: ObjectKey = KEY, ttl: int = 60, audience: str = AUDIENCE) -> str:
@@ -63,11 +65,22 @@ def forged(*, signer: Any = PRIVATE, algorithm: str = "ES256", **changes: Any) -
     return jwt.encode({name: value for name, value in claims.items() if value is not None}, signer, algorithm=algorithm)
 
 
-def test_a_minted_token_is_granted_with_its_expiry() -> None:
-    answer = access().check_cached(mint(ttl=60), KEY)
+def test_an_issued_token_is_granted_with_its_expiry() -> None:
+    answer = access().check_cached(mint(ttl=20), KEY)
     assert isinstance(answer, Granted)
-    assert (answer.token_expires_at, answer.valid_until) == (1_000_060, 1_000_060 - BOOTED)
+    assert (answer.token_expires_at, answer.valid_until) == (1_000_020, 1_000_020 - BOOTED)
     assert answer.identity.user == "team-a/k8s"
+
+
+def test_a_result_is_valid_for_at_most_the_recheck_interval() -> None:
+    # The clock of `valid_until` stands still while a laptop sleeps.
+    clock = Clock()
+    token, checker = mint(ttl=3600), access(clock)
+    for _ in range(2):
+        answer = checker.check_cached(token, KEY)
+        assert isinstance(answer, Granted)
+        assert (answer.token_expires_at, answer.valid_until) == (1_003_600, clock.now + 30 - BOOTED)
+        clock.now += 100
 
 
 async def test_checking_gives_the_same_answer_as_the_cache() -> None:
@@ -106,14 +119,14 @@ async def test_checking_gives_the_same_answer_as_the_cache() -> None:
         pytest.param(lambda: "a" * 5000, "token", "longer than", id="too long"),
     ],
 )
-def test_what_is_not_ours_is_refused_without_quoting_it(token: Callable[[], str], what: str, reason: str) -> None:
+def test_a_foreign_token_is_refused_and_not_quoted(token: Callable[[], str], what: str, reason: str) -> None:
     answer = access().check_cached(token(), KEY)
     assert isinstance(answer, Refused)
     assert answer.check == what
     assert reason in answer.reason
 
 
-def test_an_expired_token_is_refused_though_it_was_seen_before() -> None:
+def test_an_expired_token_is_refused_even_if_cached() -> None:
     clock = Clock()
     token, checker = mint(ttl=60), access(clock)
     assert isinstance(checker.check_cached(token, KEY), Granted)
@@ -121,13 +134,16 @@ def test_an_expired_token_is_refused_though_it_was_seen_before() -> None:
     assert checker.check_cached(token, KEY) == Refused(check="token", reason="the token has expired")
 
 
-async def test_expiry_alone_does_not_end_a_live_stream() -> None:
+async def test_expiry_closes_a_live_connection() -> None:
     clock = Clock()
     token, checker = mint(ttl=60), access(clock)
     granted = checker.check_cached(token, KEY)
     assert isinstance(granted, Granted)
-    clock.now += 3600
+    clock.now += 59
     assert isinstance(await checker.recheck(token, granted.identity, KEY), Granted)
+    clock.now += 1
+    expired = Refused(check="token", reason="the token has expired")
+    assert await checker.recheck(token, granted.identity, KEY) == expired
 
 
 @pytest.mark.parametrize(
@@ -138,7 +154,9 @@ async def test_expiry_alone_does_not_end_a_live_stream() -> None:
         pytest.param(None, None, ObjectKey("team-a", "other"), "use", id="another Connector"),
     ],
 )
-async def test_a_live_stream_ends_with(token: str | None, identity: Identity | None, key: ObjectKey, what: str) -> None:
+async def test_a_live_connection_is_closed_by(
+    token: str | None, identity: Identity | None, key: ObjectKey, what: str
+) -> None:
     checker, good = access(), mint()
     granted = checker.check_cached(good, KEY)
     assert isinstance(granted, Granted)
@@ -155,7 +173,7 @@ def test_remembers_a_bounded_number_of_tokens() -> None:
     assert MAX_CACHED_TOKENS > 1000
 
 
-def test_forgets_the_token_that_was_not_used_for_the_longest_time() -> None:
+def test_the_least_recently_used_token_is_evicted() -> None:
     checker, (first, second, third) = access(limit=2), [mint() for _ in range(3)]
     for each in (first, second, first, third):
         checker.check_cached(each, KEY)
@@ -168,7 +186,7 @@ def test_every_text_gets_an_answer(text: str) -> None:
     assert isinstance(access().check_cached(text, KEY), Refused)
 
 
-def test_a_token_lives_for_a_day_at_most() -> None:
+def test_a_token_is_valid_for_at_most_a_day() -> None:
     assert MAX_TTL == 86_400
     assert isinstance(access().check_cached(mint(ttl=MAX_TTL), KEY), Granted)
 
@@ -179,13 +197,13 @@ def test_a_lifetime_out_of_bounds_is_refused(ttl: int) -> None:
         mint(ttl=ttl)
 
 
-def test_the_key_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
+def test_the_key_is_created_once_for_its_owner_only(tmp_path: Path) -> None:
     first = SigningKey.load_or_create(tmp_path / "conf")
     again = SigningKey.load_or_create(tmp_path / "conf")
     assert stat.S_IMODE((tmp_path / "conf" / KEY_FILE).stat().st_mode) == 0o600
     assert [each.name for each in (tmp_path / "conf").iterdir()] == [KEY_FILE]
     token = first.issue(KEY, ttl=60, now=time.time(), audience=AUDIENCE)
-    assert isinstance(TokenAccess(again.public_key, audience=AUDIENCE, now=time.time).check_cached(token, KEY), Granted)
+    assert isinstance(TokenAccess(again.public_key, audience=AUDIENCE, recheck=30, now=time.time).check_cached(token, KEY), Granted)
 
 
 def test_starting_at_once_gives_one_key(tmp_path: Path) -> None:
@@ -224,7 +242,7 @@ def test_a_confdir_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         SigningKey.load_or_create(tmp_path / "file" / "conf")
 
 
-def test_a_key_made_by_another_process_in_between_is_taken(tmp_path: Path) -> None:
+def test_a_key_that_another_process_created_meanwhile_is_used(tmp_path: Path) -> None:
     subject._create_key(tmp_path / KEY_FILE)
     before = (tmp_path / KEY_FILE).read_bytes()
     subject._create_key(tmp_path / KEY_FILE)

@@ -32,7 +32,7 @@ type: connectors.cpaas.io/bearer-token
 stringData: {token: one}
 """
 DEADLINE = 60.0
-"""Seconds that a change may take on a busy machine before a test gives up."""
+"""Seconds that a change may take on a busy machine."""
 
 
 class Clock:
@@ -97,7 +97,7 @@ def test_roles_are_built_in_until_a_manifest_takes_their_place(tmp_path: Path) -
     assert lends(store, "/api/v1/pods")
 
 
-def test_a_role_that_is_not_there_is_a_problem_of_the_connector(tmp_path: Path) -> None:
+def test_a_missing_role_is_a_problem_of_the_connector(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(f"{SECRET}---\n{CONNECTOR}{VIEW.replace('view', 'vieww')}")
     directory, store = source(tmp_path)
     assert [str(each).removeprefix(f"{tmp_path}/") for each in directory.load_once()] == [
@@ -107,7 +107,7 @@ def test_a_role_that_is_not_there_is_a_problem_of_the_connector(tmp_path: Path) 
     assert isinstance(store.get(KEY), Unusable)
 
 
-def test_an_unknown_field_is_said_once_and_keeps_the_connector_from_being_used(tmp_path: Path) -> None:
+def test_an_unknown_field_is_reported_once_and_makes_the_connector_unusable(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(f"{SECRET}---\n{CONNECTOR}  caCertSecretReff: {{name: ca}}\n")
     directory, store = source(tmp_path)
     assert [str(each).removeprefix(f"{tmp_path}/") for each in directory.load_once()] == [
@@ -133,7 +133,7 @@ def test_a_rotated_secret_is_used(tmp_path: Path) -> None:
     assert authorization(store) == b"Bearer another"
 
 
-def test_what_vanishes_is_gone_only_after_a_second(tmp_path: Path) -> None:
+def test_an_object_is_removed_one_second_after_it_disappeared(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(f"{SECRET}---\n{CONNECTOR}")
     clock = Clock()
     directory, store = source(tmp_path, clock)
@@ -148,7 +148,7 @@ def test_what_vanishes_is_gone_only_after_a_second(tmp_path: Path) -> None:
     assert store.get(KEY) is None
 
 
-def test_what_is_back_within_a_second_was_never_gone(tmp_path: Path) -> None:
+def test_an_object_that_is_back_within_a_second_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(f"{SECRET}---\n{CONNECTOR}")
     clock = Clock()
@@ -177,14 +177,14 @@ def test_problems_of_files_and_of_connectors_are_found_together(tmp_path: Path) 
     ]
 
 
-def test_a_bad_secret_is_named_once_where_it_stands(tmp_path: Path) -> None:
+def test_a_bad_secret_is_reported_once_at_its_line(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(f"{CONNECTOR}---\n{SECRET.replace('one', 'a b')}")
     directory, store = source(tmp_path)
     assert [(each.subject, each.line) for each in directory.load_once()] == [("Secret default/s", 13)]
     assert isinstance(store.get(KEY), Unusable)
 
 
-def test_of_an_object_in_two_files_the_first_is_used(tmp_path: Path) -> None:
+def test_the_first_of_two_files_with_the_same_object_is_used(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(f"{SECRET}---\n{CONNECTOR}")
     (tmp_path / "b.yaml").write_text(SECRET.replace("one", "two"))
     directory, store = source(tmp_path)
@@ -210,7 +210,7 @@ async def eventually(holds: Callable[[], bool]) -> None:
 
 @contextlib.asynccontextmanager
 async def following(folder: Path) -> AsyncIterator[tuple[FolderWatch, Store]]:
-    """A source that runs, and looks more often than it would."""
+    """Run a watch that polls more often than usual."""
     store = Store(expected=[SOURCE_NAME])
     directory = FolderWatch(folder, store, system_namespace="sys")
     with pytest.MonkeyPatch.context() as patch:
@@ -227,7 +227,7 @@ async def following(folder: Path) -> AsyncIterator[tuple[FolderWatch, Store]]:
                 await task
 
 
-async def test_changes_are_followed(tmp_path: Path) -> None:
+async def test_changes_are_read(tmp_path: Path) -> None:
     async with following(tmp_path) as (_, store):
         (tmp_path / "s.yaml").write_text(SECRET)
         (tmp_path / "c.yaml").write_text(CONNECTOR)
@@ -239,7 +239,7 @@ async def test_changes_are_followed(tmp_path: Path) -> None:
         await eventually(lambda: store.get(KEY) is None)
 
 
-async def test_a_folder_that_is_made_late_or_made_anew_is_followed(tmp_path: Path) -> None:
+async def test_a_folder_that_is_created_late_or_again_is_watched(tmp_path: Path) -> None:
     folder = tmp_path / "connectors"
     async with following(folder) as (directory, store):
         assert directory.problems
@@ -253,7 +253,7 @@ async def test_a_folder_that_is_made_late_or_made_anew_is_followed(tmp_path: Pat
             await eventually(lambda: store.get(KEY) is None)
 
 
-async def test_a_link_that_comes_to_lead_elsewhere_is_followed(tmp_path: Path) -> None:
+async def test_a_link_with_a_new_target_is_read_again(tmp_path: Path) -> None:
     for token in ("one", "two"):
         (tmp_path / token).mkdir()
         (tmp_path / token / "a.yaml").write_text(f"{SECRET.replace('one', token)}---\n{CONNECTOR}")
@@ -278,10 +278,10 @@ async def test_each_problem_is_logged_once_while_it_lasts(tmp_path: Path, caplog
     assert caplog.text.count("is not YAML") == 1
 
 
-async def test_that_a_folder_cannot_be_watched_is_said_once_for_each_reason(
+async def test_a_folder_that_cannot_be_watched_is_logged_once_for_each_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Raised as watchfiles does; with a right that is really missing: tests/addons/test_start.py."""
+    """watchfiles raises this error. tests/addons/test_start.py uses a folder that is really not readable."""
     reasons = ["Permission denied (os error 13)"] * 2 + ["No space left on device (os error 28)"]
     raised = asyncio.Event()
 

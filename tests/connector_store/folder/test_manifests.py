@@ -37,7 +37,7 @@ def test_several_documents_in_a_file() -> None:
     assert (content.problems, content.is_incomplete) == ((), False)
 
 
-def test_a_list_is_unfolded() -> None:
+def test_a_list_becomes_its_items() -> None:
     text = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Secret\n  metadata: {name: s}\n- kind: Foo\n"
     content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
     assert [(describe(each.object), each.line) for each in content.objects] == [("Secret default/s", 4)]
@@ -82,7 +82,7 @@ def test_problems_name_file_line_field_and_what_to_write(text: str, problem: str
     assert problems(text) == [problem]
 
 
-def test_an_object_with_an_unknown_field_is_not_used_as_no_api_server_would_take_it() -> None:
+def test_an_object_with_an_unknown_field_is_not_used() -> None:
     text = f"{CONNECTOR}  caCertSecretReff: {{name: ca}}\n---\n{SECRET}foo: 1\n"
     content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
     [refused] = content.objects
@@ -91,7 +91,7 @@ def test_an_object_with_an_unknown_field_is_not_used_as_no_api_server_would_take
     assert content.is_incomplete
 
 
-def test_a_connector_that_is_rejected_anyway_keeps_its_reason_beside_the_unknown_field() -> None:
+def test_an_invalid_connector_with_an_unknown_field_keeps_its_own_reason() -> None:
     text = CONNECTOR.replace("connectorClassName", "connectorClasName")
     content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
     [located] = content.objects
@@ -100,7 +100,7 @@ def test_a_connector_that_is_rejected_anyway_keeps_its_reason_beside_the_unknown
     assert [(each.line, each.path) for each in content.problems] == [(5, "spec.connectorClasName")]
 
 
-def test_what_of_a_class_is_not_run_is_named_and_not_fatal() -> None:
+def test_unsupported_fields_of_a_class_are_reported_and_not_fatal() -> None:
     text = (
         "apiVersion: connectors.alauda.io/v1alpha1\nkind: ConnectorClass\nmetadata: {name: c}\nspec:\n  api: {uri: x}\n"
     )
@@ -116,7 +116,7 @@ def test_what_of_a_class_is_not_run_is_named_and_not_fatal() -> None:
 
 
 @pytest.mark.parametrize("text", [f"{SECRET}---\na: b: c", f"{SECRET}---\nkind: Foo"])
-def test_a_file_of_which_not_all_is_read_is_broken(text: str) -> None:
+def test_a_partly_readable_file_is_incomplete(text: str) -> None:
     content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
     assert content.is_incomplete
     assert len(content.objects) == 1
@@ -132,7 +132,7 @@ def test_a_file_of_which_not_all_is_read_is_broken(text: str) -> None:
         ("SecretInvalid", "spec.unknown: is odd", 1, "spec.unknown"),
     ],
 )
-def test_what_makes_a_connector_unusable_is_shown_at_the_field(reason: str, message: str, line: int, path: str) -> None:
+def test_the_problem_of_an_unusable_connector_is_at_its_field(reason: str, message: str, line: int, path: str) -> None:
     located = read_manifests("f.yaml", CONNECTOR.encode(), system_namespace="sys").objects[0]
     problem = unusable_problem(located, Unusable(key=KEY, reason=reason, message=message, path=path))
     assert (problem.line, problem.path, problem.subject) == (line, path, "Connector team-a/k8s")

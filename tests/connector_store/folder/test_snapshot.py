@@ -16,7 +16,7 @@ def secrets(*names: str) -> str:
 
 
 def write(path: Path, text: str | bytes, *, age: float = 10) -> None:
-    """Write a file that is some seconds old, so that it counts as settled."""
+    """Write a file that is some seconds old, so that its signature counts."""
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     os.utime(path, (time.time() - age, time.time() - age))
 
@@ -120,12 +120,12 @@ def test_files_past_the_limit_are_not_read(tmp_path: Path, monkeypatch: pytest.M
     assert "more than 1 files" in reasons(snapshot)[0]
 
 
-def test_a_pipe_does_not_hold_us(tmp_path: Path) -> None:
+def test_a_named_pipe_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.yaml")
     assert "not a regular file" in reasons(read_snapshot(tmp_path))[0]
 
 
-def test_a_folder_that_is_not_there_is_empty_and_says_so(tmp_path: Path) -> None:
+def test_a_missing_folder_is_empty_and_a_problem(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", secrets("a"))
     first = read_snapshot(tmp_path)
     snapshot = read_snapshot(tmp_path / "absent", first)
@@ -134,7 +134,7 @@ def test_a_folder_that_is_not_there_is_empty_and_says_so(tmp_path: Path) -> None
     assert "connectorctl init" in reasons(read_snapshot(tmp_path / "a.yaml"))[0]
 
 
-def test_a_folder_that_cannot_be_listed_keeps_what_it_had(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_listed_keeps_its_content(tmp_path: Path) -> None:
     write(tmp_path / "a.yaml", secrets("a"))
     first = read_snapshot(tmp_path)
     loop = tmp_path / "loop"
@@ -157,7 +157,7 @@ def test_a_mounted_config_map_is_read_through_its_links(tmp_path: Path) -> None:
     assert names(read_snapshot(tmp_path, first)) == ["v2"]
 
 
-def test_a_link_to_nothing_is_no_file(tmp_path: Path) -> None:
+def test_a_dangling_link_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").symlink_to("absent")
     snapshot = read_snapshot(tmp_path)
     assert (names(snapshot), reasons(snapshot)) == ([], [])

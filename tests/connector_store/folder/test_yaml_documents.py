@@ -51,7 +51,7 @@ def test_plain_scalars_have_the_types_that_they_have_for_kubectl(scalar: str, va
 
 
 @pytest.mark.parametrize("scalar", ["1e5", ".5", "1.5", "-1.", ".inf", ".NaN", "9" * 80])
-def test_fractions_are_no_text(scalar: str) -> None:
+def test_fractions_are_not_text(scalar: str) -> None:
     documents = read(f"a: {scalar}")
     assert isinstance(documents, dict)
     assert isinstance(documents["a"], float)
@@ -104,7 +104,7 @@ def test_too_many_values_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert problem == YamlProblem(2, "has more than 1000 values; split the file")
 
 
-def test_documents_before_the_fault_are_given() -> None:
+def test_documents_before_the_problem_are_returned() -> None:
     documents, problem = parse_documents(b"a: b\n---\nc: d: e\n")
     assert documents == [Document({"a": "b"}, 1)]
     assert problem is not None
@@ -133,7 +133,7 @@ merged:
         ("merged.z", 11),
     ],
 )  # fmt: skip
-def test_every_field_knows_its_line(path: str, line: int) -> None:
+def test_every_field_has_its_line(path: str, line: int) -> None:
     documents, _ = parse_documents(TEXT.encode())
     assert line_of(documents[0], path) == line
 
@@ -143,7 +143,7 @@ def test_a_document_begins_where_its_content_does() -> None:
     assert [each.line for each in documents] == [2, 6, 9]
 
 
-# Beyond these JSON writes pairs of escapes, which YAML does not have.
+# Above this, JSON writes surrogate pairs as escapes, which YAML does not have.
 TEXTS = st.text(st.characters(codec="utf-8", max_codepoint=0xFFFF), max_size=9)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | TEXTS,

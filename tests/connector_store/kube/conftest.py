@@ -9,7 +9,7 @@ from tests.fakes.api_server import FakeApiServer
 
 @pytest.fixture(autouse=True)
 def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A watch that failed is tried again at once."""
+    """Retry a failed watch at once."""
     monkeypatch.setattr(reflector, "_INITIAL_BACKOFF", 0.02)
 
 

@@ -1,4 +1,4 @@
-"""Who is asked how often, how long an answer lives, and what an API server that is away may change."""
+"""How often callers are reviewed, how long answers are valid, and what changes while the API server is down."""
 
 import asyncio
 import hashlib
@@ -30,7 +30,7 @@ def claims(expires: float, name: str, issuer: str = ISSUER) -> dict[str, Any]:
 
 
 class World:
-    """A server that knows `token`, an access check in front of it, and a clock."""
+    """Server that accepts `token`, an access check in front of it, and a clock."""
 
     def __init__(self, server: FakeApiServer, client: KubeClient) -> None:
         self.server = server
@@ -60,12 +60,12 @@ class World:
         return token
 
     def forged(self, number: int = 0, issuer: str = ISSUER) -> str:
-        """As good as any to look at, and nobody's."""
+        """Return a well-formed token that the server does not accept."""
         return jwt.encode(claims(START + 3600, f"forged-{number}", issuer), "k" * 32)
 
     @property
     def review_counts(self) -> tuple[int, int]:
-        """TokenReviews and SubjectAccessReviews so far."""
+        """Return the numbers of TokenReviews and SubjectAccessReviews so far."""
         return self.server.count("POST", "tokenreviews"), self.server.count("POST", "subjectaccessreviews")
 
 
@@ -75,12 +75,12 @@ async def world() -> AsyncIterator[World]:
         yield World(server, client)
 
 
-def test_is_what_the_doors_expect(world: World) -> None:
+def test_it_implements_access(world: World) -> None:
     access: Access = world.access
     assert access.check_cached(world.token, KEY) is None
 
 
-async def test_a_caller_is_asked_for_once_in_the_caches_time(world: World) -> None:
+async def test_a_caller_is_reviewed_once_in_the_caches_lifetime(world: World) -> None:
     assert world.access.check_cached(world.token, KEY) is None
     assert isinstance(await world.access.check(world.token, KEY), Granted)
     world.now += 29
@@ -102,7 +102,7 @@ async def test_a_caller_is_asked_for_once_in_the_caches_time(world: World) -> No
         pytest.param(3600, 10, 30, id="from the review of the token on, if that is older"),
     ],
 )
-async def test_an_answer_says_how_long_it_holds(world: World, expires: int, between: int, holds: int) -> None:
+async def test_an_answer_says_until_when_it_is_valid(world: World, expires: int, between: int, holds: int) -> None:
     token = world.mint(START + expires, "held")
     await world.access.check(token, OTHER)
     world.now += between
@@ -112,7 +112,7 @@ async def test_an_answer_says_how_long_it_holds(world: World, expires: int, betw
     assert answer.valid_until == START + holds
 
 
-async def test_an_answer_holds_from_the_review_of_the_right_on_if_that_is_older(world: World) -> None:
+async def test_an_answer_is_valid_from_the_older_of_its_reviews(world: World) -> None:
     granted = await world.access.check(world.token, KEY)
     assert isinstance(granted, Granted)
     world.now += 20
@@ -134,7 +134,7 @@ async def test_a_clock_that_is_set_back_prolongs_no_answer(world: World) -> None
     assert world.access.check_cached(world.token, KEY) is None
 
 
-async def test_what_a_review_takes_back_is_counted(world: World) -> None:
+async def test_revocations_by_reviews_are_counted(world: World) -> None:
     granted = await world.access.check(world.token, KEY)
     assert isinstance(granted, Granted)
     assert world.access.revocation_count == 0
@@ -155,20 +155,20 @@ async def test_one_token_for_two_connectors_is_reviewed_once(world: World) -> No
     assert world.review_counts == (1, 2)
 
 
-async def test_what_is_asked_at_the_same_time_is_asked_once(world: World) -> None:
+async def test_concurrent_checks_share_one_review(world: World) -> None:
     answers = await asyncio.gather(*(world.access.check(world.token, KEY) for _ in range(50)))
     assert all(isinstance(each, Granted) for each in answers)
     assert world.review_counts == (1, 1)
 
 
-async def test_questions_about_two_namespaces_at_the_same_time_have_each_its_own_answer(world: World) -> None:
+async def test_concurrent_checks_for_two_namespaces_have_their_own_reviews(world: World) -> None:
     foreign = ObjectKey("team-b", KEY.name)
     mine, theirs = await asyncio.gather(world.access.check(world.token, KEY), world.access.check(world.token, foreign))
     assert isinstance(mine, Granted)
     assert isinstance(theirs, Refused)
 
 
-async def test_a_caller_that_goes_away_takes_the_answer_from_nobody(world: World) -> None:
+async def test_a_cancelled_check_does_not_cancel_the_review(world: World) -> None:
     first = asyncio.create_task(world.access.check(world.token, KEY))
     second = asyncio.create_task(world.access.check(world.token, KEY))
     await asyncio.sleep(0)
@@ -193,7 +193,7 @@ async def test_an_expired_token_is_refused_though_the_server_is_lenient(world: W
     assert world.review_counts == (0, 0)
 
 
-async def test_one_that_expires_while_the_server_is_asked_is_refused_too(world: World) -> None:
+async def test_a_token_that_expires_during_its_review_is_refused(world: World) -> None:
     token = world.mint(START + 1)
 
     def slow(request: web.Request) -> None:
@@ -212,7 +212,7 @@ async def test_one_that_expires_while_the_server_is_asked_is_refused_too(world: 
         pytest.param({"aud": "connectors-proxy", "iss": ISSUER, "exp": START}, id="expired"),
     ],
 )
-async def test_what_cannot_be_ours_costs_no_review(world: World, payload: dict[str, Any] | None) -> None:
+async def test_a_token_of_another_server_costs_no_review(world: World, payload: dict[str, Any] | None) -> None:
     token = jwt.encode(payload, "k" * 32) if payload is not None else "bogus"
     assert isinstance(world.access.check_cached(token, KEY), Refused)
     assert isinstance(await world.access.check(token, KEY), Refused)
@@ -236,7 +236,7 @@ async def test_tokens_of_unknown_issuers_cost_few_reviews_and_one_that_is_accept
     assert all(isinstance(each, Refused) for each in more)
 
 
-async def test_refusals_are_remembered_for_seconds(world: World) -> None:
+async def test_refusals_are_cached_for_some_seconds(world: World) -> None:
     bad = world.forged()
     assert await world.access.check(bad, KEY) == world.access.check_cached(bad, KEY)
     assert await world.access.check(world.token, OTHER) == world.access.check_cached(world.token, OTHER)
@@ -246,7 +246,7 @@ async def test_refusals_are_remembered_for_seconds(world: World) -> None:
     assert world.access.check_cached(world.token, OTHER) is None
 
 
-async def test_refusals_may_be_not_remembered_at_all(world: World) -> None:
+async def test_a_refusal_ttl_of_0_caches_no_refusal(world: World) -> None:
     access = world.make_access(refusal_ttl=0)
     await access.check(world.forged(), KEY)
     await access.check(world.forged(), KEY)
@@ -254,7 +254,7 @@ async def test_refusals_may_be_not_remembered_at_all(world: World) -> None:
 
 
 @pytest.mark.parametrize("what", ["tokenreviews", "subjectaccessreviews"])
-async def test_that_it_could_not_be_asked_is_never_remembered(world: World, what: str) -> None:
+async def test_unavailable_answers_are_not_cached(world: World, what: str) -> None:
     world.server.faults.append(
         lambda request: refusal(429, "", "busy", {"Retry-After": "4"}) if request.path.endswith(what) else None
     )
@@ -265,7 +265,7 @@ async def test_that_it_could_not_be_asked_is_never_remembered(world: World, what
     assert isinstance(await world.access.check(world.token, KEY), Granted)
 
 
-async def test_verified_callers_go_on_while_the_server_is_away(world: World) -> None:
+async def test_verified_callers_keep_working_while_the_server_is_down(world: World) -> None:
     await world.access.check(world.token, KEY)
     world.now += 15
     world.server.faults.append(lambda request: refusal(500, "", "away"))
@@ -273,7 +273,7 @@ async def test_verified_callers_go_on_while_the_server_is_away(world: World) -> 
     assert isinstance(world.access.check_cached(world.token, KEY), Granted)
 
 
-async def test_too_many_questions_are_refused_at_once(world: World) -> None:
+async def test_too_many_reviews_are_refused_at_once(world: World) -> None:
     access = world.make_access(max_in_flight=20)
     answers = await asyncio.gather(*(access.check(world.forged(number), KEY) for number in range(30)))
     unavailable = [each for each in answers if isinstance(each, Unavailable)]
@@ -281,7 +281,7 @@ async def test_too_many_questions_are_refused_at_once(world: World) -> None:
     assert unavailable[0].reason == "20 reviews are under way already"
 
 
-async def test_a_flood_of_bad_tokens_pushes_no_good_one_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_bad_tokens_do_not_evict_good_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access, "_MAX_GRANTED", 100)
     monkeypatch.setattr(access, "_MAX_REFUSED", 100)
     kube_access = world.make_access()
@@ -291,7 +291,7 @@ async def test_a_flood_of_bad_tokens_pushes_no_good_one_out(world: World, monkey
     assert sum(kube_access.check_cached(world.forged(number), KEY) is not None for number in range(150)) == 100
 
 
-class TestLiveStreams:
+class TestLiveConnections:
     IDENTITY = Identity(user="sa")
 
     async def test_streams_of_one_caller_share_their_reviews(self, world: World) -> None:
@@ -301,7 +301,7 @@ class TestLiveStreams:
             assert isinstance(await world.access.recheck(world.token, self.IDENTITY, KEY), Granted)
         assert world.review_counts == (2, 2)
 
-    async def test_a_right_that_was_taken_away_ends_the_stream_and_new_requests(self, world: World) -> None:
+    async def test_a_revoked_right_closes_the_connection_and_refuses_new_requests(self, world: World) -> None:
         await world.access.check(world.token, KEY)
         world.server.allowed.clear()
         world.now += 15
@@ -310,7 +310,7 @@ class TestLiveStreams:
         assert answer.check == "use"
         assert world.access.check_cached(world.token, KEY) == answer
 
-    async def test_a_token_that_was_revoked_ends_the_stream(self, world: World) -> None:
+    async def test_a_revoked_token_closes_the_connection(self, world: World) -> None:
         await world.access.check(world.token, KEY)
         world.server.users.clear()
         world.now += 15
@@ -319,7 +319,7 @@ class TestLiveStreams:
         assert world.access.check_cached(world.token, KEY) == answer
 
     async def owner(self, world: World) -> Identity:
-        """A pod and its ServiceAccount, and who they are to the API server."""
+        """Create a pod and its ServiceAccount. Return their identity."""
         uids = [
             (await world.server.put(resource, {"metadata": {"name": name, "namespace": "team-a"}}))["metadata"]["uid"]
             for resource, name in ((SERVICE_ACCOUNTS, "sa"), (PODS, "web"))
@@ -328,7 +328,7 @@ class TestLiveStreams:
         world.server.allowed.add(("system:serviceaccount:team-a:sa", str(KEY)))
         return Identity(user="system:serviceaccount:team-a:sa", uid=uids[0], extra=bound)
 
-    async def test_expiry_alone_ends_nothing_while_the_owner_is_there(self, world: World) -> None:
+    async def test_an_expired_token_closes_nothing_while_its_owner_exists(self, world: World) -> None:
         token, identity = world.mint(START + 5), await self.owner(world)
         for _ in range(2):
             world.now += 15
@@ -346,7 +346,7 @@ class TestLiveStreams:
             pytest.param(SERVICE_ACCOUNTS, "sa", False, 'serviceaccounts "sa" in namespace', id="its account is gone"),
         ],
     )
-    async def test_expired_or_not_a_stream_ends_with_its_owner(
+    async def test_a_deleted_owner_closes_the_connection_even_before_expiry(
         self, world: World, resource: Resource, name: str, again: bool, reason: str
     ) -> None:
         token, identity = world.mint(START + 5), await self.owner(world)
@@ -361,7 +361,7 @@ class TestLiveStreams:
         assert isinstance(answer, Refused)
         assert reason in answer.reason
 
-    async def test_that_the_owner_cannot_be_looked_for_ends_nothing(self, world: World) -> None:
+    async def test_an_owner_that_cannot_be_checked_closes_nothing(self, world: World) -> None:
         token, identity = world.mint(START + 5), await self.owner(world)
         world.now += 15
         world.server.faults.append(lambda request: refusal(403, "Forbidden", "no"))
@@ -370,13 +370,13 @@ class TestLiveStreams:
         assert "apply deploy/rbac" in answer.reason
         assert world.reviews[-1] == ("owner", "error")
 
-    async def test_who_is_no_service_account_ends_with_the_token(self, world: World) -> None:
+    async def test_without_a_service_account_the_token_expiry_closes_the_connection(self, world: World) -> None:
         token = world.mint(START + 5)
         assert isinstance(await world.access.recheck(token, self.IDENTITY, KEY), Granted)
         world.now += 5
         assert isinstance(await world.access.recheck(token, self.IDENTITY, KEY), Refused)
 
-    async def test_a_token_about_to_expire_is_not_asked_for(self, world: World) -> None:
+    async def test_a_token_about_to_expire_is_not_reviewed(self, world: World) -> None:
         token = world.mint(START + 20)
         await world.access.check(token, KEY)
         world.server.users.clear()

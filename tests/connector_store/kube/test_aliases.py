@@ -1,4 +1,4 @@
-"""Which Services are seen to lead to the proxy: by a watch, and by one look; tests/cluster/deploy has real Services."""
+"""Which Services lead to the proxy, by a watch and by one read. tests/cluster/deploy uses real Services."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -37,7 +37,7 @@ async def server() -> AsyncIterator[FakeApiServer]:
         yield server
 
 
-def test_it_is_seen_for_the_connector_that_owns_it_and_no_other() -> None:
+def test_only_the_owning_connector_has_the_alias() -> None:
     aliases = Aliases(HOST)
     assert not aliases.has_alias(KEY, "u1")
     aliases.update(KEY, GOOD)
@@ -53,7 +53,7 @@ def test_a_connector_without_uid_has_none() -> None:
 
 
 @pytest.mark.parametrize("now", [EVIL, None], ids=["edited", "deleted"])
-def test_it_is_seen_no_more_once_it_is(now: Service | None) -> None:
+def test_the_alias_is_removed_when_the_service_is(now: Service | None) -> None:
     aliases = Aliases(HOST)
     aliases.update(KEY, GOOD)
     assert aliases.has_alias(KEY, "u1")
@@ -71,7 +71,9 @@ def test_it_is_seen_no_more_once_it_is(now: Service | None) -> None:
         pytest.param(raw("other"), False, id="none of that name"),
     ],
 )
-async def test_one_look_tells(server: FakeApiServer, service: dict[str, Any], expected: bool) -> None:
+async def test_one_read_finds_out_if_the_service_leads_to_the_proxy(
+    server: FakeApiServer, service: dict[str, Any], expected: bool
+) -> None:
     await server.put(SERVICES, service)
     async with KubeClient(server.configuration) as client:
         assert await leads_to_proxy(client, KEY, "u1", HOST) is expected
@@ -79,13 +81,13 @@ async def test_one_look_tells(server: FakeApiServer, service: dict[str, Any], ex
         assert (query["fieldSelector"], query["labelSelector"]) == ("metadata.name=c-k8s", ALIAS_SELECTOR)
 
 
-async def test_a_name_that_no_service_has_is_not_asked_for(server: FakeApiServer) -> None:
+async def test_a_name_that_no_service_can_have_is_not_read(server: FakeApiServer) -> None:
     async with KubeClient(server.configuration) as client:
         assert not await leads_to_proxy(client, ObjectKey("team-a", "a.b"), "u1", HOST)
     assert server.requests == []
 
 
-async def test_a_look_that_is_refused_is_told_and_is_no(
+async def test_a_refused_read_is_logged_and_returns_false(
     server: FakeApiServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     await server.put(SERVICES, raw())

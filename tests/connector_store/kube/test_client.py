@@ -1,4 +1,4 @@
-"""Requests over real sockets to a small API server, and what becomes of answers that are none."""
+"""Requests over real sockets to a small API server, and what happens with invalid responses."""
 
 import asyncio
 import base64
@@ -28,7 +28,7 @@ from tests.fakes.api_server import FakeApiServer, refusal
 
 
 def answered_with_header(server: FakeApiServer, header: str) -> list[str]:
-    """Every request is answered with {}; what it had in that header is in the list."""
+    """Answer each request with {}. Return a list of that header's values."""
     values: list[str] = []
 
     def answer(request: web.Request) -> web.Response:
@@ -80,7 +80,7 @@ async def test_lists_come_in_pages(client: KubeClient, server: FakeApiServer) ->
     assert [len(page["items"]) for page in pages] == [PAGE_SIZE, 1]
 
 
-async def test_a_token_is_asked_for_with_audience_and_lifetime(client: KubeClient, server: FakeApiServer) -> None:
+async def test_a_token_request_has_audience_and_lifetime(client: KubeClient, server: FakeApiServer) -> None:
     assert await client.create_token("a", "sa", "connectors-proxy", 900) == "token-of-sa"
     assert server.requests[-1][2]["body"]["spec"] == {"audiences": ["connectors-proxy"], "expirationSeconds": 900}
 
@@ -94,7 +94,9 @@ async def test_a_token_is_asked_for_with_audience_and_lifetime(client: KubeClien
         pytest.param(CredentialError("the token file is empty"), "", id="none at the moment"),
     ],
 )
-async def test_who_issued_our_own_token(server: FakeApiServer, header: str | Exception | None, expected: str) -> None:
+async def test_the_issuer_of_our_own_token(
+    server: FakeApiServer, header: str | Exception | None, expected: str
+) -> None:
     async def authorization() -> str | None:
         if isinstance(header, Exception):
             raise header
@@ -104,7 +106,7 @@ async def test_who_issued_our_own_token(server: FakeApiServer, header: str | Exc
         assert await client.issuer() == expected
 
 
-async def test_the_token_is_sent_and_asked_for_each_time(server: FakeApiServer) -> None:
+async def test_the_token_is_read_for_each_request(server: FakeApiServer) -> None:
     authorizations = answered_with_header(server, "Authorization")
     tokens = iter(["Bearer one", "Bearer two"])
 
@@ -163,7 +165,7 @@ async def test_a_request_has_its_time() -> None:
                     pass
 
 
-async def test_nobody_listens() -> None:
+async def test_a_closed_port_is_an_error() -> None:
     listener = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     listener.close()
@@ -203,7 +205,7 @@ async def test_the_password_of_a_proxy_on_the_way_is_in_no_error(
     assert "hunter2" not in f"{error.value!r} {error.value}"
 
 
-async def test_who_asks_is_what_the_kubeconfig_says_and_no_password_of_netrc(
+async def test_requests_use_the_kubeconfigs_credential_and_not_netrc(
     server: FakeApiServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "netrc").write_text("default login me password hunter2\n")
@@ -218,14 +220,14 @@ async def test_who_asks_is_what_the_kubeconfig_says_and_no_password_of_netrc(
     assert authorizations == ["Bearer of-the-kubeconfig"]
 
 
-async def test_a_request_takes_no_thread(client: KubeClient) -> None:
+async def test_a_request_uses_no_thread(client: KubeClient) -> None:
     await client.create(CONFIG_MAPS.path("a"), config_map("x"))
     assert [each.name for each in threading.enumerate() if each.name.startswith("asyncio")] == []
 
 
 @asynccontextmanager
 async def tls_server(leaf: KeyPair) -> AsyncIterator[str]:
-    """Answers every request with {}; the URL."""
+    """Answer each request with {}. Return the URL."""
 
     async def answer(request: web.Request) -> web.Response:
         return web.json_response({})
@@ -286,7 +288,7 @@ async def test_trusts_what_kubectl_trusts(tmp_path: Path, leaf: KeyPair, ca: Key
                 await client.get("/x")
 
 
-async def test_a_connection_holds_little_while_it_waits(tmp_path: Path) -> None:
+async def test_an_idle_connection_uses_little_memory(tmp_path: Path) -> None:
     async with (
         tls_server(make_leaf(ROOT, ["127.0.0.1"])) as url,
         KubeClient(await config_loader.load_configuration(kubeconfig=kubeconfig(tmp_path, url, ROOT))) as client,
@@ -301,7 +303,7 @@ async def test_a_connection_holds_little_while_it_waits(tmp_path: Path) -> None:
     assert max(buffers) < 100 * 1024
 
 
-async def test_a_new_ca_of_the_api_server_is_trusted_within_a_minute_and_the_former_one_no_more(tmp_path: Path) -> None:
+async def test_a_new_ca_of_the_api_server_replaces_the_previous_one_within_a_minute(tmp_path: Path) -> None:
     file, now = tmp_path / "ca.crt", 0.0
     file.write_bytes(ROOT.pem)
     async with tls_server(make_leaf(ROOT, ["127.0.0.1"])) as former, tls_server(make_leaf(BARE, ["127.0.0.1"])) as new:
@@ -326,7 +328,7 @@ async def test_a_new_ca_of_the_api_server_is_trusted_within_a_minute_and_the_for
                 await client.get("/x")
 
 
-async def test_once_it_is_closed_no_connection_is_left_to_a_server_that_says_no_farewell(tmp_path: Path) -> None:
+async def test_close_leaves_no_connection_to_a_server_without_close_notify(tmp_path: Path) -> None:
     authority = make_ca()
     leaf = make_leaf(authority, ["127.0.0.1"])
     (tmp_path / "server.pem").write_bytes(leaf.pem + leaf.key_pem)
@@ -335,7 +337,7 @@ async def test_once_it_is_closed_no_connection_is_left_to_a_server_that_says_no_
     context.load_cert_chain(tmp_path / "server.pem")
 
     def begin_a_watch(listening: socket.socket) -> socket.socket:
-        """Its connection, below TLS: what comes is read by nobody."""
+        """Open a watch and return its connection below TLS, which is not read."""
         served = context.wrap_socket(listening.accept()[0], server_side=True)
         served.recv(65536)
         served.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")

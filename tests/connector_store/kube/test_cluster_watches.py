@@ -1,4 +1,4 @@
-"""A cluster in the store: what is watched, what for, and when it counts as synced."""
+"""A cluster in the store: what is watched, and when the store is synced."""
 
 import asyncio
 import base64
@@ -81,7 +81,7 @@ def authorization(store: Store) -> bytes:
     return target.credential.authorization or b""
 
 
-async def test_secrets_are_asked_for_by_type_by_label_and_by_name_only(server: FakeApiServer) -> None:
+async def test_secrets_are_read_only_by_type_by_label_and_by_name(server: FakeApiServer) -> None:
     await server.put(CONNECTORS, connector(secret="other"))
     await server.put(SECRETS, secret("other", kind="Opaque", token="t"))
     async with filled(server) as store:
@@ -115,7 +115,7 @@ def refused(*namespaces: str) -> Fault:
     return fault
 
 
-async def test_a_namespace_that_may_not_be_read_costs_no_other_one_and_is_served_once_it_may(
+async def test_a_refused_namespace_does_not_affect_others_and_is_served_when_allowed(
     server: FakeApiServer,
 ) -> None:
     for namespace in ("a", "b"):
@@ -146,7 +146,7 @@ async def test_a_namespace_that_may_not_be_read_costs_no_other_one_and_is_served
         pytest.param({"namespaces": ["a", "b"]}, refused("a"), "NamespaceNotServed", True, id="of one namespace"),
     ],
 )
-async def test_what_is_watched_no_more_is_served_no_more_after_the_bound(
+async def test_a_broken_watch_stops_serving_after_the_bound(
     server: FakeApiServer, options: dict[str, Any], fault: Fault, reason: str, cut: bool
 ) -> None:
     await server.put(CONNECTORS, connector())
@@ -157,14 +157,14 @@ async def test_what_is_watched_no_more_is_served_no_more_after_the_bound(
         store.subscribe(notifications.append)
         server.faults.append(fault)
         server.drop_streams()
-        # It may be old before it was refused often enough.
+        # The watch may be old before it was refused often enough.
         await until(lambda: why_unusable(store) == reason and (not cut or frozenset({KEY}) in notifications))
         assert (frozenset({KEY}) in notifications) is cut
         server.faults.clear()
         await until(lambda: isinstance(store.get(KEY), Target))
 
 
-async def test_the_age_of_each_kinds_oldest_watch_is_told(server: FakeApiServer) -> None:
+async def test_watch_ages_are_those_of_each_kinds_oldest_watch(server: FakeApiServer) -> None:
     store = Store()
     async with KubeClient(server.configuration) as client:
         source = ClusterWatches(client, store, system_namespace="connectors-system", namespaces=["a", "b"])

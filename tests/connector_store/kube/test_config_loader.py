@@ -1,4 +1,4 @@
-"""Which API server: a pod's own comes before a kubeconfig, and needs nothing but aiohttp."""
+"""A pod's own API server has precedence over a kubeconfig, and needs only aiohttp."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ def service_account(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_a_pods_service_account_comes_before_the_kubeconfig(service_account: Path, tmp_path: Path) -> None:
+async def test_a_pods_service_account_has_precedence_over_the_kubeconfig(service_account: Path, tmp_path: Path) -> None:
     environ = POD | {"KUBECONFIG": str(tmp_path / "none")}
     configuration = await config_loader.load_configuration(environ=environ, service_account=service_account)
     assert (configuration.host, configuration.ssl_ca_cert) == ("https://[fd00::1]:443", str(service_account / "ca.crt"))
@@ -55,7 +55,7 @@ async def test_an_address_is_written_as_it_is(service_account: Path) -> None:
         pytest.param(POD, "ca.crt", None, "ca.crt", id="no CA"),
     ],
 )
-async def test_says_what_a_pod_misses(
+async def test_an_error_says_what_the_pod_lacks(
     service_account: Path, environ: dict[str, str], file: str, content: str | None, reason: str
 ) -> None:
     path = service_account / file
@@ -72,12 +72,12 @@ async def test_says_what_a_pod_misses(
     ("door", "absent"),
     [
         ("connector_controller.__main__", {"kubernetes", "yaml", "jwt", "grpc", "mitmproxy", "watchfiles", "uvloop"}),
-        # It runs on every node, and reads no Secrets.
+        # The CSI driver runs on every node and reads no Secrets.
         ("connector_csi.__main__", {"kubernetes", "cryptography", "jwt", "mitmproxy", "watchfiles", "uvloop", "h11"}),
         ("addons.server.cluster", {"kubernetes", "grpc"}),
     ],
 )
-def test_a_door_imports_no_library_that_it_has_no_use_for(door: str, absent: set[str]) -> None:
+def test_a_program_does_not_import_libraries_that_it_does_not_use(door: str, absent: set[str]) -> None:
     program = f"import sys, {door}; print(*sys.modules, sep='\\n')"
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     imported = set(process.stdout.split())

@@ -1,4 +1,4 @@
-"""Trust as kubectl has it, and a token that is read again."""
+"""The same trust as kubectl, and a token file that is read again."""
 
 import ssl
 from pathlib import Path
@@ -11,7 +11,7 @@ from lab.certificates import make_ca, make_leaf
 HOST = "https://192.0.2.1:6443"
 
 
-async def test_nobody_is_nobody() -> None:
+async def test_the_default_has_no_authorization() -> None:
     assert await Configuration(host=HOST).authorization() is None
 
 
@@ -24,7 +24,7 @@ def test_trusts_what_kubectl_trusts(tmp_path: Path) -> None:
     assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
 
 
-def test_verifies_nothing_where_that_is_said(tmp_path: Path) -> None:
+def test_verify_ssl_false_verifies_nothing(tmp_path: Path) -> None:
     context = Configuration(host=HOST, verify_ssl=False).ssl_context()
     assert (context.check_hostname, context.verify_mode) == (False, ssl.CERT_NONE)
 
@@ -47,7 +47,7 @@ async def test_a_token_is_read_again_after_its_time(tmp_path: Path) -> None:
     assert await token.authorization() == "Bearer two"
 
 
-async def test_a_token_that_goes_is_an_error_that_names_its_file(tmp_path: Path) -> None:
+async def test_a_removed_token_is_an_error_that_names_its_file(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("one")
     now = [1000.0]
     token = TokenFile(tmp_path / "token", lambda: now[0])

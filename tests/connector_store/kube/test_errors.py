@@ -1,4 +1,4 @@
-"""What an ApiError says."""
+"""Text of an ApiError."""
 
 import pytest
 

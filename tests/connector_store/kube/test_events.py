@@ -42,11 +42,11 @@ def test_a_note_in_another_script_is_cut_by_its_bytes_between_two_characters() -
     assert len(note.encode()) == MAX_NOTE
 
 
-def test_what_no_encoding_has_is_replaced() -> None:
+def test_surrogates_are_replaced() -> None:
     assert body("team-a", "a\ud800b")["note"] == "a?b"
 
 
 @pytest.mark.parametrize("character", ["x", "\u4e2d"], ids=["ASCII", "three bytes each"])
-def test_an_api_server_takes_it(control_plane: ControlPlane, namespace: str, character: str) -> None:
+def test_an_api_server_accepts_the_event(control_plane: ControlPlane, namespace: str, character: str) -> None:
     event = body(namespace, character * 5000)
     control_plane.api.call("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", event)

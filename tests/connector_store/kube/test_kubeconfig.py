@@ -1,4 +1,4 @@
-"""What a kubeconfig says, with what kubectl does with it."""
+"""A kubeconfig means the same as for kubectl."""
 
 import json
 import stat
@@ -37,7 +37,7 @@ def text(tmp_path: Path, content: str) -> str:
 
 
 def plugin(tmp_path: Path, status: dict | None, *, code: int = 0) -> dict:
-    """An exec plugin that counts its runs in a file beside it."""
+    """Write an exec plugin that counts its runs in a file next to it."""
     script = tmp_path / "plugin"
     answer = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
     script.write_text(
@@ -49,7 +49,7 @@ def plugin(tmp_path: Path, status: dict | None, *, code: int = 0) -> dict:
 
 
 def shaped(**more: object) -> dict:
-    """A user with an exec plugin of these values; it would print nothing."""
+    """Return a user with an exec plugin of these values. The plugin would print nothing."""
     return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "true", **more}}
 
 
@@ -108,7 +108,7 @@ async def test_a_plugin_runs_again_before_its_credential_expires(tmp_path: Path)
 
 
 @pytest.mark.slow
-async def test_a_plugin_that_fails_later_says_so_and_is_asked_again_after_a_minute(tmp_path: Path) -> None:
+async def test_a_plugin_that_fails_later_is_an_error_and_runs_again_after_a_minute(tmp_path: Path) -> None:
     now = [1_700_000_000.0]
     status = {"token": "p", "expirationTimestamp": "2023-11-14T22:23:20Z"}  # in ten minutes
     configuration = await config_loader.load_configuration(
@@ -235,7 +235,7 @@ async def test_a_plugin_that_answers_something_else_is_named_by_file_and_field(
         pytest.param(b"users: [{user: {token: canary}}]", id="one alone without"),
     ],
 )  # fmt: skip
-async def test_what_is_no_kubeconfig_is_said_in_one_line_that_names_it(tmp_path: Path, content: bytes) -> None:
+async def test_an_invalid_kubeconfig_is_an_error_of_one_line_that_names_it(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "kubeconfig"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="no access") as refused:

@@ -1,4 +1,4 @@
-"""Who leads and when: the protocol over a fake API server, the decisions as values."""
+"""Leader election: the protocol with a fake API server, the decisions as values."""
 
 import asyncio
 import time
@@ -43,14 +43,14 @@ HELD = ObservedLease(
         pytest.param("a", 110.0, True, id="its holder did not renew it"),
     ],
 )
-def test_who_may_take_it(holder, now, may) -> None:
+def test_who_may_acquire_the_lease(holder, now, may) -> None:
     lease = ObservedLease(
         holder=holder, resource_version="1", duration=10, transitions=0, acquire_time="", observed_at=100.0
     )
     assert may_acquire(lease, "b", now) is may
 
 
-def test_time_runs_anew_only_when_the_lease_changed() -> None:
+def test_the_duration_restarts_only_when_the_lease_changed() -> None:
     raw = {"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": "a", "leaseDurationSeconds": 10}}
     first = observe(raw, None, 100.0)
     assert observe(raw, first, 105.0) is first
@@ -75,7 +75,7 @@ def test_taking_counts_a_transition_and_renewing_does_not() -> None:
     assert lease_spec("a", None, NOW)["leaseTransitions"] == 0
 
 
-def test_a_leader_stops_before_its_lease_ends_and_has_tried_more_than_once_by_then() -> None:
+def test_a_leader_stops_before_its_lease_expires_after_more_than_one_attempt() -> None:
     assert LEASE_DURATION > RENEW_DEADLINE
     assert RETRY_PERIOD + attempt_timeout(RENEW_DEADLINE) < RENEW_DEADLINE, "after one request that hangs comes another"
     assert attempt_timeout(1.0) == 1.0
@@ -84,7 +84,7 @@ def test_a_leader_stops_before_its_lease_ends_and_has_tried_more_than_once_by_th
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch) -> None:
-    """Renewed often, lost late: a busy machine must not cost the lease."""
+    """Renew often and lose the Lease late, so that a busy machine does not lose it."""
     monkeypatch.setattr(lease, "RETRY_PERIOD", 0.05)
     monkeypatch.setattr(lease, "RENEW_DEADLINE", 8.0)
 
@@ -137,7 +137,7 @@ async def test_one_of_two_leads_and_hands_over_at_once_when_it_stops(server, cli
     assert await holder(client) == ""
 
 
-async def test_a_leader_that_died_is_succeeded_when_its_lease_ends(server, client) -> None:
+async def test_a_dead_leader_is_replaced_when_its_lease_expires(server, client) -> None:
     dead = {"holderIdentity": "dead", "leaseDurationSeconds": 1, "leaseTransitions": 5}
     await server.put(LEASES, {"metadata": {"name": KEY.name, "namespace": KEY.namespace}, "spec": dead})
     one = Candidate(client, "one")
@@ -164,7 +164,7 @@ async def test_a_leader_that_cannot_renew_stops_leading_and_leads_again_later(
 
 async def test_one_request_that_hangs_does_not_cost_the_lease(server, client, monkeypatch) -> None:
     monkeypatch.setattr(lease, "RENEW_DEADLINE", 0.4)
-    # Time stands still, so that a busy machine costs none either.
+    # Time stands still, so that a busy machine does not lose the Lease here either.
     one = Candidate(client, "one", lambda: 0.0)
     await soon(one.started)
     hung = asyncio.Event()
@@ -198,7 +198,7 @@ async def test_a_term_is_counted_from_before_the_request_that_began_it(server, c
     await one.stop()
 
 
-async def test_writes_whose_answers_are_lost_do_not_prolong_a_term(server, client) -> None:
+async def test_writes_whose_responses_are_lost_do_not_extend_a_term(server, client) -> None:
     now = [0.0]
 
     def lose(request: web.Request) -> bool:
@@ -212,7 +212,7 @@ async def test_writes_whose_answers_are_lost_do_not_prolong_a_term(server, clien
     await one.stop()
 
 
-async def test_a_lease_that_somebody_took_ends_our_term(server, client) -> None:
+async def test_a_lease_with_another_holder_ends_the_term(server, client) -> None:
     one = Candidate(client, "one")
     await soon(one.started)
     thief = {"holderIdentity": "thief", "leaseDurationSeconds": 600}
@@ -222,7 +222,7 @@ async def test_a_lease_that_somebody_took_ends_our_term(server, client) -> None:
     assert await holder(client) == "thief", "what is not ours is not released"
 
 
-async def test_what_the_work_raises_ends_the_election(client) -> None:
+async def test_an_exception_of_lead_ends_the_election(client) -> None:
     async def fail() -> None:
         raise RuntimeError("broken")
 
@@ -231,7 +231,7 @@ async def test_what_the_work_raises_ends_the_election(client) -> None:
     assert await holder(client) == ""
 
 
-async def test_a_lease_that_cannot_be_released_ends_by_itself(server, client, caplog) -> None:
+async def test_a_lease_that_cannot_be_released_expires(server, client, caplog) -> None:
     caplog.set_level("INFO")
     one = Candidate(client, "one")
     await soon(one.started)

@@ -5,7 +5,7 @@ from connector_store.kube.rate_limiter import RateLimiter, RateLimiterBySource
 
 
 @given(st.lists(st.floats(0, 100), max_size=50), st.floats(0.1, 5), st.integers(1, 10))
-def test_for_every_sequence_no_more_is_taken_than_the_burst_and_what_came_back(
+def test_for_every_sequence_at_most_the_burst_and_the_refill_are_taken(
     pauses: list[float], per_second: float, burst: int
 ) -> None:
     limiter, now, taken_count = RateLimiter(per_second, burst), 0.0, 0
@@ -15,7 +15,7 @@ def test_for_every_sequence_no_more_is_taken_than_the_burst_and_what_came_back(
     assert taken_count <= burst + now * per_second + 1e-6
 
 
-def test_a_clock_that_goes_back_gives_nothing() -> None:
+def test_a_clock_that_goes_back_adds_no_tokens() -> None:
     limiter = RateLimiter(1.0, 1)
     assert limiter.take(100.0)
     assert not limiter.take(50.0)

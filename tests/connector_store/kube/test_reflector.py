@@ -1,4 +1,4 @@
-"""The loop around the cursor, over real sockets: what it asks for, what it tells the sink, and what it logs."""
+"""The reflector over real sockets: its requests, its calls of the sink, and its log."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ DEADLINE = 20.0
 
 
 class Names:
-    """A sink that keeps names, and a log of what it was told."""
+    """Sink that stores names and records its calls."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
@@ -112,7 +112,7 @@ async def test_resumes_where_it_was_after_a_broken_stream(server: FakeApiServer)
     assert restarts == ["Secret"]
 
 
-async def test_goes_on_after_the_servers_timeout_without_a_word(
+async def test_continues_after_the_servers_timeout_without_a_log_line(
     server: FakeApiServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink, restarts = Names(), list[str]()
@@ -123,7 +123,7 @@ async def test_goes_on_after_the_servers_timeout_without_a_word(
     assert (sink.calls, restarts, caplog.messages) == (["replace 0", "put one"], [], [])
 
 
-async def test_lists_anew_after_410(server: FakeApiServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_lists_again_after_410(server: FakeApiServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     sink = Names()
     await server.put(SECRETS, secret("one"))
@@ -140,7 +140,7 @@ async def test_lists_anew_after_410(server: FakeApiServer, caplog: pytest.LogCap
     assert any("too old resource version" in each for each in caplog.messages)
 
 
-async def test_lists_anew_where_the_server_does_not_understand_the_position(server: FakeApiServer) -> None:
+async def test_lists_again_if_the_server_does_not_understand_the_position(server: FakeApiServer) -> None:
     sink = Names()
     async with running(server, sink):
         await until(lambda: sink.calls == ["replace 0"])
@@ -174,7 +174,7 @@ async def test_says_a_failure_once_and_when_it_is_over(server: FakeApiServer, ca
     assert "grant list and watch on secrets" in caplog.messages[0]
 
 
-async def test_a_refused_watch_counts_as_begun_anew_and_is_an_answer_after_some_tries(server: FakeApiServer) -> None:
+async def test_a_refused_watch_counts_as_restarted_and_as_a_refusal_after_some_attempts(server: FakeApiServer) -> None:
     sink, restarts = Names(), list[str]()
     server.faults.append(lambda request: refusal(403, "Forbidden", "secrets is forbidden"))
     async with running(server, sink, on_restart=restarts.append) as reflector:
@@ -209,7 +209,7 @@ async def test_a_position_that_only_yields_error_events_is_given_up(
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
 
 
-async def test_error_events_of_a_busy_server_are_said_once_and_nothing_is_up_to_date_meanwhile(
+async def test_error_events_of_a_busy_server_are_logged_once_and_nothing_is_in_sync_meanwhile(
     server: FakeApiServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -232,7 +232,7 @@ async def test_error_events_of_a_busy_server_are_said_once_and_nothing_is_up_to_
     assert sum("up to date" in each for each in caplog.messages) == 1
 
 
-async def test_its_age_begins_anew_with_each_bookmark_and_grows_while_the_watch_fails(server: FakeApiServer) -> None:
+async def test_the_age_restarts_with_each_bookmark_and_grows_while_the_watch_fails(server: FakeApiServer) -> None:
     sink = Names()
     loop = asyncio.get_running_loop()
     async with running(server, sink) as reflector:
@@ -295,7 +295,7 @@ async def test_a_missing_definition_is_named_and_waited_for(
         pytest.param(b'{"type":"ADDED","object":{"metadata":{}}}\n', id="an object without a version"),
     ],
 )
-async def test_an_answer_that_is_not_understood_is_asked_for_anew(
+async def test_an_invalid_list_is_requested_again(
     server: FakeApiServer, caplog: pytest.LogCaptureFixture, body: bytes
 ) -> None:
     sink = Names()
@@ -307,7 +307,7 @@ async def test_an_answer_that_is_not_understood_is_asked_for_anew(
     assert len(caplog.messages) == 1
 
 
-async def test_after_what_is_not_understood_the_position_is_given_up(server: FakeApiServer) -> None:
+async def test_after_an_invalid_event_the_position_is_dropped(server: FakeApiServer) -> None:
     sink = Names()
     async with running(server, sink):
         await until(lambda: sink.calls == ["replace 0"])
@@ -318,7 +318,7 @@ async def test_after_what_is_not_understood_the_position_is_given_up(server: Fak
         await until(lambda: sink.calls == ["replace 0", "replace 0"])
 
 
-async def test_a_watch_that_ends_at_once_is_a_failure_with_its_pause(
+async def test_a_watch_that_ends_at_once_is_a_failure_with_a_backoff(
     server: FakeApiServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink, restarts = Names(), list[str]()
@@ -330,7 +330,7 @@ async def test_a_watch_that_ends_at_once_is_a_failure_with_its_pause(
 
 
 class UnpausedReflector(Reflector[str]):
-    """Keeps how long it would pause, and does not."""
+    """Reflector that records its backoff and does not wait."""
 
     pauses: list[float]
 
@@ -340,7 +340,7 @@ class UnpausedReflector(Reflector[str]):
         return 0.0
 
 
-async def test_after_a_watch_that_held_for_long_the_pauses_begin_anew(server: FakeApiServer) -> None:
+async def test_after_a_long_watch_the_backoff_restarts(server: FakeApiServer) -> None:
     sink = Names()
     async with KubeClient(server.configuration) as client:
         reflector = UnpausedReflector(client, SECRETS, name, sink, watch_timeout=300)
@@ -349,7 +349,7 @@ async def test_after_a_watch_that_held_for_long_the_pauses_begin_anew(server: Fa
         task = asyncio.ensure_future(reflector.run())
         try:
             await until(lambda: sink.calls == ["replace 0"])
-            # Each is between half of its bound and all of it.
+            # Each backoff is between half of its bound and the bound.
             assert reflector.pauses[-1] > 2 * reflector.pauses[0]
             assert reflector._opened_at is not None
             reflector._opened_at -= 60

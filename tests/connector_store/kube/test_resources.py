@@ -1,4 +1,4 @@
-"""Paths of the API, as the API server's own discovery gives them."""
+"""Paths of the API, compared with the API server's own discovery."""
 
 import pytest
 

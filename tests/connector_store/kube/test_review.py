@@ -1,4 +1,4 @@
-"""What is asked about a caller, and what the answers mean."""
+"""Reviews of a caller, and what their answers mean."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ async def test_a_token_that_is_not_good(client, server, status: dict, reason: st
     assert reason in answer.reason
 
 
-async def test_the_right_is_asked_with_all_that_is_known(client: KubeClient, server: FakeApiServer) -> None:
+async def test_an_access_review_has_the_whole_identity(client: KubeClient, server: FakeApiServer) -> None:
     identity = Identity(user="sa", uid="1", groups=("g",), extra={"x": ("y",)})
     server.allowed.add(("sa", "team-a/k8s"))
     assert await review_access(client, identity, KEY, RULE) is True
@@ -93,7 +93,7 @@ async def test_a_right_that_is_not_there(client, server, status: dict) -> None:
         pytest.param(401, {}, 1, "busy", id="the proxy's own token is refused"),
     ],
 )
-async def test_what_cannot_be_asked_is_no_refusal(client, server, status, headers, retry_after, text) -> None:
+async def test_a_failed_review_is_not_a_refusal(client, server, status, headers, retry_after, text) -> None:
     server.faults.append(lambda request: refusal(status, "", "busy", headers))
     for answer in (
         await review_token(client, "t", "connectors-proxy"),
@@ -104,9 +104,7 @@ async def test_what_cannot_be_asked_is_no_refusal(client, server, status, header
         assert text in answer.reason
 
 
-async def test_a_caller_whom_somebody_else_has_verified_is_asked_about(
-    client: KubeClient, server: FakeApiServer
-) -> None:
+async def test_a_caller_that_an_issuer_authenticated_is_authorized(client: KubeClient, server: FakeApiServer) -> None:
     rights = ReviewAuthorizer(client, RULE)
     assert isinstance(await rights.authorize_use(Identity(user="ci:me"), KEY), Refused)
     server.allowed.add(("ci:me", str(KEY)))
@@ -132,7 +130,7 @@ async def test_a_caller_whom_somebody_else_has_verified_is_asked_about(
         pytest.param({"user": "ci:me"}, "no ServiceAccount", id="who is no ServiceAccount"),
     ],
 )
-async def test_whoever_a_token_was_bound_to_has_to_be_there_still(
+async def test_the_owner_of_a_token_must_still_exist(
     client: KubeClient, server: FakeApiServer, changes: dict[str, Any], reason: str | None
 ) -> None:
     account, pod = [

@@ -31,7 +31,7 @@ async def read(server: FakeApiServer, **more: Any) -> Settings:
 
 
 def first(count: int, answer: Callable[[], web.Response]) -> Callable[[web.Request], web.Response | None]:
-    """A fault of the first `count` requests."""
+    """Return a fault for the first `count` requests."""
     remaining = iter(range(count))
 
     def fault(request: web.Request) -> web.Response | None:
@@ -40,7 +40,7 @@ def first(count: int, answer: Callable[[], web.Response]) -> Callable[[web.Reque
     return fault
 
 
-async def test_it_takes_what_the_config_map_says(server: FakeApiServer) -> None:
+async def test_the_settings_are_those_of_the_config_map(server: FakeApiServer) -> None:
     await server.put(CONFIG_MAPS, CONFIG_MAP)
     settings = await read(server, explicit={"audience": "mine"})
     assert ([str(each) for each in settings.targets_deny], settings.audience) == (["10.0.0.0/8"], "mine")
@@ -48,14 +48,14 @@ async def test_it_takes_what_the_config_map_says(server: FakeApiServer) -> None:
     assert not (await read(server, in_cluster=False)).in_cluster
 
 
-async def test_it_asks_for_that_one_by_list_as_the_roles_allow(server: FakeApiServer) -> None:
+async def test_the_config_map_is_read_with_list(server: FakeApiServer) -> None:
     await read(server, environ=POD | {"CONNECTORS_SYSTEM_NAMESPACE": "other"})
     ((method, path, query),) = server.requests
     assert (method, path) == ("GET", "/api/v1/namespaces/other/configmaps")
     assert query["fieldSelector"] == "metadata.name=connectors-config"
 
 
-async def test_without_a_config_map_the_defaults_hold(server: FakeApiServer) -> None:
+async def test_without_a_config_map_the_defaults_apply(server: FakeApiServer) -> None:
     assert await read(server) == Settings(in_cluster=True)
 
 
@@ -83,7 +83,7 @@ async def test_in_a_pod_nothing_is_guessed(
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_outside_of_a_pod_no_right_means_no_config_map_and_is_said(
+async def test_outside_of_a_pod_a_missing_right_means_defaults_and_is_logged(
     server: FakeApiServer, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     await server.put(CONFIG_MAPS, CONFIG_MAP)
@@ -93,13 +93,13 @@ async def test_outside_of_a_pod_no_right_means_no_config_map_and_is_said(
     assert "the defaults apply" in caplog.text
 
 
-async def test_outside_of_a_pod_an_api_server_that_is_away_is_waited_for(server: FakeApiServer) -> None:
+async def test_outside_of_a_pod_a_failed_read_is_retried(server: FakeApiServer) -> None:
     await server.put(CONFIG_MAPS, CONFIG_MAP)
     server.faults.append(first(2, lambda: refusal(503, "", "no")))
     assert (await read(server, environ={})).targets_deny != ()
 
 
-async def test_a_wrong_config_map_ends_it_or_is_waited_for(server: FakeApiServer) -> None:
+async def test_an_invalid_config_map_is_an_error_or_is_read_again(server: FakeApiServer) -> None:
     await server.put(CONFIG_MAPS, CONFIG_MAP | {"data": {"access": "nonsense"}})
     with pytest.raises(ParseError, match="connectors-config key access"):
         await read(server)
@@ -116,7 +116,7 @@ async def test_a_wrong_config_map_ends_it_or_is_waited_for(server: FakeApiServer
     assert str(settings.access) == "get:connectors"
 
 
-async def test_a_wrong_environment_is_never_waited_for(server: FakeApiServer) -> None:
+async def test_an_invalid_environment_is_an_error(server: FakeApiServer) -> None:
     with pytest.raises(ParseError, match="CONNECTORS_ACCESS"):
         await read(server, environ=POD | {"CONNECTORS_ACCESS": "nonsense"}, until_valid=True)
     assert not server.requests

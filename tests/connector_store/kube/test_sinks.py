@@ -1,4 +1,4 @@
-"""What reflectors read arrives in the store under its source, or at a function."""
+"""Objects of reflectors arrive in the store under their source, or at a function."""
 
 import asyncio
 import logging
@@ -49,7 +49,7 @@ def test_the_built_in_class_outlives_its_object() -> None:
 
 
 class RecordingSink:
-    """A sink of texts."""
+    """Sink that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[object] = []

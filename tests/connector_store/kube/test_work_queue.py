@@ -22,7 +22,7 @@ async def test_a_key_waits_once_and_keys_keep_their_order() -> None:
     assert len(q) == 0
 
 
-async def test_a_key_that_is_added_while_it_is_worked_on_comes_once_more_and_not_at_the_same_time() -> None:
+async def test_a_key_that_is_added_during_its_work_is_processed_again_afterwards() -> None:
     q = queue()
     q.add("a")
     assert await q.get() == "a"
@@ -50,7 +50,7 @@ async def test_of_several_later_times_the_first_counts() -> None:
     assert len(q) == 0
 
 
-async def test_pauses_double_up_to_the_longest_and_begin_anew_after_success(monkeypatch) -> None:
+async def test_the_backoff_doubles_up_to_its_maximum_and_restarts_after_success(monkeypatch) -> None:
     q = queue()
     pauses: list[float] = []
     monkeypatch.setattr(q, "add_after", lambda key, seconds: pauses.append(seconds))
@@ -74,7 +74,7 @@ async def run(q: WorkQueue[str], reconcile, until: asyncio.Event, workers: int =
         await task
 
 
-async def test_what_fails_is_tried_again_and_does_not_end_the_others_work(caplog) -> None:
+async def test_a_failed_key_is_retried_and_does_not_end_the_work_on_others(caplog) -> None:
     q, finished = queue(), asyncio.Event()
     failures: dict[str, list[Exception]] = {
         "bug": [RuntimeError("oops")],
@@ -100,7 +100,7 @@ async def test_what_fails_is_tried_again_and_does_not_end_the_others_work(caplog
     assert text.count("done after all") == 2
 
 
-async def test_workers_work_side_by_side_and_a_key_comes_again_when_asked_for() -> None:
+async def test_workers_run_concurrently_and_a_key_is_requeued_on_request() -> None:
     q, finished = queue(), asyncio.Event()
     inside, max_inside, again_count = 0, 0, 0
 
