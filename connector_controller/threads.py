@@ -25,7 +25,7 @@ class DaemonThreadPool(Executor):
     def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Submit a call. Raises RuntimeError after `shutdown`. Call it on one thread only, such as the event loop's."""
         if self._closed:
-            raise RuntimeError("there are no threads any more")
+            raise RuntimeError("the thread pool is shut down")
         future: Future[T] = Future()
         self._calls.put(_Call(future, lambda: fn(*args, **kwargs)))
         if not self._idle.acquire(blocking=False) and self._thread_count < self._max_threads:

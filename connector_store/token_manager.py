@@ -64,7 +64,7 @@ class TokenEndpoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenFailure:
-    """Reason why there is no token. `refused` is True if the target refused it, so a retry is unlikely to help soon."""
+    """Reason for a missing token. `refused` is True if the target refused the request, which a retry may not change."""
 
     message: str
     refused: bool = False
@@ -134,11 +134,7 @@ class TokenManager:
             return entry.failure
         # A caller that is cancelled must not cancel the request for the others.
         await asyncio.shield(self._start_request(entry))
-        return (
-            self._valid_token(entry)
-            or entry.failure
-            or TokenFailure(message="the token that was granted has ended already")
-        )
+        return self._valid_token(entry) or entry.failure or TokenFailure(message="the issued token has expired already")
 
     def current_failure(self, endpoint: TokenEndpoint) -> TokenFailure | None:
         """Return why there is no token, while it is too early to ask the target again."""

@@ -135,7 +135,7 @@ class Reflector[T]:
             except Exception as e:  # without this, the sink's content would never change again
                 self._cursor.restart()
                 self._on_restart(self._resource.kind)
-                self._log.report_failure(type(e).__name__, "is not understood and listed anew", e)
+                self._log.report_failure(type(e).__name__, "the response is not understood; listing again", e)
             else:
                 self._failure_count = 0
                 continue
@@ -287,6 +287,6 @@ def _describe_error(error: ApiError, resource: Resource) -> str:
         case 404:
             return f"{error}; the API server does not serve {resource} (kubectl apply -k deploy/crds)"
         case 410:
-            return f"{error}; listing anew"
+            return f"{error}; listing again"
         case _:
             return f"{error}; trying again"
