@@ -96,12 +96,10 @@ class Response:
         return self._render_messages(self._reader.receive(data))
 
     def receive_eof(self, *, clean_eof: bool, tls_error: str = "") -> bytes:
-        """Handle the target's EOF and return the bytes for the client.
+        """Handle the target's EOF within the response, and return the bytes for the client.
 
         Without `clean_eof` (close_notify), the response may be truncated. `tls_error` is the error of the TLS session.
         """
-        if self.progress is Progress.COMPLETE:
-            return b""
         if tls_error:
             self._fail(tls_error)
             return b""
