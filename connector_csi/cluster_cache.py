@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Final, Never
 
 from connector_csi.metrics import CsiMetrics
-from connector_csi.on_demand_cache import READ_JITTER, OnDemandCache
 from connector_store import logs
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access
@@ -30,6 +29,7 @@ from connector_store.domain.status.serving import not_watched
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.aliases import Aliases
 from connector_store.kube.client import KubeClient
+from connector_store.kube.on_demand import OnDemandCache
 from connector_store.kube.reflector import Reflector
 from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, SERVICES
 from connector_store.kube.shared_settings import read_settings
@@ -39,6 +39,13 @@ from connector_store.store import Store, StoreObject
 logger = logging.getLogger(__name__)
 
 _DEFAULTS: Final = Settings()
+
+MAX_ENTRIES: Final = 4096
+"""Maximum number of cached objects of one kind. The least recently used is evicted first, and read again on request."""
+UNUSED_TIMEOUT: Final = 900.0
+"""Seconds after which an unused object is evicted. kubelet causes a use of each volume within 90 seconds."""
+READ_JITTER: Final = 2.0
+"""Maximum seconds between a change and the read. The nodes that use one object spread their reads over it."""
 
 
 class ClusterCache:
@@ -106,17 +113,11 @@ class ClusterCache:
             "the Connectors of the cluster are not listed yet; the log says what the API server says"
         )
         self.access = self._make_access(await self._client.issuer())
-        static_reflectors: list[Reflector[Any]] = [
-            self._class_reflector(),
-            self._config_map_reflector(self.settings.ca_configmap, self._on_ca_changed),
-        ]
-        caches = self._make_caches()
-        reflectors = [*static_reflectors, *(cache.watch for cache in caches)]
+        reflectors = self._make_reflectors()
         async with asyncio.TaskGroup() as tasks:
-            for reflector in static_reflectors:
-                tasks.create_task(reflector.run())
-            for cache in caches:
-                tasks.create_task(cache.run())
+            for runnable in (*reflectors, self._connectors, self._services):
+                if runnable is not None:
+                    tasks.create_task(runnable.run())
             for reflector in reflectors:
                 await reflector.synced.wait()
             self._watches = reflectors
@@ -126,17 +127,27 @@ class ClusterCache:
             self._metrics.synced.set(1)
         raise AssertionError("a reflector ended")
 
-    def _make_caches(self) -> list[OnDemandCache]:
+    def _make_reflectors(self) -> list[Reflector[Any]]:
         make_cache = partial(
-            OnDemandCache, self._client, watch_timeout=self.settings.watch_timeout, read_jitter=self._read_jitter
+            OnDemandCache,
+            self._client,
+            read_jitter=self._read_jitter,
+            max_entries=MAX_ENTRIES,
+            unused_timeout=UNUSED_TIMEOUT,
         )
+        watch_timeout = self.settings.watch_timeout
         self._parse = make_parser(self.settings.system_namespace)
         self._connectors = make_cache(CONNECTORS, self._on_connector_read)
-        if self.settings.proxy_host is None:
-            return [self._connectors]
-        self._aliases = Aliases(self.settings.proxy_host)
-        self._services = make_cache(SERVICES, self._on_service_read, label_selector=ALIAS_SELECTOR)
-        return [self._connectors, self._services]
+        reflectors: list[Reflector[Any]] = [
+            self._class_reflector(),
+            self._config_map_reflector(self.settings.ca_configmap, self._on_ca_changed),
+            self._connectors.make_watch(watch_timeout=watch_timeout),
+        ]
+        if self.settings.proxy_host is not None:
+            self._aliases = Aliases(self.settings.proxy_host)
+            self._services = make_cache(SERVICES, self._on_service_read)
+            reflectors.append(self._services.make_watch(label_selector=ALIAS_SELECTOR, watch_timeout=watch_timeout))
+        return reflectors
 
     def _touch(self, key: ObjectKey) -> None:
         if self._connectors is not None:

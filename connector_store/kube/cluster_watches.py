@@ -13,7 +13,8 @@ from connector_store.domain.objects.watch_cursor import RawObject
 from connector_store.domain.status.serving import NotServed, namespace_not_readable, not_watched
 from connector_store.kube.client import KubeClient
 from connector_store.kube.named_secrets import NamedSecrets
-from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector, Sink
+from connector_store.kube.on_demand import ObjectVersion, OnDemandCache
+from connector_store.kube.reflector import WATCH_TIMEOUT, Reflector
 from connector_store.kube.resources import CA_SECRETS, CLUSTER_ROLES, CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
 from connector_store.kube.sinks import Consumer, FanOutSink, StoreSink, make_parser
 from connector_store.store import Store, StoreObject
@@ -88,7 +89,7 @@ class ClusterWatches:
             store,
             self._parse,
             self._is_watched_by_type,
-            self._make_feed,
+            self._make_change_watch,
             by_namespace=self._namespaces is not None,
             on_secret_read=on_secret_read,
         )
@@ -188,26 +189,13 @@ class ClusterWatches:
         )
         return sink
 
-    def _make_feed(self, scope: str | None, sink: Sink[ObjectKey]) -> Reflector[ObjectKey]:
+    def _make_change_watch(self, cache: OnDemandCache, scope: str | None) -> Reflector[ObjectVersion]:
         """Return a reflector that reports which Secrets changed, without those that another watch covers."""
-        reflector = Reflector(
-            self._client,
-            SECRETS,
-            _key_of,
-            sink,
-            namespace=scope,
-            field_selector=_OTHER_TYPES,
-            watch_timeout=self._watch_timeout,
-            on_restart=self._on_restart,
-            changes_only=True,
+        reflector = cache.make_watch(
+            scope, field_selector=_OTHER_TYPES, watch_timeout=self._watch_timeout, on_restart=self._on_restart
         )
         self._watches.append((scope, reflector))
         return reflector
 
     def _is_watched_by_type(self, key: ObjectKey) -> bool:
         return any((Secret, key) in sink.identities for sink in self._token_sinks)
-
-
-def _key_of(raw: RawObject) -> ObjectKey:
-    metadata = raw["metadata"]
-    return ObjectKey(metadata["namespace"], metadata["name"])

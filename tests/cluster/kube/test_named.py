@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from connector_csi.on_demand_cache import OnDemandCache
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.watch_cursor import RawObject
 from connector_store.kube import config_loader
 from connector_store.kube.client import KubeClient
+from connector_store.kube.on_demand import OnDemandCache
 from connector_store.kube.resources import CONNECTORS
 from lab.control_plane import ControlPlane
 from lab.kubectl import write_kubeconfig
@@ -23,15 +23,15 @@ async def running_cache(plane: ControlPlane, deliveries: list[RawObject | None])
     user = {"token": plane.issue_token("connectors-csi", "connectors-csi")}
     path = write_kubeconfig(plane.folder / "csi.kubeconfig", server=plane.url, ca_pem=plane.ca_pem, user=user)
     async with KubeClient(await config_loader.load_configuration(kubeconfig=str(path))) as client:
-        cache = OnDemandCache(
-            client, CONNECTORS, lambda _, raw: deliveries.append(raw), watch_timeout=60, read_jitter=0.01
-        )
-        task = asyncio.ensure_future(cache.run())
+        cache = OnDemandCache(client, CONNECTORS, lambda _, raw: deliveries.append(raw), read_jitter=0.01)
+        watch = cache.make_watch(watch_timeout=60)
+        tasks = [asyncio.ensure_future(cache.run()), asyncio.ensure_future(watch.run())]
         try:
             yield cache
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def addresses(deliveries: list[RawObject | None]) -> list[str | None]:

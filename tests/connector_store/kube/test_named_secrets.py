@@ -1,4 +1,4 @@
-"""Which Secrets are read one by one, when they are read again, and that nothing keeps another one waiting."""
+"""Which Secrets are read one by one, when they are read again, and that none delays another."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,11 +9,13 @@ import pytest
 from aiohttp import web
 
 from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.credential_kinds import SECRET_TYPES
 from connector_store.domain.objects.models import Address, AuthType, Connector, ConnectorClass, InvalidConnector, Secret
 from connector_store.kube import work_queue
 from connector_store.kube.client import KubeClient
 from connector_store.kube.named_secrets import NamedSecrets
-from connector_store.kube.reflector import Reflector, Sink
+from connector_store.kube.on_demand import ObjectVersion, OnDemandCache
+from connector_store.kube.reflector import Reflector
 from connector_store.kube.resources import SECRETS
 from connector_store.kube.sinks import make_parser
 from connector_store.store import Store
@@ -24,6 +26,10 @@ from tests.fakes.waiting import until
 @pytest.fixture(autouse=True)
 def asked_soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work_queue, "INITIAL_BACKOFF", 0.02)
+
+
+BEARER = next(iter(SECRET_TYPES))
+"""A type that another watch covers."""
 
 
 def connector(
@@ -44,20 +50,25 @@ class World:
         self.store = Store()
         self.watched_keys: set[ObjectKey] = set()
         self.read_keys: list[ObjectKey] = []
+        self.is_watched_count = 0
+
+    def is_watched(self, key: ObjectKey) -> bool:
+        self.is_watched_count += 1
+        return key in self.watched_keys
 
     @asynccontextmanager
     async def reading(self, *, by_namespace: bool = False) -> AsyncIterator[NamedSecrets]:
         async with KubeClient(self.server.configuration) as client:
 
-            def feed(scope: str | None, sink: Sink[ObjectKey]) -> Reflector[ObjectKey]:
-                return Reflector(client, SECRETS, _name, sink, namespace=scope, watch_timeout=30, changes_only=True)
+            def make_watch(cache: OnDemandCache, scope: str | None) -> Reflector[ObjectVersion]:
+                return cache.make_watch(scope, field_selector=f"type!={BEARER}", watch_timeout=30)
 
             reader = NamedSecrets(
                 client,
                 self.store,
                 make_parser("connectors-system"),
-                self.watched_keys.__contains__,
-                feed,
+                self.is_watched,
+                make_watch,
                 by_namespace=by_namespace,
                 debounce=0,
                 on_secret_read=self.read_keys.append,
@@ -70,13 +81,9 @@ class World:
                 await asyncio.gather(task, return_exceptions=True)
 
     def read(self) -> list[str]:
-        """The Secrets that were asked for, in order."""
+        """Return the names of the Secrets that were read, in order."""
         fields = (query.get("fieldSelector", "") for _, _, query in self.server.requests)
         return [field.removeprefix("metadata.name=") for field in fields if field.startswith("metadata.name=")]
-
-
-def _name(raw: Any) -> ObjectKey:
-    return ObjectKey(raw["metadata"]["namespace"], raw["metadata"]["name"])
 
 
 @pytest.fixture
@@ -90,7 +97,7 @@ def kind_of(world: World, name: str) -> str | None:
     return secret.type if secret is not None else None
 
 
-async def test_a_secret_is_held_while_a_connector_names_it_and_follows_its_changes(world: World) -> None:
+async def test_a_secret_is_stored_and_updated_while_a_connector_names_it(world: World) -> None:
     await world.server.put(SECRETS, opaque("ca"))
     world.store.put("c", connector("one", secret="s", ca="ca"))
     async with world.reading() as reader:
@@ -108,7 +115,7 @@ async def test_a_secret_is_held_while_a_connector_names_it_and_follows_its_chang
         assert not reader.has_read(ObjectKey("a", "s"))
 
 
-async def test_changes_of_secrets_that_nobody_names_are_asked_for_by_nobody(world: World) -> None:
+async def test_changes_of_other_secrets_cause_no_read(world: World) -> None:
     world.store.put("c", connector("one", secret="s"))
     async with world.reading() as reader:
         await until(reader.initial_reads_done.is_set)
@@ -129,13 +136,13 @@ async def test_no_secret_is_left_out_however_many_there_are_and_however_many_nam
     assert len(watches) <= 1
 
 
-async def test_nothing_is_asked_where_nobody_names_anything(world: World) -> None:
+async def test_nothing_is_read_without_a_named_secret(world: World) -> None:
     async with world.reading() as reader:
         await until(reader.initial_reads_done.is_set)
     assert world.server.requests == []
 
 
-async def test_a_secret_that_another_watch_brings_is_not_held_twice(world: World) -> None:
+async def test_a_secret_of_another_watch_is_not_stored_twice(world: World) -> None:
     await world.server.put(SECRETS, opaque("s"))
     world.store.put("c", connector("one", secret="s"))
     async with world.reading() as reader:
@@ -147,7 +154,49 @@ async def test_a_secret_that_another_watch_brings_is_not_held_twice(world: World
         assert kind_of(world, "s") == "typed"
 
 
-async def test_connectors_of_others_and_rejected_ones_need_none(world: World) -> None:
+async def test_a_deleted_secret_of_another_watch_is_not_kept(world: World) -> None:
+    key, secret = ObjectKey("a", "s"), opaque("s", kind=BEARER)
+    await world.server.put(SECRETS, secret)
+    world.store.put("c", connector("one", secret="s"))
+    async with world.reading() as reader:
+        await until(reader.initial_reads_done.is_set)
+        obj = world.store.secret(key)
+        assert isinstance(obj, Secret)
+        world.watched_keys.add(key)
+        world.store.put("typed", obj)
+        await world.server.delete(SECRETS, "s", "a")
+        world.watched_keys.remove(key)
+        world.store.remove("typed", Secret, key)
+        await until(lambda: kind_of(world, "s") is None)
+
+
+async def test_a_change_of_one_connector_does_not_cost_by_all(world: World) -> None:
+    for number in range(200):
+        world.store.put("c", connector(f"other-{number}", secret=f"s-{number}"))
+    async with world.reading() as reader:
+        await until(reader.initial_reads_done.is_set)
+        world.is_watched_count = 0
+        world.store.put("c", connector("other-0", secret="new"))
+        await until(lambda: "new" in world.read())
+        assert not reader.has_read(ObjectKey("a", "s-0"))
+    assert world.is_watched_count <= 3
+
+
+async def test_a_secret_of_two_connectors_is_kept_until_both_are_gone(world: World) -> None:
+    await world.server.put(SECRETS, opaque("s"))
+    for name in ("one", "two"):
+        world.store.put("c", connector(name, secret="s"))
+    async with world.reading() as reader:
+        await until(reader.initial_reads_done.is_set)
+        world.store.remove("c", Connector, ObjectKey("a", "one"))
+        world.store.put("c", connector("three", secret="t"))
+        await until(lambda: reader.has_read(ObjectKey("a", "t")))
+        assert kind_of(world, "s") == "Opaque"
+        world.store.remove("c", Connector, ObjectKey("a", "two"))
+        await until(lambda: kind_of(world, "s") is None)
+
+
+async def test_unsupported_and_invalid_connectors_require_no_secret(world: World) -> None:
     world.store.put("k", ConnectorClass(name="git", auth_types=(AuthType(name="basic", secret_type="basic"),)))
     world.store.put("c", connector("theirs", secret="s", cls="git"))
     world.store.put(
@@ -159,7 +208,7 @@ async def test_connectors_of_others_and_rejected_ones_need_none(world: World) ->
     assert world.read() == ["t"]
 
 
-async def test_what_changed_while_the_watch_was_lost_is_read_anew(world: World) -> None:
+async def test_secrets_are_read_again_after_the_watch_was_lost(world: World) -> None:
     await world.server.put(SECRETS, opaque("s"))
     world.store.put("c", connector("one", secret="s"))
     async with world.reading() as reader:
@@ -173,7 +222,7 @@ async def test_what_changed_while_the_watch_was_lost_is_read_anew(world: World) 
         await until(lambda: kind_of(world, "s") == "new")
 
 
-async def test_one_that_cannot_be_read_is_tried_again_and_is_not_known_meanwhile(world: World) -> None:
+async def test_a_failed_read_is_retried_and_counts_as_not_read(world: World) -> None:
     await world.server.put(SECRETS, opaque("s"))
     world.store.put("c", connector("one", secret="s", ca="ca"))
 
@@ -190,7 +239,7 @@ async def test_one_that_cannot_be_read_is_tried_again_and_is_not_known_meanwhile
         assert kind_of(world, "s") == "Opaque"
 
 
-async def test_a_namespace_that_may_not_be_read_keeps_no_other_one_waiting(world: World) -> None:
+async def test_a_refused_namespace_does_not_delay_others(world: World) -> None:
     await world.server.put(SECRETS, opaque("s"))
     await world.server.put(SECRETS, opaque("s", "b"))
     world.store.put("c", connector("one", secret="s"))

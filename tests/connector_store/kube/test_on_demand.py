@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from connector_csi import on_demand_cache
-from connector_csi.on_demand_cache import UNUSED_TIMEOUT, OnDemandCache
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.watch_cursor import RawObject
 from connector_store.kube.client import KubeClient
+from connector_store.kube.on_demand import OnDemandCache
 from connector_store.kube.resources import CONNECTORS
 from tests.fakes.api_server import FakeApiServer, refusal
 from tests.fakes.waiting import PATIENCE, until
 
 KEY = ObjectKey("team-a", "k8s")
 OTHER = ObjectKey("team-b", "k8s")
+UNUSED_TIMEOUT = 900.0
 Objects = dict[ObjectKey, RawObject | None]
 
 
@@ -34,15 +34,26 @@ async def server() -> AsyncIterator[FakeApiServer]:
 
 
 @asynccontextmanager
-async def running(server: FakeApiServer, objects: Objects) -> AsyncIterator[OnDemandCache]:
+async def running(
+    server: FakeApiServer, objects: Objects, *, namespaces: tuple[str | None, ...] = (None,), max_entries: int = 100
+) -> AsyncIterator[OnDemandCache]:
     async with KubeClient(server.configuration) as client:
-        cache = OnDemandCache(client, CONNECTORS, objects.__setitem__, watch_timeout=30, read_jitter=0.01)
-        task = asyncio.ensure_future(cache.run())
+        cache = OnDemandCache(
+            client,
+            CONNECTORS,
+            objects.__setitem__,
+            read_jitter=0.01,
+            max_entries=max_entries,
+            unused_timeout=UNUSED_TIMEOUT,
+        )
+        watches = [cache.make_watch(namespace, watch_timeout=30) for namespace in namespaces]
+        tasks = [asyncio.ensure_future(cache.run()), *(asyncio.ensure_future(watch.run()) for watch in watches)]
         try:
             yield cache
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def load(cache: OnDemandCache, *keys: ObjectKey) -> None:
@@ -94,7 +105,7 @@ async def test_a_change_during_a_broken_watch_is_read(server: FakeApiServer) -> 
 async def test_a_failed_read_is_tried_again(server: FakeApiServer) -> None:
     objects: Objects = {}
     async with running(server, objects) as cache:
-        await asyncio.wait_for(cache.watch.synced.wait(), PATIENCE)
+        await load(cache, OTHER)
         failures: list[str] = []
 
         def once(request: object) -> object:
@@ -122,13 +133,10 @@ async def test_a_failed_read_does_not_block_others(server: FakeApiServer) -> Non
         assert KEY in objects
 
 
-async def test_the_least_recently_used_object_is_evicted(
-    server: FakeApiServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(on_demand_cache, "MAX_ENTRIES", 2)
+async def test_the_least_recently_used_object_is_evicted(server: FakeApiServer) -> None:
     objects: Objects = {}
     absent = ObjectKey("team-a", "absent")
-    async with running(server, objects) as cache:
+    async with running(server, objects, max_entries=2) as cache:
         await load(cache, KEY, OTHER)
         cache.touch(KEY)
         await load(cache, absent)
@@ -157,3 +165,26 @@ async def test_only_metadata_of_other_objects_is_watched(server: FakeApiServer) 
     everywhere = [query for _, path, query in server.requests if path == CONNECTORS.path()]
     assert [query.get("limit") for query in everywhere if "watch" not in query] == ["1"]
     assert not any("sendInitialEvents" in query for query in everywhere)
+
+
+async def test_a_released_object_is_not_read_again(server: FakeApiServer) -> None:
+    objects: Objects = {}
+    async with running(server, objects) as cache:
+        await load(cache, KEY, OTHER)
+        cache.release(KEY)
+        await server.put(CONNECTORS, raw(generation=2, at="second"))
+        await server.put(CONNECTORS, raw(OTHER, generation=2, at="second"))
+        await until(lambda: spec(objects, OTHER) == {"at": "second"})
+    assert spec(objects) == {"at": "first"}
+
+
+async def test_objects_of_a_namespace_that_may_not_be_watched_are_not_read(server: FakeApiServer) -> None:
+    objects: Objects = {}
+    own = CONNECTORS.path(KEY.namespace)
+    server.faults.append(lambda request: refusal(403, "Forbidden", "no") if request.path == own else None)
+    async with running(server, objects, namespaces=(KEY.namespace, OTHER.namespace)) as cache:
+        both = asyncio.ensure_future(cache.load([KEY, OTHER]))
+        await until(lambda: OTHER in objects)
+        assert not any("fieldSelector" in query for _, path, query in server.requests if path == own)
+        server.faults.clear()
+        await asyncio.wait_for(both, PATIENCE)
