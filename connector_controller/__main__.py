@@ -8,10 +8,8 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-from prometheus_client import generate_latest
 
 from connector_controller.controller import WORKERS, ControllerOptions, Term
 from connector_controller.metrics import ControllerMetrics
@@ -20,6 +18,7 @@ from connector_store.admin import AdminServer, parse_listen_address
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
+from connector_store.exposition import render
 from connector_store.kube.client import KubeClient
 from connector_store.kube.config_loader import in_pod, load_configuration
 from connector_store.kube.lease import LeaderElector
@@ -96,11 +95,11 @@ class ControllerProcess:
     def _not_ready_reason(self) -> str | None:
         return self._problem or (self._term.not_ready_reason() if self._term is not None else None)
 
-    def _scrape(self) -> bytes:
+    def _scrape(self) -> Iterator[bytes]:
         self._metrics.leading.set(self._election is not None and self._election.is_leading)
         if self._term is not None:
             self._term.update_gauges()
-        return generate_latest(self._metrics.registry)
+        return render(self._metrics.registry.collect())
 
 
 async def main(arguments: argparse.Namespace) -> int:

@@ -1,22 +1,23 @@
 """Metrics of the proxy in the Prometheus text format.
 
-The data path only adds to dictionaries on the event loop, without a lock. A scrape builds the metric families. Labels
-never contain paths, users or tokens, and their values are bounded. A Connector is a label value only while it exists,
-and only for requests of callers who may use it.
+The data path only adds to dictionaries on the event loop, without a lock. A scrape builds the metric families in
+pieces, between which the event loop serves connections. Labels never contain paths, users or tokens, and their values
+are bounded. A Connector is a label value only while it exists, and only for requests of callers who may use it.
 """
 
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, get_args
+from functools import partial
+from typing import Any, Final, get_args
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from addons.records.record import Record
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision.denial import Cause
+from connector_store.exposition import SAMPLES_PER_PIECE, render
 
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 """Upper bounds of the request duration histogram, in seconds."""
@@ -99,25 +100,27 @@ class Metrics(Collector):
         self._unserved_count = unserved_count
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all metric families, as the registry requires."""
-        self._drop_deleted()
-        yield _counter("connector_requests", "Requests", ("connector", "verb", "code"), self.requests)
+        """Yield all metric families. Those with a series for each Connector are in pieces."""
+        requests = partial(CounterMetricFamily, "connector_requests", "Requests", labels=("connector", "verb", "code"))
+        yield from self._by_connector(requests, self.requests)
         yield self._duration()
         # Denials start at 0. If a series started at 1, `rate` would not show the first denial.
         denials = dict.fromkeys(sorted(CAUSES), 0) | self.denials
         yield _counter("connector_denials", "Refusals", ("reason",), denials)
-        yield _gauge(
+        live_connections = partial(
+            GaugeMetricFamily,
             "connector_streams_active",
             "Live connections: watches, logs and sessions",
-            ("connector", "kind"),
-            self.live_connections,
+            labels=("connector", "kind"),
         )
-        yield _counter(
+        yield from self._by_connector(live_connections, self.live_connections)
+        body_bytes = partial(
+            CounterMetricFamily,
             "connector_bytes",
             "Bytes of request and response bodies, and of sessions",
-            ("connector", "direction"),
-            self.bytes,
+            labels=("connector", "direction"),
         )
+        yield from self._by_connector(body_bytes, self.bytes)
         yield _counter("connector_token_reviews", "TokenReviews of callers' tokens", ("result",), self.token_reviews)
         yield _counter("connector_token_requests", "TokenRequests sent to targets", ("result",), self.token_requests)
         discard_counts = self._pool_discards()
@@ -151,23 +154,25 @@ class Metrics(Collector):
             if value is not None:
                 yield GaugeMetricFamily(name, text, value=value)
 
-    def render(self) -> bytes:
-        """Return the text of a scrape with a trailing newline (Prometheus exposition format 0.0.4)."""
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
-        return generate_latest(registry)
+    def render(self) -> Iterator[bytes]:
+        """Yield the text of a scrape in pieces."""
+        return render(self.collect())
 
-    def _drop_deleted(self) -> None:
-        connectors = (
-            {labels[0] for labels in self.requests}
-            | {labels[0] for labels in self.bytes}
-            | {labels[0] for labels in self.live_connections}
-        )
-        deleted = {key for key in connectors if key is not None and not self._is_current(key)}
-        if deleted:
-            _drop(self.requests, lambda labels: labels[0] in deleted)
-            _drop(self.bytes, lambda labels: labels[0] in deleted)
-            _drop(self.live_connections, lambda labels: labels[0] in deleted and not self.live_connections[labels])
+    def _by_connector[L: tuple[Any, ...]](
+        self, family: Callable[[], CounterMetricFamily | GaugeMetricFamily], values: dict[L, int]
+    ) -> Iterator[Metric]:
+        """Yield `values` in pieces. Drop the series of deleted Connectors, except those of open live connections."""
+        keys = tuple(values)
+        for start in range(0, len(keys) or 1, SAMPLES_PER_PIECE):
+            piece = family()
+            for key in keys[start : start + SAMPLES_PER_PIECE]:
+                # Requests change `values` between two pieces, and another scrape drops series.
+                value = values.get(key)
+                if key[0] is None or self._is_current(key[0]) or (value and values is self.live_connections):
+                    piece.add_metric(_label_values(key), value or 0)
+                else:
+                    values.pop(key, None)
+            yield piece
 
     def _duration(self) -> Metric:
         total, buckets = 0, []
@@ -193,11 +198,6 @@ def _gauge[L](name: str, text: str, labels: tuple[str, ...], values: Mapping[L, 
     for key, value in values.items():
         family.add_metric(_label_values(key), value)
     return family
-
-
-def _drop[L](values: dict[L, int], matches: Callable[[L], bool]) -> None:
-    for labels in tuple(filter(matches, values)):
-        del values[labels]
 
 
 def _label_values(key: object) -> list[str]:

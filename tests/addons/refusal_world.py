@@ -84,8 +84,7 @@ class World:
     def counts(self) -> Counter[tuple[str, ...]]:
         """Return denials by reason, and requests by Connector and code, as a scrape shows them."""
         found: Counter[tuple[str, ...]] = Counter()
-        text = self.proxy.master.addons.get("lifecycle")._records.metrics.render().decode()
-        for family in text_string_to_metric_families(text):
+        for family in text_string_to_metric_families(self.proxy.scrape()):
             for sample in family.samples:
                 if sample.name == "connector_denials_total":
                     found["denial", sample.labels["reason"]] += int(sample.value)

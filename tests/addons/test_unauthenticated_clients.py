@@ -163,6 +163,6 @@ def test_first_heads_have_room_for_the_longest_token() -> None:
 
 
 async def test_the_limits_are_derived_from_descriptors(proxy: Proxy, confdir: Path) -> None:
-    text = proxy.master.addons.get("lifecycle")._records.metrics.render().decode()
+    text = proxy.scrape()
     assert "connector_unauthenticated_connections 0.0" in text
     assert "connector_refused_connections_total 0.0" in text

@@ -1,7 +1,8 @@
 """The admin address, over a real socket."""
 
+import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 import aiohttp
 import pytest
@@ -13,8 +14,9 @@ from connector_store.domain.base.errors import ParseError
 class Served:
     def __init__(self) -> None:
         self.problem: str | None = "Connectors are not listed yet"
+        self.pieces: Iterable[bytes] = (b"connector_x 1\n",)
         self.server = AdminServer(
-            component="proxy", not_ready_reason=lambda: self.problem, metrics=lambda: b"connector_x 1\n"
+            component="proxy", not_ready_reason=lambda: self.problem, metrics=lambda: iter(self.pieces)
         )
         self.base = ""
 
@@ -47,9 +49,22 @@ async def test_serves_metrics_those_of_the_process_too_and_nothing_else(served: 
     assert (await served.get("/"))[0] == 404
 
 
+async def test_the_event_loop_serves_others_between_two_pieces_of_a_scrape(served: Served) -> None:
+    turns: list[int] = []
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(3):
+            asyncio.get_running_loop().call_soon(turns.append, number)
+            yield b"connector_x %d\n" % len(turns)
+
+    served.pieces = pieces()
+    _, text = await served.get("/metrics")
+    assert text.startswith("connector_x 0\nconnector_x 1\nconnector_x 2\n")
+
+
 async def test_a_port_in_use_is_an_error_and_stopping_twice_is_not(served: Served) -> None:
     port = int(served.base.rpartition(":")[2])
-    other = AdminServer(component="proxy", not_ready_reason=lambda: None, metrics=lambda: b"")
+    other = AdminServer(component="proxy", not_ready_reason=lambda: None, metrics=lambda: ())
     with pytest.raises(OSError, match="ddress already in use"):
         await other.start("127.0.0.1", port)
     await other.stop()

@@ -138,6 +138,10 @@ class Proxy:
         count: int = self.master.addons.get("connections").open_count
         return count
 
+    def scrape(self) -> str:
+        """Return the text of the proxy's metrics."""
+        return b"".join(self.master.addons.get("lifecycle")._records.metrics.render()).decode()
+
     def token(self, key: str, *, ttl: int = 3600, audience: str = "connectors-proxy", ago: float = 0) -> str:
         return self._key.issue(ObjectKey.parse(key), ttl=ttl, now=time.time() - ago, audience=audience)
 

@@ -1,4 +1,4 @@
-"""The proxy's metrics, read as Prometheus would."""
+"""Metrics of the proxy, parsed as by Prometheus."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -7,6 +7,7 @@ from addons.records.record import Record
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
 from connector_store.domain.callers.access import Identity
+from connector_store.exposition import SAMPLES_PER_PIECE
 
 REQUEST = Record(
     event="request",
@@ -25,7 +26,7 @@ REFUSED = Record(
 
 
 def scrape(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    families = text_string_to_metric_families(metrics.render().decode())
+    families = text_string_to_metric_families(b"".join(metrics.render()).decode())
     return {
         (each.name, tuple(sorted(each.labels.items()))): each.value for family in families for each in family.samples
     }
@@ -35,25 +36,25 @@ def test_counts_requests_by_connector_verb_and_code() -> None:
     metrics = Metrics()
     metrics.record(REQUEST)
     metrics.record(REQUEST)
-    found = scrape(metrics)
+    samples = scrape(metrics)
     labels = (("code", "200"), ("connector", "a/k8s"), ("verb", "list"))
-    assert found["connector_requests_total", labels] == 2
-    assert found["connector_bytes_total", (("connector", "a/k8s"), ("direction", "out"))] == 20
-    assert found["connector_bytes_total", (("connector", "a/k8s"), ("direction", "in"))] == 2
-    assert found["connector_request_duration_seconds_count", ()] == 2
-    assert found["connector_request_duration_seconds_bucket", (("le", "0.01"),)] == 0
-    assert found["connector_request_duration_seconds_bucket", (("le", "0.025"),)] == 2
-    assert round(found["connector_request_duration_seconds_sum", ()], 3) == 0.04
+    assert samples["connector_requests_total", labels] == 2
+    assert samples["connector_bytes_total", (("connector", "a/k8s"), ("direction", "out"))] == 20
+    assert samples["connector_bytes_total", (("connector", "a/k8s"), ("direction", "in"))] == 2
+    assert samples["connector_request_duration_seconds_count", ()] == 2
+    assert samples["connector_request_duration_seconds_bucket", (("le", "0.01"),)] == 0
+    assert samples["connector_request_duration_seconds_bucket", (("le", "0.025"),)] == 2
+    assert round(samples["connector_request_duration_seconds_sum", ()], 3) == 0.04
 
 
 def test_a_refusal_counts_by_reason_and_names_no_connector() -> None:
     metrics = Metrics()
     metrics.record(REFUSED)
-    found = scrape(metrics)
-    assert found["connector_denials_total", (("reason", "access"),)] == 1
-    assert {dict(labels)["reason"] for name, labels in found if name == "connector_denials_total"} == CAUSES
-    assert found["connector_denials_total", (("reason", "token"),)] == 0
-    assert b"guessed" not in metrics.render()
+    samples = scrape(metrics)
+    assert samples["connector_denials_total", (("reason", "access"),)] == 1
+    assert {dict(labels)["reason"] for name, labels in samples if name == "connector_denials_total"} == CAUSES
+    assert samples["connector_denials_total", (("reason", "token"),)] == 0
+    assert b"guessed" not in b"".join(metrics.render())
 
 
 def test_free_text_from_callers_creates_no_new_series() -> None:
@@ -72,11 +73,11 @@ def test_a_live_connection_is_active_until_it_ends_and_is_not_a_second_request()
     active = "connector_streams_active"
     assert scrape(metrics)[active, (("connector", "a/k8s"), ("kind", "watch"))] == 1
     metrics.record(REQUEST._replace(event="stream", long_running_kind="watch", cause="cut"))
-    found = scrape(metrics)
-    assert found[active, (("connector", "a/k8s"), ("kind", "watch"))] == 0
-    assert found[active, (("connector", "a/k8s"), ("kind", "other"))] == 1
+    samples = scrape(metrics)
+    assert samples[active, (("connector", "a/k8s"), ("kind", "watch"))] == 0
+    assert samples[active, (("connector", "a/k8s"), ("kind", "other"))] == 1
     assert sum(metrics.requests.values()) == 2
-    assert not any(value for (name, _), value in found.items() if name == "connector_denials_total")
+    assert not any(value for (name, _), value in samples.items() if name == "connector_denials_total")
 
 
 def test_a_cause_in_free_text_is_not_counted_as_a_denial() -> None:
@@ -110,11 +111,42 @@ def test_gauges_are_read_when_scraped_and_may_be_absent() -> None:
     metrics.token_reviews["granted"] += 1
     metrics.watch_restarts["Secret"] += 1
     lost.append("a line")
-    found = scrape(metrics)
-    assert found["connector_store_synced", ()] == 1
-    assert found["connector_watch_restarts_total", (("kind", "Connector"),)] == 0
-    assert found["connector_store_objects", (("kind", "Connector"),)] == 7
-    assert found["connector_token_reviews_total", (("result", "granted"),)] == 1
-    assert found["connector_watch_restarts_total", (("kind", "Secret"),)] == 1
-    assert found["connector_audit_lines_lost_total", ()] == 1
-    assert not any(name == "connector_ca_expiry_timestamp_seconds" for name, _ in found)
+    samples = scrape(metrics)
+    assert samples["connector_store_synced", ()] == 1
+    assert samples["connector_watch_restarts_total", (("kind", "Connector"),)] == 0
+    assert samples["connector_store_objects", (("kind", "Connector"),)] == 7
+    assert samples["connector_token_reviews_total", (("result", "granted"),)] == 1
+    assert samples["connector_watch_restarts_total", (("kind", "Secret"),)] == 1
+    assert samples["connector_audit_lines_lost_total", ()] == 1
+    assert not any(name == "connector_ca_expiry_timestamp_seconds" for name, _ in samples)
+
+
+def test_a_scrape_of_many_connectors_is_in_small_pieces() -> None:
+    metrics = Metrics()
+    keys = [ObjectKey("a", f"k8s-{number}") for number in range(SAMPLES_PER_PIECE + 1)]
+    for key in keys:
+        for status in (200, 404):
+            metrics.record(REQUEST._replace(connector=key, status=status))
+    pieces = list(metrics.render())
+    assert max(piece.count(b"\n") for piece in pieces) <= SAMPLES_PER_PIECE + 2
+    assert b"".join(pieces).count(b"# TYPE connector_requests_total ") == 1
+    values = scrape(metrics)
+    for key in keys:
+        assert values["connector_requests_total", (("code", "404"), ("connector", str(key)), ("verb", "list"))] == 1
+
+
+def test_connectors_that_come_and_go_between_two_pieces_break_no_scrape() -> None:
+    metrics = Metrics()
+    deleted: set[ObjectKey] = set()
+    metrics.set_objects(dict, lambda key: key not in deleted)
+    keys = [ObjectKey("a", f"k8s-{number}") for number in range(SAMPLES_PER_PIECE + 1)]
+    for key in keys:
+        metrics.record(REQUEST._replace(connector=key))
+    pieces = metrics.render()
+    first = next(pieces)
+    deleted.add(keys[-1])
+    scrape(metrics)
+    metrics.record(REQUEST._replace(connector=ObjectKey("a", "new")))
+    text = b"".join((first, *pieces))
+    assert str(keys[0]).encode() in text
+    assert str(keys[-1]).encode() not in text

@@ -474,7 +474,7 @@ async def test_a_draining_proxy_pools_no_connections(proxy: Proxy, target: FakeT
 async def test_metrics_show_the_counters_of_the_pool(proxy: Proxy, target: FakeTarget) -> None:
     await call_once(proxy, target)
     await call_once(proxy, target)
-    text = proxy.master.addons.get("lifecycle")._records.metrics.render().decode()
+    text = proxy.scrape()
     assert "connector_kept_connections 1.0" in text
     assert "connector_kept_connections_taken_total 1.0" in text
     assert 'connector_kept_connections_dropped_total{reason="unsolicited_data"} 0.0' in text
