@@ -41,8 +41,8 @@ def test_a_call_that_is_cancelled_before_its_turn_does_not_run() -> None:
 def test_a_process_ends_though_a_call_hangs() -> None:
     program = (
         "import threading\n"
-        "from connector_controller.threads import DaemonThreads\n"
-        "threads = DaemonThreads(1, 't')\n"
+        "from connector_controller.threads import DaemonThreadPool\n"
+        "threads = DaemonThreadPool(1, 't')\n"
         "threads.submit(threading.Event().wait)\n"
         "threads.shutdown()\n"
     )

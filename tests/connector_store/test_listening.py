@@ -14,7 +14,7 @@ from connector_store.listening import listen
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import socket
-from connector_store.listening import ANY, listen
+from connector_store.listening import ANY_ADDRESS, listen
 
 def reached(host):
     try:
@@ -23,7 +23,7 @@ def reached(host):
         return False
     return True
 
-with listen(ANY, 0) as server:
+with listen(ANY_ADDRESS, 0) as server:
     port = server.getsockname()[1]
     print(reached("127.0.0.1"), reached("::1"))
 """
