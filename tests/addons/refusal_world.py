@@ -42,7 +42,7 @@ class Checks:
     def __init__(self, confdir: Path) -> None:
         self.ahead = 0.0
         public = SigningKey.load_or_create(confdir).public_key
-        self.tokens = TokenAccess(public, audience=AUDIENCE, now=lambda: time.time() + self.ahead)
+        self.tokens = TokenAccess(public, audience=AUDIENCE, recheck=30, now=lambda: time.time() + self.ahead)
         self.current: Access = self.tokens
 
     @property

@@ -379,3 +379,63 @@ async def test_a_deleted_connector_closes_its_direct_connections(proxy: Proxy, t
     (proxy.folder / "objects.yaml").unlink()
     assert not (await stream.read_to_eof()).endswith(b"0\r\n\r\n")
     await until(lambda: proxy.connection_count == 0)
+
+
+async def redirect(conversation: TargetConnection, location: str) -> None:
+    await conversation.read_head()
+    await conversation.send(f"HTTP/1.1 307 T\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
+
+
+@pytest.mark.parametrize("location", ["http://127.0.0.1:HOST/", "https://localhost:HOST/x", "//evil.example/x"])
+@pytest.mark.parametrize("host", ["localhost", ALIAS])
+async def test_a_redirect_to_another_server_is_refused(
+    proxy: Proxy, target: FakeTarget, records: list[Record], host: str, location: str
+) -> None:
+    target.handler = lambda conversation: redirect(conversation, location.replace("HOST", str(target.port)))
+    stream = await proxy.open_tls(host)
+    path = "/api" if host == ALIAS else "/connectors/team-a/k8s/api"
+    await stream.send(ask(path, proxy.token(KEY), host=host))
+    response = await stream.read_response()
+    assert response.status == 502
+    assert "redirects to another server" in response.json()["message"]
+    assert "location" not in response.headers
+    assert await stream.read_to_eof() == b""
+    assert [(record.status, record.cause) for record in records] == [(502, "target_redirect")]
+
+
+@pytest.mark.parametrize("form", ["https://127.0.0.1:HOST" + PREFIX + "/api/", PREFIX + "/api/", "../api/"])
+async def test_a_redirect_within_the_target_leads_back_to_the_proxy(
+    proxy: Proxy, target: FakeTarget, form: str
+) -> None:
+    target.handler = lambda conversation: redirect(conversation, form.replace("HOST", str(target.port)))
+    stream = await proxy.open_tls()
+    await stream.send(ask("/connectors/team-a/other/x/y", proxy.token("team-a/other")))
+    response = await stream.read_response()
+    expected = "/connectors/team-a/other/x/api/" if form.startswith("..") else "/connectors/team-a/other/api/"
+    assert (response.status, response.headers["location"]) == (307, expected.replace("/x/", "/"))
+    await stream.send(ask(response.headers["location"], proxy.token("team-a/other")))
+    await until(lambda: target.received.count(b"HTTP/1.1") == 2)
+    assert b"GET /kubernetes/global/api/ HTTP/1.1" in target.received
+
+
+async def test_a_redirect_in_a_tunnel_is_passed_unchanged(proxy: Proxy, target: FakeTarget) -> None:
+    target.handler = lambda conversation: redirect(conversation, "http://other.example/")
+    authority = f"127.0.0.1:{target.port}"
+    stream = await proxy.tunnel(authority, f"{KEY}:{proxy.token(KEY)}")
+    await stream.send(f"GET /api HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
+    assert (await stream.read_response()).headers["location"] == "http://other.example/"
+
+
+@pytest.mark.parametrize("host", ["localhost", ALIAS])
+async def test_cookies_pass_by_alias_only(proxy: Proxy, target: FakeTarget, host: str) -> None:
+    async def handler(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
+
+    target.handler = handler
+    stream = await proxy.open_tls(host)
+    path = "/api" if host == ALIAS else "/connectors/team-a/k8s/api"
+    await stream.send(ask(path, proxy.token(KEY), "Cookie: c=d", host=host))
+    response = await stream.read_response()
+    assert ("set-cookie" in response.headers) is (host == ALIAS)
+    assert (b"Cookie: c=d" in target.received) is (host == ALIAS)

@@ -92,9 +92,9 @@ def ask(proxy: RunningProxy, context: ssl.SSLContext, share: int) -> None:
 def test_each_connector_costs_one_token_request_and_one_for_each_renewal(
     server: tuple[TargetServer, IssuingTarget], tmp_path: Path
 ) -> None:
-    server, issuer = server
+    target, issuer = server
     proxy = RunningProxy(tmp_path)
-    proxy.write("k8s.yaml", secret(ca=CA.pem), *(manifest(number, server.address) for number in range(CONNECTORS)))
+    proxy.write("k8s.yaml", secret(ca=CA.pem), *(manifest(number, target.address) for number in range(CONNECTORS)))
     with proxy, ThreadPoolExecutor(CLIENTS) as pool:
         context = ssl.create_default_context(cadata=proxy.ca_pem().decode())
 

@@ -22,7 +22,11 @@ from tests.fakes.waiting import until
 def set_limit(proxy: Proxy, **changes: int) -> UnauthenticatedLimit:
     """Other limit than the machine's."""
     limits = {"max_unauthenticated": 100, "max_unauthenticated_per_address": 100, "max_open": 100} | changes
-    limit = UnauthenticatedLimit(**limits)
+    limit = UnauthenticatedLimit(
+        max_unauthenticated=limits["max_unauthenticated"],
+        max_unauthenticated_per_address=limits["max_unauthenticated_per_address"],
+        max_open=limits["max_open"],
+    )
     proxy.master.addons.get("connections").set_unauthenticated_limit(limit)
     return limit
 
@@ -105,9 +109,9 @@ async def test_a_handshake_is_bounded(proxy: Proxy, target: FakeTarget, capsys: 
     for piece in (record, next_record, next_record):
         await stream.send(piece)
     assert await stream.read_to_eof() != b"HTTP"
-    record = (await lines(capsys, 2))[1]
-    assert (record["event"], record["status"], record["connector"]) == ("connect", 0, "team-a/k8s")
-    assert record["reason"].startswith(("TLS failed", f"the TLS handshake is longer than {MAX_HANDSHAKE} bytes"))
+    audit_record = (await lines(capsys, 2))[1]
+    assert (audit_record["event"], audit_record["status"], audit_record["connector"]) == ("connect", 0, "team-a/k8s")
+    assert audit_record["reason"].startswith(("TLS failed", f"the TLS handshake is longer than {MAX_HANDSHAKE} bytes"))
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ ROOT = Path(__file__).parents[2]
 SHARE = 0.75
 """Fraction of the limit. The rest is for Connectors, and for live connections that are read."""
 GIBIBYTE = 1024 * 1024
-"""In kB."""
+"""Units of memory in kB."""
 SMALL_BUFFERS = (
     'ip link set lo up && sysctl -qw net.ipv4.tcp_wmem="4096 16384 65536" net.ipv4.tcp_rmem="4096 16384 65536"'
 )
-"""Of the kernel, so that what thousands of connections do not read waits in the proxy."""
+"""Small kernel buffers, so that the unread bytes of thousands of connections are in the proxy."""
 
 
 def limit() -> int:

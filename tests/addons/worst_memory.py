@@ -1,7 +1,7 @@
-"""The worst that strangers and slow readers can hold in one proxy, in a network of small kernel buffers.
+"""Worst case of unauthenticated clients and slow readers in one proxy, in a network with small kernel buffers.
 
-`python -m tests.addons.worst_memory HOME` prints a JSON object: `before` and `peak` resident memory in kB, how many
-strangers were held, and how many readers.
+`python -m tests.addons.worst_memory HOME` prints a JSON object: `before` and `peak` resident memory in kB, the
+number of unauthenticated clients (`strangers`), and the number of readers.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The proxy with the image's configuration, and the driver, in networks of one family of addresses, and of both."""
+"""The proxy with the image's configuration and the CSI driver, in networks with IPv4, IPv6 or both."""
 
 import os
 import shutil
@@ -47,7 +47,7 @@ NETWORKS = [
 
 
 def reached(network: str, command: list[str], ports: list[int], hosts: list[str]) -> list[str]:
-    """The addresses that could be connected to, each as HOST PORT, in a network made for this."""
+    """Return the addresses that accept connections, each as HOST PORT, in a new network namespace."""
     unshare = shutil.which("unshare")
     assert unshare is not None
     script = f'ip link set lo up; {network}; exec "$0" -c "$@"'
@@ -66,14 +66,14 @@ def reached(network: str, command: list[str], ports: list[int], hosts: list[str]
 
 @pytest.fixture
 def short() -> Iterator[Path]:
-    """A folder for sockets, whose names have 107 bytes at most."""
+    """Folder for sockets, whose paths have at most 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="csi-") as folder:
         yield Path(folder)
 
 
 @pytest.fixture
 def kubeconfig(tmp_path: Path) -> Path:
-    """Of an API server that is not there: it is waited for."""
+    """Kubeconfig of an API server that does not exist. The program waits for it."""
     path = tmp_path / "kubeconfig"
     path.write_text(
         "{apiVersion: v1, kind: Config, clusters: [{name: x, cluster: {server: 'http://127.0.0.1:1'}}], "
@@ -83,7 +83,7 @@ def kubeconfig(tmp_path: Path) -> Path:
 
 
 def proxy(confdir: Path, *arguments: str) -> list[str]:
-    """The command that the image's entry becomes."""
+    """Return the command that the image's entry point runs."""
     found = command(["proxy", "--set", f"confdir={confdir}", *arguments], programs=Path(sys.executable).parent)
     assert found is not None
     return found
@@ -99,7 +99,7 @@ def test_the_proxy_is_reached_at_both_its_ports(
 
 
 def test_on_a_folder_the_proxy_is_reached_at_its_listen_address(tmp_path: Path) -> None:
-    """As docs/outside.md runs a container; without that it listens on 127.0.0.1, which is the container's own."""
+    """A container as in docs/outside.md. Without its option, the proxy listens on the container's own 127.0.0.1."""
     (tmp_path / "connectors").mkdir()
     door = proxy(tmp_path, "--listen-host", "127.0.0.2", "--set", f"connector_source={tmp_path / 'connectors'}")
     assert reached("true", door, [8080], ["127.0.0.2"]) == ["127.0.0.2 8080"]

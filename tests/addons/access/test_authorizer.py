@@ -1,4 +1,4 @@
-"""From a head to its decision: whoever does not answer, or raises, lets nobody in."""
+"""Access decisions: a check that fails or does not finish grants no access."""
 
 import asyncio
 import math
@@ -40,7 +40,7 @@ KEY = "team-a/k8s"
 
 
 class SlowAccess:
-    """Knows nobody by heart; `answers` come when `go_on` is set."""
+    """Access without a cache. Results are returned once `go_on` is set."""
 
     revocation_count = 0
 
@@ -127,7 +127,7 @@ async def test_while_a_check_runs_the_client_is_not_read(proxy: Proxy, target: F
         for _ in range(1000):
             await asyncio.wait_for(client.send(b"x" * 65536), 0.5)
 
-    # The kernel and asyncio hold some; then the client has to wait, as writing to a full pipe does.
+    # The kernel and asyncio buffer some data. Then writing blocks, as with a full pipe.
     with pytest.raises(TimeoutError):
         await flood()
     access.go_on.set()
@@ -176,7 +176,7 @@ async def test_a_caller_who_loses_the_right_while_a_flow_is_intercepted_is_refus
 
 
 class FakeSockets:
-    """Sockets, as far as an admission uses them: `waits` is what it waits for, `closes` what is done at the end."""
+    """Sockets with the methods that an authorizer uses. They record running checks and close callbacks."""
 
     def __init__(self) -> None:
         self.checks_running: list[Callable[[AccessResult], None]] = []
@@ -204,7 +204,7 @@ class FakeSockets:
 
 
 class CachedAccess(SlowAccess):
-    """Knows by heart whom `identities` names by token; what it says holds until `holds_until`."""
+    """Access that has the callers in `identities`, by token, in its cache, valid until `valid_until`."""
 
     def __init__(self, identities: dict[str, str]) -> None:
         super().__init__()
@@ -223,7 +223,7 @@ class CachedAccess(SlowAccess):
 
 
 class World:
-    """A Connector that leads to h:443, and connections of callers t and u."""
+    """Connector for h:443, and connections of the callers t and u."""
 
     def __init__(self, *, unsynced: frozenset[str] = frozenset()) -> None:
         self.target_tokens = fixed_target_tokens(lambda _: usable("target-token"))
@@ -289,14 +289,14 @@ def test_a_request_that_is_refused_anyway_needs_no_check() -> None:
 
 
 class FakeClient:
-    """One connection on which requests of the same caller come."""
+    """One client connection with several requests."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.authorizer = world.authorizer()
 
     def send(self, token: str = "t", name: str = "b") -> int | None:
-        """The status; None where an answer is waited for."""
+        """Send a request. Return the status, or None while the caller is checked."""
         head = RequestHead(b"GET", b"/api", 1, Headers([(b"Host", b"h:443")]), 0)
         request = ConnectorRequest(ObjectKey("a", name), "h:443", token)
         decision = self.authorizer.authorize_request(head, request, self.world.results.append)
@@ -362,7 +362,7 @@ def test_a_refusal_is_not_reused() -> None:
 
 
 class LateTokens(TargetTokens):
-    """Lends once its first token was waited for; the store holds a right to mint."""
+    """TargetTokens whose first token arrives only after the wait."""
 
     def __init__(self) -> None:
         super().__init__(lambda _: replace(usable("held"), credential=RIGHT), cast(TokenManager, None))
@@ -389,7 +389,7 @@ def test_a_verified_caller_waits_for_the_first_target_token_only() -> None:
     assert status(world.connect()) == 200
 
 
-@pytest.mark.parametrize("result", [REFUSED, None], ids=["who may not", "who is not known"])
+@pytest.mark.parametrize("result", [REFUSED, None], ids=["without the right", "not in the cache"])
 def test_a_caller_without_access_does_not_wait_for_a_target_token(result: AccessResult | None) -> None:
     class Access(SlowAccess):
         def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:

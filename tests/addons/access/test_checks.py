@@ -1,4 +1,4 @@
-"""The question whether a caller may use a Connector: whatever fails, the answer refuses."""
+"""Check whether a caller may use a Connector. Every failure refuses."""
 
 import asyncio
 
@@ -36,7 +36,7 @@ class FakeAccess:
 
 
 async def do_nothing(key: ObjectKey) -> None:
-    """Nothing else takes time."""
+    """Return at once."""
 
 
 async def test_the_access_result_is_returned() -> None:
@@ -46,7 +46,7 @@ async def test_the_access_result_is_returned() -> None:
 @pytest.mark.parametrize(
     ("result", "expected"),
     [(GRANTED, [KEY]), (Refused(check="use", reason=""), []), (Unavailable(reason=""), [])],
-    ids=["who is let in", "who may not", "who cannot be checked"],
+    ids=["granted", "without the right", "unavailable"],
 )
 async def test_on_granted_is_awaited_only_for_granted_callers(result: AccessResult, expected: list[ObjectKey]) -> None:
     granted_keys: list[ObjectKey] = []
@@ -94,9 +94,9 @@ def checks(access: FakeAccess) -> Checks:
     ],
 )
 async def test_refused_tokens_are_rate_limited_by_address(result: AccessResult, limited: bool) -> None:
-    expected = checks(FakeAccess(result))
-    given = [await check_caller(expected, f"t{number}", KEY, "192.0.2.1") for number in range(3 * REFUSAL_BURST)]
-    held_up = [each for each in given if isinstance(each, Unavailable) and "192.0.2.1" in each.reason]
-    assert bool(held_up) is limited
-    assert len(given) - len(held_up) >= REFUSAL_BURST
-    assert await check_caller(expected, "t", KEY, "192.0.2.2") == result, "another address has its own"
+    inputs = checks(FakeAccess(result))
+    results = [await check_caller(inputs, f"t{number}", KEY, "192.0.2.1") for number in range(3 * REFUSAL_BURST)]
+    limited_results = [each for each in results if isinstance(each, Unavailable) and "192.0.2.1" in each.reason]
+    assert bool(limited_results) is limited
+    assert len(results) - len(limited_results) >= REFUSAL_BURST
+    assert await check_caller(inputs, "t", KEY, "192.0.2.2") == result, "another address has its own limit"

@@ -1,4 +1,4 @@
-"""Live exchanges are cut when their Connector is gone or elsewhere, and when their caller loses the right."""
+"""Live connections are closed when their Connector changes or their caller loses the right."""
 
 import asyncio
 from collections import Counter
@@ -44,7 +44,7 @@ class FakeConnection:
 
 
 class FakeParts:
-    """The store and the access check."""
+    """Store and access check."""
 
     revocation_count = 0
 
@@ -68,7 +68,7 @@ class FakeParts:
 
 
 class EndError(Exception):
-    """Ends what runs for ever."""
+    """Ends a loop that would run forever."""
 
 
 async def test_callers_are_rechecked_twice_in_the_recheck_interval(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ async def test_rechecks_of_many_connections_let_other_tasks_run() -> None:
     turn = 0
     check_count: Counter[int] = Counter()
     recheck_counts: Counter[int] = Counter()
-    """How many in each turn of others."""
+    """Number of rechecks between two turns of the other task."""
 
     class CountingConnection(FakeConnection):
         def close_if_client_gone(self) -> None:
@@ -160,7 +160,7 @@ def test_live_connections_are_closed_when_their_connector_changes(resolution: Re
     [
         pytest.param(Refused(check="use", reason=""), True, id="refused"),
         pytest.param(Refused(check="token", reason=""), True, id="a token that is revoked"),
-        pytest.param(Unavailable(reason=""), False, id="not to be asked"),
+        pytest.param(Unavailable(reason=""), False, id="unavailable"),
         pytest.param(Granted(identity=Identity(user="u")), False, id="granted"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What decisions see of a Connector that may only mint: a token that is good now, or why there is none."""
+"""Targets whose credential may only issue tokens: they have a current token, or a reason why there is none."""
 
 from dataclasses import replace
 
@@ -13,16 +13,16 @@ from connector_store.domain.objects.models import TOKEN_NOT_ISSUED, Address, Tar
 from connector_store.token_manager import TokenEndpoint, TokenFailure
 
 KEY = ObjectKey("team-a", "k8s")
-ISSUING = IssuingCredential(BearerToken("held"), TokenRequest(service_account=ObjectKey("ci", "deployer")))
+ISSUING = IssuingCredential(BearerToken("stored"), TokenRequest(service_account=ObjectKey("ci", "deployer")))
 ISSUING_TARGET = Target(
     key=KEY, uid="u", address=Address(host="h", port=1), credential=ISSUING, secret_name="s", ca=b"pem"
 )
-TOKEN_TARGET = replace(ISSUING_TARGET, credential=BearerToken("held"))
+TOKEN_TARGET = replace(ISSUING_TARGET, credential=BearerToken("stored"))
 ISSUED = BearerToken("minted")
 
 
 class FakeTokenManager:
-    """Grants `token` when it is asked to lend, or fails."""
+    """TokenManager whose `get_token` has the configured outcome."""
 
     def __init__(self) -> None:
         self.outcome: BearerToken | TokenFailure = ISSUED
@@ -71,7 +71,7 @@ def world() -> World:
 
 async def test_after_the_wait_for_the_first_token_the_target_has_it(world: World) -> None:
     assert isinstance(world.target_tokens.get(KEY), TokenPending)
-    assert world.manager.requests == [], "nothing is asked of the target before the caller is checked"
+    assert world.manager.requests == [], "the target gets no request before the caller is checked"
     await world.target_tokens.wait_for_token(KEY)
     assert world.manager.requests == [TokenEndpoint(KEY, ISSUING_TARGET.address, b"pem", ISSUING, "s")]
     assert world.target_tokens.get(KEY) == replace(ISSUING_TARGET, credential=ISSUED)
@@ -82,7 +82,7 @@ async def test_without_a_token_the_connector_is_unusable_with_the_reason(world: 
     await world.target_tokens.wait_for_token(KEY)
     result = world.target_tokens.get(KEY)
     assert result == Unusable(key=KEY, reason=TOKEN_NOT_ISSUED, message="the target says no")
-    assert not isinstance(result, TokenPending), "nobody waits while the target is left alone"
+    assert not isinstance(result, TokenPending), "no caller waits during the pause after a failure"
 
 
 def test_issued_tokens_that_a_target_refuses_are_discarded(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Certificates for clients: for the host they ask for, from contexts that are kept."""
+"""Certificates for clients: for the requested host, from cached contexts."""
 
 import base64
 import contextlib
@@ -21,7 +21,7 @@ OWN = OwnNames(hosts=("localhost", "proxy.example"), cluster_domain="cluster.loc
 
 
 def load(confdir: Path) -> CertStore:
-    """The CA there; where there is none, mitmproxy makes one, with an RSA key."""
+    """Load the CA in `confdir`. If there is none, mitmproxy creates one with an RSA key."""
     return CertStore.from_store(confdir, "mitmproxy", 2048)
 
 
@@ -35,7 +35,7 @@ def handshake(
     groups: bytes = b"",
     ciphers: bytes = b"",
 ) -> SSL.Connection:
-    """The client's side of a finished handshake."""
+    """Do a handshake and return the client's side."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     if ciphers:
         context.set_tls13_ciphersuites(ciphers)
@@ -158,7 +158,7 @@ def test_a_new_ca_signs_all_later_certificates(confdir: Path, tmp_path: Path) ->
 
 
 def sent_by(ca: KeyPair, *others: KeyPair) -> list[str]:
-    """Subjects of what a client gets beside the CA that it trusts."""
+    """Return the issuers of the certificates after the leaf in the chain that a client gets."""
     pem = ca.key_pem + b"".join(each.pem for each in (ca, *others))
     authority = parse_authority({"data": {SIGNING_CA_KEY: base64.b64encode(pem).decode()}})
     client = handshake(Certificates(lambda: authority.signer, OWN), "a.example")

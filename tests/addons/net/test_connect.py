@@ -1,4 +1,4 @@
-"""A connection to a target, as mitmproxy's addons hear of it."""
+"""Connections to targets, and the hooks of mitmproxy's addons."""
 
 import asyncio
 import socket
@@ -15,7 +15,7 @@ from tests.fakes.waiting import until
 
 
 class RecordingAddon:
-    """An addon; `veto` is what it has against a connection."""
+    """Addon that records hooks. `veto` is its reason against a connection."""
 
     def __init__(self) -> None:
         self.veto: str | None = None
@@ -43,9 +43,9 @@ class RecordingAddon:
 
 @pytest.fixture
 async def addon() -> AsyncIterator[RecordingAddon]:
-    found = RecordingAddon()
-    with taddons.context(found):
-        yield found
+    tcp = RecordingAddon()
+    with taddons.context(tcp):
+        yield tcp
         await asyncio.sleep(0)
 
 
@@ -59,21 +59,21 @@ async def test_hooks_run_when_a_connection_opens_and_when_it_is_lost(
 ) -> None:
     with listener:
         server = TargetServer(address=listener.getsockname())
-        found = await connect(server, tclient_conn())
-        assert isinstance(found, TcpConnection)
+        tcp = await connect(server, tclient_conn())
+        assert isinstance(tcp, TcpConnection)
         assert (server.peername, server.connected) == (listener.getsockname(), True)
         peer, _ = listener.accept()
         with peer:
             peer.send(b"before it is served")
             for _ in range(10):
                 await asyncio.sleep(0)
-            came = bytearray()
-            found.on_data = came.extend
-            assert not came
-            found.start()
-            await until(lambda: came == b"before it is served")
-        found.clear_callbacks()
-        found.abort()
+            received = bytearray()
+            tcp.on_data = received.extend
+            assert not received
+            tcp.start()
+            await until(lambda: received == b"before it is served")
+        tcp.clear_callbacks()
+        tcp.abort()
         await until(lambda: addon.hooks == ["connect", "connected", "disconnected"])
         assert server.timestamp_end is not None
 
@@ -96,9 +96,9 @@ async def test_a_refused_connection_is_reported_as_refused(addon: RecordingAddon
 
 
 async def test_an_unreachable_address_is_reported_with_the_reason(addon: RecordingAddon) -> None:
-    found = await connect(TargetServer(address=("255.255.255.255", 6443)), tclient_conn())
-    assert isinstance(found, str)
-    assert found.startswith("cannot be reached: ")
+    tcp = await connect(TargetServer(address=("255.255.255.255", 6443)), tclient_conn())
+    assert isinstance(tcp, str)
+    assert tcp.startswith("cannot be reached: ")
 
 
 async def test_a_connection_that_is_reset_at_once_is_an_error(

@@ -1,4 +1,4 @@
-"""Reaching a target: addresses in turn, each with its share of the time; without a network where that is chance."""
+"""Connecting to a target: each address gets a share of the timeout. Some tests use fake sockets."""
 
 import socket
 from collections.abc import Callable, Coroutine, Iterator
@@ -31,7 +31,7 @@ KEY = "team-a/k8s"
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port whose backlog is full: SYNs get no answer."""
+    """Yield a port whose backlog is full, so that SYNs get no response."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -167,7 +167,7 @@ async def test_a_name_that_does_not_resolve_is_a_502(tmp_path: Path, confdir: Pa
 
 
 class FakeSockets:
-    """The sockets of a client, whose network is the test."""
+    """Sockets of a client whose calls the test records and answers."""
 
     def __init__(self) -> None:
         self.timers: list[float] = []
@@ -209,7 +209,7 @@ class FakeSockets:
 def dial(
     sockets: FakeSockets, on_done: Callable[[TlsStream | Deny], None], host: str = "h.example", ca: bytes = b""
 ) -> Dial:
-    """In ten seconds."""
+    """Start a dial with a timeout of ten seconds."""
     address = Address(host=host, port=6443)
     target = Usable(key=ObjectKey("a", "k"), uid="", address=address, credential=None, secret_name=None, ca=ca)
     attempt = Dial(target, sockets, Resolver(), AddressPolicy(), TrustStore(), 10.0, on_done)  # type: ignore[arg-type]  # what a dial needs of `Sockets`
@@ -244,7 +244,7 @@ def test_a_target_that_sends_data_before_the_request_is_refused(
     target_ca: KeyPair, target_certificate: KeyPair
 ) -> None:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    # There the last word of the handshake is the server's, and more may come with it.
+    # In TLS 1.2, the server sends the last message of the handshake, and data may follow in the same piece.
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
     context.use_privatekey(target_certificate.key)
     context.use_certificate(target_certificate.certificate)

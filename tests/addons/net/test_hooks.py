@@ -1,4 +1,4 @@
-"""Addons hear of what happens, and of a flow that a person holds nobody else does before it goes on."""
+"""Hooks run in all addons, and wait while a user intercepts their flow."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from tests.fakes.waiting import until
 
 
 class InterceptingAddon:
-    """An addon that holds each flow."""
+    """Addon that intercepts each flow."""
 
     def __init__(self) -> None:
         self.clients: list[Client] = []

@@ -1,4 +1,4 @@
-"""Names of targets are resolved by sockets: what is silent keeps nobody else waiting, and what fails has words."""
+"""Name resolution with a real name server on a socket: silent servers do not delay other names."""
 
 import asyncio
 import json
@@ -88,7 +88,7 @@ async def test_a_result_with_ttl_0_is_not_cached() -> None:
 
 
 async def test_a_cached_result_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    """c-ares, which has a clock of its own, is kept from remembering."""
+    """c-ares has a cache with its own clock, so the test replaces its channel for each query."""
     monkeypatch.setattr(resolver, "MAX_CHANNEL_RECORDS", 1)
     times = iter([0.0, 0.0, 59.0, 60.0, 60.0])
     async with NameServer(TABLE, ttl=60) as server:
@@ -124,7 +124,7 @@ async def test_the_number_of_cached_results_is_bounded(monkeypatch: pytest.Monke
 async def test_replaced_channels_are_closed_and_their_queries_are_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each has a thread and file descriptors."""
+    """Each channel has a thread and file descriptors."""
     monkeypatch.setattr(resolver, "MAX_CHANNEL_RECORDS", 1)
     table = {f"{number}.example": ["192.0.2.1"] for number in range(30)}
     async with serving(NameServer(table, ttl=0)) as dns:
@@ -186,7 +186,7 @@ import asyncio, json, socket, sys
 from addons.net.resolver import Resolver
 from tests.fakes.name_server import NameServer
 
-def systems(name):
+def resolve_with_system(name):
     try:
         return sorted({each[4][0] for each in socket.getaddrinfo(name, 443, type=socket.SOCK_STREAM)})
     except OSError:
@@ -194,12 +194,12 @@ def systems(name):
 
 async def main():
     table = json.loads(sys.argv[1])
-    loop, found, shown = asyncio.get_running_loop(), Resolver(), {}
+    loop, dns, results = asyncio.get_running_loop(), Resolver(), {}
     async with NameServer(table, port=53):
         for name in sys.argv[2:]:
-            theirs = await loop.run_in_executor(None, systems, name)
-            shown[name] = [theirs, sorted((await found.resolve(name, 443)).addresses)]
-    print(json.dumps(shown))
+            expected = await loop.run_in_executor(None, resolve_with_system, name)
+            results[name] = [expected, sorted((await dns.resolve(name, 443)).addresses)]
+    print(json.dumps(results))
 
 asyncio.run(main())
 """
@@ -218,7 +218,7 @@ POD_NAMES = ["hosted", "HOSTED", "alias", "a.other", "kubernetes.default", "kube
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and util-linux")
 def test_in_a_pod_names_resolve_as_with_the_systems_resolver(tmp_path: Path) -> None:
-    """With a pod's resolv.conf and hosts, in namespaces of its own."""
+    """The test has a pod's resolv.conf and hosts file, in its own namespaces."""
     (tmp_path / "resolv.conf").write_text(
         "nameserver 127.0.0.1\nsearch ns.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n"
     )

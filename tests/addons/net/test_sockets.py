@@ -1,4 +1,4 @@
-"""The sockets of a client connection: hold, time, cut."""
+"""Sockets of a client connection: back-pressure, timers, closing."""
 
 import asyncio
 import gc
@@ -52,7 +52,7 @@ def test_the_probes_of_many_idle_connections_do_not_fire_together() -> None:
     assert len(seen) > 10
 
 
-@pytest.mark.parametrize("takes", [True, False], ids=["who takes the refusal", "who does not take it either"])
+@pytest.mark.parametrize("takes", [True, False], ids=["reads the refusal", "does not read the refusal"])
 async def test_a_refused_client_that_does_not_close_is_closed(
     proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, takes: bool
 ) -> None:
@@ -126,7 +126,7 @@ async def test_a_dial_that_is_reset_is_a_refusal_at_once(
     assert "connection reset" in answer.json()["message"]
 
 
-@pytest.mark.parametrize("close", [True, False], ids=["an answer that is the last", "a target that closes"])
+@pytest.mark.parametrize("close", [True, False], ids=["a response with Connection: close", "a target that closes"])
 async def test_a_client_is_not_closed_before_it_has_read_the_whole_response(
     proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, close: bool
 ) -> None:
@@ -140,7 +140,7 @@ async def test_a_client_is_not_closed_before_it_has_read_the_whole_response(
     monkeypatch.setattr(TcpConnection, "unsent_bytes", property(lambda _: unsent[0]))
     target.handler = handler
     stream, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    # Of those that libraries make, each closes by itself once it has read the end.
+    # Clients of libraries close by themselves once they have read EOF.
     client = RawTls(stream, "127.0.0.1")
     await client.handshake()
     served = proxy.sockets
@@ -193,7 +193,7 @@ async def test_a_closed_connection_leaves_nothing_to_the_garbage_collector(proxy
         gc.enable()
 
 
-@pytest.mark.parametrize("cut", [False, True], ids=["that has left", "that was cut"])
+@pytest.mark.parametrize("cut", [False, True], ids=["closed by the client", "closed by the proxy"])
 async def test_a_dial_ends_with_its_client(
     folder: Path, confdir: Path, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, cut: bool
 ) -> None:
@@ -233,7 +233,7 @@ async def test_an_error_during_a_dial_aborts_the_client_and_leaves_no_connection
 
 
 class RecordingStage:
-    """A stage that is told of time that is up, and does nothing."""
+    """Stage that records expired timers and does nothing else."""
 
     def __init__(self) -> None:
         self.times: list[tuple[TimerKind, int]] = []
@@ -250,15 +250,15 @@ class RecordingStage:
 
 
 @pytest.fixture
-async def waiting(proxy: Proxy) -> AsyncIterator[tuple[Sockets, RecordingStage]]:
-    """The sockets of a client that says nothing, without the timer of their gate."""
+async def idle_client(proxy: Proxy) -> AsyncIterator[tuple[Sockets, RecordingStage]]:
+    """Sockets of a client that sends nothing, without the timer of their gate."""
     _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     await until(lambda: proxy.connection_count == 1)
-    heard, found = RecordingStage(), proxy.sockets
-    found.set_stage(heard)
-    found.stop_timer()
-    yield found, heard
-    found.abort()
+    stage, client_sockets = RecordingStage(), proxy.sockets
+    client_sockets.set_stage(stage)
+    client_sockets.stop_timer()
+    yield client_sockets, stage
+    client_sockets.abort()
     writer.close()
     await until(lambda: proxy.connection_count == 0)
 
@@ -266,67 +266,67 @@ async def waiting(proxy: Proxy) -> AsyncIterator[tuple[Sockets, RecordingStage]]
 LONG = 3600.0
 
 
-async def test_a_timer_expires_once_and_not_early(waiting: tuple[Sockets, RecordingStage]) -> None:
-    found, heard = waiting
+async def test_a_timer_expires_once_and_not_early(idle_client: tuple[Sockets, RecordingStage]) -> None:
+    client_sockets, stage = idle_client
     loop = asyncio.get_running_loop()
     due = loop.time() + 0.02
-    number = found.start_timer(0.02, TimerKind.TARGET)
-    await until(lambda: heard.times)
+    number = client_sockets.start_timer(0.02, TimerKind.TARGET)
+    await until(lambda: stage.times)
     assert loop.time() >= due - TIMER_RESOLUTION
-    assert heard.times == [(TimerKind.TARGET, number)]
+    assert stage.times == [(TimerKind.TARGET, number)]
 
 
-async def test_a_new_timer_replaces_the_previous_one(waiting: tuple[Sockets, RecordingStage]) -> None:
-    found, heard = waiting
+async def test_a_new_timer_replaces_the_previous_one(idle_client: tuple[Sockets, RecordingStage]) -> None:
+    client_sockets, stage = idle_client
     loop = asyncio.get_running_loop()
-    found.start_timer(0.01, TimerKind.CLIENT)
-    found.stop_timer()
+    client_sockets.start_timer(0.01, TimerKind.CLIENT)
+    client_sockets.stop_timer()
     due = loop.time() + 0.05
-    number = found.start_timer(0.05, TimerKind.TARGET)
-    await until(lambda: heard.times)
+    number = client_sockets.start_timer(0.05, TimerKind.TARGET)
+    await until(lambda: stage.times)
     assert loop.time() >= due - TIMER_RESOLUTION
-    assert heard.times == [(TimerKind.TARGET, number)]
+    assert stage.times == [(TimerKind.TARGET, number)]
 
 
 async def test_a_shorter_timer_expires_on_time(
-    waiting: tuple[Sockets, RecordingStage],
+    idle_client: tuple[Sockets, RecordingStage],
 ) -> None:
-    found, heard = waiting
-    found.start_timer(LONG, TimerKind.CLIENT)
-    number = found.start_timer(0.01, TimerKind.TARGET)
-    await until(lambda: heard.times)
-    assert heard.times == [(TimerKind.TARGET, number)]
+    client_sockets, stage = idle_client
+    client_sockets.start_timer(LONG, TimerKind.CLIENT)
+    number = client_sockets.start_timer(0.01, TimerKind.TARGET)
+    await until(lambda: stage.times)
+    assert stage.times == [(TimerKind.TARGET, number)]
 
 
 async def test_consecutive_timers_share_a_handle_that_is_cancelled_with_the_connection(
-    waiting: tuple[Sockets, RecordingStage],
+    idle_client: tuple[Sockets, RecordingStage],
 ) -> None:
-    found, _ = waiting
-    found.start_timer(LONG, TimerKind.CLIENT)
-    timer = found._timer_handle
+    client_sockets, _ = idle_client
+    client_sockets.start_timer(LONG, TimerKind.CLIENT)
+    timer = client_sockets._timer_handle
     for _ in range(3):
-        found.stop_timer()
-        found.start_timer(LONG, TimerKind.CLIENT)
-    assert found._timer_handle is timer
-    found.abort()
+        client_sockets.stop_timer()
+        client_sockets.start_timer(LONG, TimerKind.CLIENT)
+    assert client_sockets._timer_handle is timer
+    client_sockets.abort()
     await until(lambda: timer is not None and timer.cancelled())
 
 
-@pytest.mark.parametrize("unsent", [0, 1], ids=["that have ended", "that still have to take what was sent"])
+@pytest.mark.parametrize("unsent", [0, 1], ids=["without unsent bytes", "with unsent bytes"])
 async def test_a_client_can_use_any_number_of_targets_one_after_the_other(
-    waiting: tuple[Sockets, RecordingStage], target: FakeTarget, monkeypatch: pytest.MonkeyPatch, unsent: int
+    idle_client: tuple[Sockets, RecordingStage], target: FakeTarget, monkeypatch: pytest.MonkeyPatch, unsent: int
 ) -> None:
     monkeypatch.setattr(TcpConnection, "unsent_bytes", property(lambda _: unsent))
-    found, _ = waiting
-    dialled: list[str] = []
+    client_sockets, _ = idle_client
+    outcomes: list[str] = []
     for number in range(1, 3 * MAX_CLOSED):
         server = TargetServer(address=("127.0.0.1", target.port))
-        found.dial(server, dialled.append)
-        await until(lambda: len(dialled) == number)  # noqa: B023 - it is waited for here
-        found.close(server)
-    held = len(found._connections)
-    assert (held <= MAX_CLOSED + 1) is (not unsent)
-    assert found.client.id in found._connections
+        client_sockets.dial(server, outcomes.append)
+        await until(lambda: len(outcomes) == number)  # noqa: B023 - it is waited for here
+        client_sockets.close(server)
+    connection_count = len(client_sockets._connections)
+    assert (connection_count <= MAX_CLOSED + 1) is (not unsent)
+    assert client_sockets.client.id in client_sockets._connections
 
 
 async def test_a_stage_that_fails_at_the_end_of_its_client_leaves_no_target_connected(
@@ -347,6 +347,6 @@ async def test_a_stage_that_fails_at_the_end_of_its_client_leaves_no_target_conn
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await until(lambda: target.received)
-    # Not TLS: the client's connection is closed, and what runs ends with it.
+    # Input that is not TLS closes the client connection and its target connection.
     proxy.sockets._client_tcp.on_data(memoryview(b"no TLS"))
     await until(left.is_set)

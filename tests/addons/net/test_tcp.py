@@ -1,4 +1,4 @@
-"""A connection as the kernel gives it: held, coupled, ended."""
+"""TCP connections: pausing, coupling, EOF and closing."""
 
 import asyncio
 import socket
@@ -16,14 +16,14 @@ PIECE = b"x" * 65536
 
 
 class Side:
-    """A wire, and the socket of its peer."""
+    """TCP connection and the socket of its peer."""
 
     def __init__(self, tcp: TcpConnection, peer: socket.socket) -> None:
         self.tcp = tcp
         self.peer = peer
         self.received = bytearray()
         self.eofs: list[bool] = []
-        """False: FIN; True: lost."""
+        """Values that `on_eof` got: False for FIN, True for a lost connection."""
         tcp.on_data = self._on_data
         tcp.on_eof = self.eofs.append
 
@@ -34,7 +34,7 @@ class Side:
         self.tcp.on_data = lambda data: other.tcp.send(bytes(data))
 
     async def flood(self, maximum: int) -> int:
-        """Send until nothing more is taken, or `maximum` bytes; returns how many were."""
+        """Send until the connection reads nothing more, or `maximum` bytes. Return the number of sent bytes."""
         sent, loop = 0, asyncio.get_running_loop()
         with suppress(TimeoutError):
             while sent < maximum:
@@ -44,7 +44,7 @@ class Side:
 
 
 async def open_connection(near: socket.socket, max_unsent: int = MAX_UNSENT) -> TcpConnection:
-    """As from a listener or a dial, not yet started."""
+    """Open a connection as a listener or a dial does, without starting it."""
     near.setblocking(False)
     loop = asyncio.get_running_loop()
     _, tcp = await loop.create_connection(lambda: TcpConnection(max_unsent=max_unsent), sock=near)
@@ -68,7 +68,7 @@ async def open_side(*, started: bool = True, max_unsent: int = MAX_UNSENT) -> As
 
 async def test_no_data_is_delivered_before_start_and_early_data_comes_first() -> None:
     async with open_side(started=False) as one:
-        # As a loop does that reads a connection whatever it was told when that was made.
+        # Some event loops read a connection that was paused in `connection_made`.
         one.tcp.get_buffer(-1)[:6] = b"early "
         one.tcp.buffer_updated(6)
         one.peer.send(b"late")
@@ -294,7 +294,7 @@ async def test_after_close_no_data_is_delivered() -> None:
 
 
 class Unfinished:
-    """A transport whose peer has reset the connection, which nobody has read yet."""
+    """Transport whose peer has reset the connection, which the proxy has not read yet."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport

@@ -1,4 +1,4 @@
-"""TLS without IO: two peers that speak to each other in memory."""
+"""TLS without I/O: two peers in memory."""
 
 import ctypes
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from lab.certificates import KeyPair, make_leaf
 
 
 class FakeSink:
-    """What a peer sends; `ended` once it has sent FIN."""
+    """Sink that records what a peer sends. `at_eof` is True once it has sent FIN."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
@@ -28,13 +28,13 @@ class FakeSink:
         self.at_eof = True
 
     def take(self) -> bytes:
-        taken = b"".join(self.pieces)
+        data = b"".join(self.pieces)
         self.pieces.clear()
-        return taken
+        return data
 
 
 class Endpoint:
-    """A peer, and what it has sent."""
+    """TLS stream and its sink."""
 
     def __init__(self, tls: SSL.Connection, outer: TlsStream | None = None) -> None:
         self.sink = FakeSink()
@@ -55,7 +55,7 @@ def client(ca: KeyPair, host: str = "127.0.0.1", outer: TlsStream | None = None)
 
 
 def shake(one: Endpoint, other: Endpoint) -> None:
-    """Until both have nothing more to say."""
+    """Exchange records until neither side sends any."""
     one.stream.receive(b"")
     while data := one.sink.take():
         other.stream.receive(data)
@@ -100,11 +100,11 @@ class Malloc(ctypes.Structure):
 
 
 def heap_bytes() -> int:
-    """Bytes that the C heap holds, those of OpenSSL among them."""
+    """Return the allocated bytes of the C heap, which OpenSSL uses."""
     ask = ctypes.CDLL(None).mallinfo2
     ask.restype = Malloc
-    found = ask()
-    return int(found.used + found.hblkhd)
+    received = ask()
+    return int(received.used + received.hblkhd)
 
 
 def test_large_buffers_are_released_with_the_next_small_record(target_ca: KeyPair, target_certificate: KeyPair) -> None:
@@ -146,13 +146,13 @@ def test_for_every_split_all_plain_text_arrives_and_the_input_buffer_can_be_reus
     plain = [number.to_bytes() * size for number, size in enumerate(sizes)]
     for each in plain:
         near.stream.send(each)
-    stream, found = near.sink.take(), b""
+    stream, received = near.sink.take(), b""
     for cut in (*cuts, len(stream)):
         wire = bytearray(stream[:cut])
         stream = stream[cut:]
-        found += far.stream.receive(memoryview(wire))
+        received += far.stream.receive(memoryview(wire))
         wire[:] = bytes(len(wire))
-    assert found == b"".join(plain)
+    assert received == b"".join(plain)
 
 
 def test_buffers_that_hold_data_are_not_released(target_ca: KeyPair, target_certificate: KeyPair) -> None:
@@ -165,7 +165,7 @@ def test_buffers_that_hold_data_are_not_released(target_ca: KeyPair, target_cert
 
 
 def begin(near: Endpoint, far: Endpoint) -> None:
-    """Until all that is missing is the end of the handshake, which the client has sent."""
+    """Do a handshake except its last step: the server has not received the client's last message."""
     near.stream.receive(b"")
     far.stream.receive(near.sink.take())
     near.stream.receive(far.sink.take())
@@ -269,10 +269,10 @@ def test_a_session_within_another_one_is_read_for_every_split(target_ca: KeyPair
         inner_near.stream.receive(far.sink.take())
     plain = b"".join(bytes((number,)) * 1000 for number in range(200))
     inner_near.stream.send(plain)
-    stream, found = near.sink.take(), b""
-    for at in range(0, len(stream), 30_000):
-        found += inner_far.stream.receive(stream[at : at + 30_000])
-    assert found == plain
+    stream, received = near.sink.take(), b""
+    for position in range(0, len(stream), 30_000):
+        received += inner_far.stream.receive(stream[position : position + 30_000])
+    assert received == plain
 
 
 def test_a_damaged_record_ends_the_session(target_ca: KeyPair, target_certificate: KeyPair) -> None:
@@ -286,9 +286,9 @@ def test_a_damaged_record_ends_the_session(target_ca: KeyPair, target_certificat
 
 
 def test_before_the_handshake_send_eof_sends_only_a_fin(target_ca: KeyPair) -> None:
-    found = client(target_ca)
-    found.stream.send_eof()
-    assert (found.sink.take(), found.sink.at_eof) == (b"", True)
+    received = client(target_ca)
+    received.stream.send_eof()
+    assert (received.sink.take(), received.sink.at_eof) == (b"", True)
 
 
 RECORDS = st.lists(
@@ -300,15 +300,15 @@ RECORDS = st.lists(
 def test_for_every_split_record_ends_are_tracked_exactly(records: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(records)
     ends = {sum(map(len, records[:count])) for count in range(len(records) + 1)}
-    found, at = RecordTracker(), 0
-    while at < len(stream):
-        size = data.draw(st.integers(1, len(stream) - at))
-        found.receive(memoryview(stream)[at : at + size])
-        at += size
-        assert found.is_between_records == (at in ends)
+    received, position = RecordTracker(), 0
+    while position < len(stream):
+        size = data.draw(st.integers(1, len(stream) - position))
+        received.receive(memoryview(stream)[position : position + size])
+        position += size
+        assert received.is_between_records == (position in ends)
 
 
 def test_without_input_the_tracker_is_between_records() -> None:
-    found = RecordTracker()
-    found.receive(b"")
-    assert found.is_between_records
+    received = RecordTracker()
+    received.receive(b"")
+    assert received.is_between_records

@@ -1,4 +1,4 @@
-"""The audit line: every field of it, and nothing more."""
+"""Audit lines: all fields and nothing else."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What a person at a terminal reads of a request."""
+"""Text format of audit records."""
 
 import pytest
 

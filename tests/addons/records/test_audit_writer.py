@@ -1,4 +1,4 @@
-"""Audit lines reach a stream in order, one write at a time, and a slow reader keeps nobody waiting."""
+"""Audit lines are written in order, one write at a time. A slow reader does not block the event loop."""
 
 import io
 import threading

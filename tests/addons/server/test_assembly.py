@@ -1,4 +1,4 @@
-"""The parts of the proxy, made from its options."""
+"""Assembly of the proxy's parts from its options."""
 
 import asyncio
 from pathlib import Path

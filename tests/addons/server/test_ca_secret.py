@@ -26,16 +26,16 @@ def common_name(certificate: x509.Certificate) -> str:
 
 
 def test_the_secret_has_a_signing_key_and_trusted_certificates() -> None:
-    found = parse_authority(secret(signing=NEW.combined_pem))
-    assert found.published == NEW.pem
-    leaf = found.signer.get_cert("h", [x509.DNSName("h")]).cert.to_cryptography()
+    authority = parse_authority(secret(signing=NEW.combined_pem))
+    assert authority.published == NEW.pem
+    leaf = authority.signer.get_cert("h", [x509.DNSName("h")]).cert.to_cryptography()
     leaf.verify_directly_issued_by(NEW.certificate)
 
 
 def test_during_a_rotation_both_cas_are_trusted_and_the_cross_signed_certificate_is_sent() -> None:
-    found = parse_authority(secret(signing=CROSSED.combined_pem, published=NEW.pem + OLD.pem))
-    assert found.published == NEW.pem + OLD.pem
-    entry = found.signer.get_cert("h", [x509.DNSName("h")])
+    authority = parse_authority(secret(signing=CROSSED.combined_pem, published=NEW.pem + OLD.pem))
+    assert authority.published == NEW.pem + OLD.pem
+    entry = authority.signer.get_cert("h", [x509.DNSName("h")])
     assert [common_name(each.to_cryptography()) for each in entry.chain_certs] == ["CN=new", "CN=old"]
     entry.cert.to_cryptography().verify_directly_issued_by(CROSSED.certificate)
 

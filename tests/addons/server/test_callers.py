@@ -5,14 +5,19 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from addons.server.callers import with_issuers
+from addons.server.cluster import UnavailableAccess
+from connector_store.domain.base.errors import ParseError
+from connector_store.domain.config.settings import Settings
 from lab.oidc_issuer import SigningKey, TestIssuer
 from tests.fakes.manifests import write
 from tests.fakes.proxy import Proxy, running_proxy
-from tests.fakes.target import FakeTarget
+from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
@@ -21,8 +26,8 @@ REPOSITORY = "github:repo:org/app:ref:refs/heads/main"
 
 @pytest.fixture
 def issuer() -> Iterator[TestIssuer]:
-    with TestIssuer() as found:
-        yield found
+    with TestIssuer() as test_issuer:
+        yield test_issuer
 
 
 def trust(path: Path, issuer: TestIssuer, prefix: str = "github:") -> None:
@@ -94,6 +99,15 @@ async def test_a_pipeline_of(
         assert (await status(proxy, target, proxy.token(KEY)))[0] == 200
 
 
+def test_the_clusters_own_issuer_ends_the_start(tmp_path: Path, issuer: TestIssuer) -> None:
+    trust(tmp_path / "authentication.yaml", issuer)
+    config: Any = SimpleNamespace(authentication=tmp_path / "authentication.yaml", recheck=30)
+    access: Any = UnavailableAccess()
+    with_issuers(config, Settings(), access, access, ["https://other.example"])
+    with pytest.raises(ParseError, match="is the issuer of this cluster's own tokens"):
+        with_issuers(config, Settings(), access, access, [issuer.url])
+
+
 @pytest.mark.slow  # a refusal is remembered for 3 s
 async def test_changed_rights_take_effect(folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer) -> None:
     async with serving(folder, confdir, issuer, connector_recheck="0.2") as proxy:
@@ -105,9 +119,9 @@ async def test_changed_rights_take_effect(folder: Path, confdir: Path, target: F
         await until_status(proxy, target, token, 403)
 
 
-async def until_status(proxy: Proxy, target: FakeTarget, token: str, wanted: int) -> None:
+async def until_status(proxy: Proxy, target: FakeTarget, token: str, expected_status: int) -> None:
     async with asyncio.timeout(30):
-        while (await status(proxy, target, token))[0] != wanted:  # noqa: ASYNC110 - asks until it is so
+        while (await status(proxy, target, token))[0] != expected_status:  # noqa: ASYNC110 - asks until it is so
             await asyncio.sleep(0.05)
 
 
@@ -161,3 +175,29 @@ async def test_a_token_signed_with_another_key_is_refused(
         assert (await status(proxy, target, SigningKey("k1").sign(claims)))[0] == 407
         assert (await status(proxy, target, issuer.issue_github_token()))[0] == 200
         await until(lambda: f'"user":"{REPOSITORY}"' in capsys.readouterr().out)
+
+
+WATCH = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.slow  # waits until a token expires
+@pytest.mark.parametrize("caller", ["an issuer's token", "a token of the folder"])
+async def test_a_live_connection_ends_with_the_token_of_its_caller(
+    folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer, caller: str
+) -> None:
+    async def serve(conversation: TargetConnection) -> None:
+        await conversation.read_head()
+        await conversation.send(WATCH)
+        await conversation.read_some()
+
+    target.handler = serve
+    bind(folder, {"kind": "User", "name": "github:me"})
+    async with serving(folder, confdir, issuer, connector_recheck="0.2") as proxy:
+        is_issuers = caller == "an issuer's token"
+        token = issuer.issue_token(sub="me", ttl=3) if is_issuers else proxy.token(KEY, ttl=3)
+        authority = f"127.0.0.1:{target.port}"
+        stream = await proxy.tunnel(authority, f"{KEY}:{token}")
+        await stream.send(f"GET /api/v1/pods?watch=1 HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
+        await stream.reader.readuntil(b"\r\n\r\n")
+        async with asyncio.timeout(20):
+            assert b"its caller may not use the Connector any more" in await stream.read_to_eof()

@@ -1,4 +1,4 @@
-"""The parts in a cluster, beside a real API server: Connectors from it, callers by it, and its CA for the proxy."""
+"""Parts in a cluster with a real API server, which provides Connectors, callers and the proxy's CA."""
 
 import asyncio
 import base64
@@ -108,9 +108,9 @@ async def test_own_addresses_are_resolved_again_until_a_server_answers(monkeypat
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answer, 0))]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
-    told = list[str]()
-    assert await resolve_own_addresses(["proxy", None, "absent"], told.append, retry=True, pause=0) == {"10.96.0.9"}
-    assert len(told) == 1
-    assert "proxy" in told[0]
+    problems = list[str]()
+    assert await resolve_own_addresses(["proxy", None, "absent"], problems.append, retry=True, pause=0) == {"10.96.0.9"}
+    assert len(problems) == 1
+    assert "proxy" in problems[0]
     answers.append(socket.EAI_AGAIN)
-    assert await resolve_own_addresses(["offline"], told.append, retry=False) == set()
+    assert await resolve_own_addresses(["offline"], problems.append, retry=False) == set()

@@ -59,19 +59,19 @@ async def test_a_finished_flow_cannot_be_replayed(folder: Path, confdir: Path, t
 
 def test_where_mitmproxy_would_choose_a_layer_the_connection_is_closed() -> None:
     context = Context(client(), options.Options())
-    asked = layer.NextLayer(context)
-    Connections().next_layer(asked)
-    assert isinstance(asked.layer, ClosingLayer)
-    (command,) = asked.layer.handle_event(events.Start())
+    next_layer = layer.NextLayer(context)
+    Connections().next_layer(next_layer)
+    assert isinstance(next_layer.layer, ClosingLayer)
+    (command,) = next_layer.layer.handle_event(events.Start())
     assert isinstance(command, CloseConnection)
 
 
-class Against:
-    """An addon that has something against clients, and hears of their end."""
+class VetoingAddon:
+    """Addon that refuses clients after the first one, and records their end."""
 
     def __init__(self) -> None:
         self.connected = 0
-        self.ended: list[connection.Client] = []
+        self.disconnected_clients: list[connection.Client] = []
 
     async def client_connected(self, client: connection.Client) -> None:
         await asyncio.sleep(0)
@@ -80,27 +80,27 @@ class Against:
             client.error = "not this one"
 
     def client_disconnected(self, client: connection.Client) -> None:
-        self.ended.append(client)
+        self.disconnected_clients.append(client)
 
 
 @pytest.mark.parametrize("flows", ["on", "off"])
 async def test_addons_get_the_hooks_of_client_connections(folder: Path, confdir: Path, flows: str) -> None:
     async with running_proxy(folder, confdir, connector_flows=flows) as proxy:
-        against = Against()
-        proxy.master.addons.add(against)
+        addon = VetoingAddon()
+        proxy.master.addons.add(addon)
         stream = await proxy.open()
         await until(lambda: proxy.connection_count == 1)
         refused = await proxy.open()
         assert await refused.read_to_eof() == b""
-        assert (against.connected, [each.error for each in against.ended]) == (2, ["not this one"])
+        assert (addon.connected, [each.error for each in addon.disconnected_clients]) == (2, ["not this one"])
         stream.close()
-        await until(lambda: len(against.ended) == 2)
-        assert against.ended[1].timestamp_end is not None
-        assert len({each.id for each in against.ended}) == 2
+        await until(lambda: len(addon.disconnected_clients) == 2)
+        assert addon.disconnected_clients[1].timestamp_end is not None
+        assert len({each.id for each in addon.disconnected_clients}) == 2
 
 
 def test_a_client_that_closed_before_it_is_served_is_dropped() -> None:
-    class Gone(asyncio.Transport):
+    class ClosedTransport(asyncio.Transport):
         closed = False
 
         def get_extra_info(self, name: str, default: object = None) -> object:
@@ -110,28 +110,28 @@ def test_a_client_that_closed_before_it_is_served_is_dropped() -> None:
             self.closed = True
 
     tcp = TcpConnection()
-    tcp.transport = gone = Gone()
-    found = Connections()
-    found.accept(ProxyMode.parse("regular"), tcp)
-    assert (gone.closed, found.open_count) == (True, 0)
+    tcp.transport = transport = ClosedTransport()
+    client_connections = Connections()
+    client_connections.accept(ProxyMode.parse("regular"), tcp)
+    assert (transport.closed, client_connections.open_count) == (True, 0)
 
 
 async def test_the_end_of_a_client_without_a_gate_is_reported_once(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fallen(_: SharedContext, sockets: Sockets) -> None:
-        # What it had begun meanwhile comes to its own end.
+    def failing_gate(_: SharedContext, sockets: Sockets) -> None:
+        # The sockets may close by themselves in addition.
         asyncio.get_running_loop().call_soon(sockets.close, sockets.client)
         raise RuntimeError
 
-    against = Against()
-    proxy.master.addons.add(against)
-    monkeypatch.setattr(connections, "Gate", fallen)
+    addon = VetoingAddon()
+    proxy.master.addons.add(addon)
+    monkeypatch.setattr(connections, "Gate", failing_gate)
     problems: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
     stream = await proxy.open()
     assert await stream.read_to_eof() == b""
-    await until(lambda: against.ended)
+    await until(lambda: addon.disconnected_clients)
     for _ in range(10):
         await asyncio.sleep(0)
-    assert (len(against.ended), proxy.connection_count, problems) == (1, 0, [])
+    assert (len(addon.disconnected_clients), proxy.connection_count, problems) == (1, 0, [])

@@ -1,4 +1,4 @@
-"""SIGTERM: not ready, no new connections, and streams have their time to end."""
+"""Draining: no new connections, and live connections have time to end."""
 
 import asyncio
 
@@ -25,8 +25,8 @@ async def watch(conversation: TargetConnection) -> None:
 
 async def begin(proxy: Proxy, *, drain: float = 60.0, in_cluster: bool = False) -> "asyncio.Future[None]":
     connections = proxy.master.addons.get("connections")
-    found = Draining(connections, proxy.master)
-    return asyncio.ensure_future(found.run(Settings(drain=drain, in_cluster=in_cluster)))
+    received = Draining(connections, proxy.master)
+    return asyncio.ensure_future(received.run(Settings(drain=drain, in_cluster=in_cluster)))
 
 
 async def test_an_idle_tunnel_is_closed_at_once_and_new_clients_are_refused(proxy: Proxy, target: FakeTarget) -> None:
@@ -43,12 +43,12 @@ async def test_an_idle_tunnel_is_closed_at_once_and_new_clients_are_refused(prox
 
 
 async def test_a_live_connection_has_the_drain_time_to_end(proxy: Proxy, target: FakeTarget) -> None:
-    finish = asyncio.Event()
+    may_finish = asyncio.Event()
 
     async def handler(conversation: TargetConnection) -> None:
         await conversation.read_head()
         await conversation.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
-        await finish.wait()
+        await may_finish.wait()
         await conversation.send(b"1\r\nb\r\n0\r\n\r\n")
 
     target.handler = handler
@@ -58,14 +58,14 @@ async def test_a_live_connection_has_the_drain_time_to_end(proxy: Proxy, target:
     task = await begin(proxy, drain=PATIENCE)
     await until(lambda: not proxy.master.addons.get("proxyserver").listen_addrs())
     assert not task.done()
-    finish.set()
+    may_finish.set()
     assert (await client.read_to_eof()).endswith(b"1\r\nb\r\n0\r\n\r\n")
     client.close()
     await asyncio.wait_for(task, PATIENCE)
 
 
 async def at_the_end_of_the_drain(proxy: Proxy, target: FakeTarget, request: bytes, answer: bytes) -> bytes:
-    """What a client gets of the body of a target that answers `answer` and nothing more."""
+    """Return the body that a client gets if the target sends only `answer`."""
 
     async def handler(conversation: TargetConnection) -> None:
         await conversation.read_head()
@@ -78,11 +78,11 @@ async def at_the_end_of_the_drain(proxy: Proxy, target: FakeTarget, request: byt
     await client.send(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n" if b"exec" in request else b"\r\n")
     await client.read_head()
     task = await begin(proxy, drain=0.2)
-    rest = await client.read_to_eof()
+    remainder = await client.read_to_eof()
     client.close()
     await asyncio.wait_for(task, PATIENCE)
     assert proxy.master.should_exit.is_set()
-    return rest
+    return remainder
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -92,37 +92,40 @@ EXEC = b"/api/v1/namespaces/a/pods/p/exec"
 
 
 @pytest.mark.parametrize(
-    ("request_", "answer", "rest"),
+    ("request_", "answer", "remainder"),
     [
         pytest.param(
-            WATCH, CHUNKED + b"3\r\n{}\n\r\n", b"3\r\n{}\n\r\n0\r\n\r\n", id="a watch ends as at its server's time-out"
+            WATCH,
+            CHUNKED + b"3\r\n{}\n\r\n",
+            b"3\r\n{}\n\r\n0\r\n\r\n",
+            id="a watch ends as on a timeout of its server",
         ),
-        pytest.param(WATCH, CHUNKED + b"3\r\n{}", b"2\r\n{}\r\n", id="half an event does not look whole"),
+        pytest.param(WATCH, CHUNKED + b"3\r\n{}", b"2\r\n{}\r\n", id="a partial event is not completed"),
         pytest.param(
             EXEC,
             SWITCHED + b"\x82\x01a",
             b"\x82\x01a\x88\x10\x03\xe9the proxy ends",
-            id="a WebSocket is told that its server goes away",
+            id="a WebSocket gets a going-away frame",
         ),
-        pytest.param(EXEC, SWITCHED + b"\x82\x02a", b"\x82\x02a", id="half a frame gets no other in its middle"),
-        pytest.param(b"/api", CHUNKED + b"3\r\n{}\n\r\n", b"3\r\n{}\n\r\n", id="what is no watch does not look whole"),
+        pytest.param(EXEC, SWITCHED + b"\x82\x02a", b"\x82\x02a", id="a partial frame is not interrupted"),
+        pytest.param(b"/api", CHUNKED + b"3\r\n{}\n\r\n", b"3\r\n{}\n\r\n", id="another response stays incomplete"),
     ],
 )
 async def test_at_the_end_of_the_drain(
-    proxy: Proxy, target: FakeTarget, request_: bytes, answer: bytes, rest: bytes
+    proxy: Proxy, target: FakeTarget, request_: bytes, answer: bytes, remainder: bytes
 ) -> None:
-    assert await at_the_end_of_the_drain(proxy, target, request_, answer) == rest
+    assert await at_the_end_of_the_drain(proxy, target, request_, answer) == remainder
 
 
 @pytest.mark.parametrize(
-    ("request_", "answer", "rest", "whole"),
+    ("request_", "answer", "remainder", "whole"),
     [
         pytest.param(WATCH, CHUNKED + b"3\r\n{}\n\r\n", b"3\r\n{}\n\r\n0\r\n\r\n", True, id="a watch that ends"),
-        pytest.param(b"/api", b"HTTP/1.1 200 OK\r\n\r\nhalf", b"half", False, id="what ends with its connection"),
+        pytest.param(b"/api", b"HTTP/1.1 200 OK\r\n\r\nhalf", b"half", False, id="a response without a length"),
     ],
 )
 async def test_a_truncated_response_has_no_close_notify(
-    proxy: Proxy, target: FakeTarget, request_: bytes, answer: bytes, rest: bytes, whole: bool
+    proxy: Proxy, target: FakeTarget, request_: bytes, answer: bytes, remainder: bytes, whole: bool
 ) -> None:
     async def handler(conversation: TargetConnection) -> None:
         await conversation.read_head()
@@ -134,11 +137,11 @@ async def test_a_truncated_response_has_no_close_notify(
     client = RawTls(stream, "127.0.0.1")
     await client.handshake()
     await client.send(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % (request_, target.port))
-    found = await client.read_some()
+    received = await client.read_some()
     task = await begin(proxy, drain=0.2)
-    found += await client.read_to_eof()
-    assert found.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert found.endswith(b"\r\n\r\n" + rest)
+    received += await client.read_to_eof()
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert received.endswith(b"\r\n\r\n" + remainder)
     assert client.clean_eof is whole
     stream.close()
     await asyncio.wait_for(task, PATIENCE)

@@ -17,7 +17,7 @@ def test_on_and_off_are_followed_and_auto_shows_no_flows_by_default(wanted: str,
 def test_saving_flows_shows_flows(caplog: pytest.LogCaptureFixture) -> None:
     with taddons.context(Save(), ScriptLoader()) as context, caplog.at_level("INFO"):
         context.options.save_stream_file = "/dev/null"
-        found = shows_flows("auto")
+        result = shows_flows("auto")
         context.options.save_stream_file = None
-    assert found
+    assert result
     assert "requests are shown as flows of mitmproxy: save_stream_file is set" in caplog.text

@@ -1,4 +1,4 @@
-"""The parts on a folder of manifests."""
+"""Parts of a proxy with a folder of manifests."""
 
 from pathlib import Path
 

@@ -58,9 +58,9 @@ async def test_the_proxy_is_not_ready_as_soon_as_it_drains(proxy: Proxy, target:
 
 
 def test_before_it_is_configured_the_proxy_is_not_ready() -> None:
-    found = Lifecycle(Connections())
-    assert found.not_ready_reason() == "the proxy is not configured"
-    found.done()
+    lifecycle = Lifecycle(Connections())
+    assert lifecycle.not_ready_reason() == "the proxy is not configured"
+    lifecycle.done()
 
 
 async def test_no_key_log_is_written(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ def servers(proxy: Proxy) -> list[asyncio.AbstractServer]:
 
 
 async def answer_at(host: str, port: int) -> bytes:
-    """The start line for a stranger; one who came before the socket was taken over is closed, and comes again."""
+    """Return the status line for an unauthenticated client. Connect again if the socket was not taken over yet."""
     line = b""
     while not line:
         reader, writer = await asyncio.open_connection(host, port)

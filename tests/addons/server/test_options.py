@@ -21,9 +21,9 @@ class Declares:
 
 @pytest.fixture
 def context(confdir: Path):
-    with taddons.context(Proxyserver(), TlsConfig(), Declares(), options=Options(), loadcore=False) as found:
-        found.options.confdir = str(confdir)
-        yield found
+    with taddons.context(Proxyserver(), TlsConfig(), Declares(), options=Options(), loadcore=False) as context:
+        context.options.confdir = str(confdir)
+        yield context
 
 
 def read() -> options.Config:

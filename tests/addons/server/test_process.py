@@ -1,4 +1,4 @@
-"""What a service needs of the process, of the garbage collector and of mitmproxy."""
+"""Process settings of a service."""
 
 import gc
 import os
@@ -27,61 +27,61 @@ print(os.environ.get("SSLKEYLOGFILE"), resource.getrlimit(resource.RLIMIT_CORE),
 """
 
 
-class Told:
-    """An addon that writes down who has connected; `name` is that under which mitmproxy knows it."""
+class RecordingAddon:
+    """Addon that records connected clients. `name` is its name in mitmproxy."""
 
     def __init__(self, name: str, *, halts: bool = False) -> None:
         self.name = name
         self.halts = halts
-        self.heard: list[str] = []
+        self.client_ids: list[str] = []
 
     def client_connected(self, client: Client) -> None:
-        self.heard.append(client.id)
+        self.client_ids.append(client.id)
         if self.halts:
             raise AddonHalt
 
 
-class Around:
-    """An addon of others."""
+class NestingAddon:
+    """Addon that contains other addons."""
 
     def __init__(self, *inner: object) -> None:
         self.addons = list(inner)
 
 
-def stranger() -> Client:
+def make_client() -> Client:
     return Client(peername=("192.0.2.1", 1), sockname=("192.0.2.2", 2))
 
 
 async def test_with_the_index_only_addons_with_the_hook_are_called(
     folder: Path, confdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    called_addons: list[str] = []
     invoke = AddonManager.invoke_addon
 
-    def noted(self: AddonManager, addon: object, event: Hook) -> Coroutine[Any, Any, None]:
-        asked.append(type(addon).__name__)
+    def record_call(self: AddonManager, addon: object, event: Hook) -> Coroutine[Any, Any, None]:
+        called_addons.append(type(addon).__name__)
         return invoke(self, addon, event)
 
     async with running_proxy(folder, confdir, connector_flows="off") as proxy:
-        proxy.master.addons.add(Told("told"), Around())
-        monkeypatch.setattr(AddonManager, "invoke_addon", noted)
+        proxy.master.addons.add(RecordingAddon("told"), NestingAddon())
+        monkeypatch.setattr(AddonManager, "invoke_addon", record_call)
         (await proxy.open()).close()
-        await until(lambda: len(asked) == 1 and proxy.connection_count == 0)
-        assert asked == ["Told"]
+        await until(lambda: len(called_addons) == 1 and proxy.connection_count == 0)
+        assert called_addons == ["RecordingAddon"]
 
 
 async def test_an_addon_that_is_added_later_is_called_until_it_is_removed(folder: Path, confdir: Path) -> None:
     async with running_proxy(folder, confdir, connector_flows="off") as proxy:
-        addons, client = proxy.master.addons, stranger()
+        addons, client = proxy.master.addons, make_client()
         await addons.trigger_event(ClientConnectedHook(client))
-        inner, last = Told("inner"), Told("last")
-        around = Around(inner)
-        addons.add(around, last)
+        inner, last = RecordingAddon("inner"), RecordingAddon("last")
+        nesting = NestingAddon(inner)
+        addons.add(nesting, last)
         await addons.trigger_event(ClientConnectedHook(client))
-        assert (inner.heard, last.heard) == ([client.id], [client.id])
+        assert (inner.client_ids, last.client_ids) == ([client.id], [client.id])
         addons.remove(last)
         await addons.trigger_event(ClientConnectedHook(client))
-        assert (len(inner.heard), len(last.heard)) == (2, 1)
+        assert (len(inner.client_ids), len(last.client_ids)) == (2, 1)
 
 
 async def test_a_halt_stops_later_addons_and_an_error_does_not(
@@ -92,10 +92,10 @@ async def test_a_halt_stops_later_addons_and_an_error_does_not(
             raise RuntimeError("no")
 
     async with running_proxy(folder, confdir, connector_flows="off") as proxy:
-        halts, behind = Told("halts", halts=True), Told("behind")
+        halts, behind = RecordingAddon("halts", halts=True), RecordingAddon("behind")
         proxy.master.addons.add(Broken(), halts, behind)
-        await proxy.master.addons.trigger_event(ClientConnectedHook(stranger()))
-        assert (len(halts.heard), len(behind.heard)) == (1, 0)
+        await proxy.master.addons.trigger_event(ClientConnectedHook(make_client()))
+        assert (len(halts.client_ids), len(behind.client_ids)) == (1, 0)
     assert "Addon error: no" in caplog.text
 
 
@@ -108,13 +108,13 @@ async def test_without_the_index_all_addons_are_called(folder: Path, confdir: Pa
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 def test_harden_disables_core_dumps_and_key_logs() -> None:
     environment = {"SSLKEYLOGFILE": "/dev/null", "PYTHONPATH": os.environ["PYTHONPATH"]}
-    said = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
-    assert said.stdout == "None (0, 0) 0\n"
+    result = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == "None (0, 0) 0\n"
 
 
 @pytest.fixture
 def unfrozen() -> Iterator[None]:
-    """As a process begins; ours has frozen what its tests were collected to."""
+    """Unfreeze the heap, as at the start of a process, because pytest has frozen it."""
     gc.unfreeze()
     yield
     gc.freeze()

@@ -15,10 +15,12 @@ LOCAL = [("127.0.0.1", 8080)]
 
 def store(*names: str) -> Store:
     """Only `good` has its Secret."""
-    found = Store()
+    result = Store()
     raw = [connector(name, "https://192.0.2.1", secret="secret" if name == "good" else "missing") for name in names]
-    found.replace("test", [parse_secret(secret(ca=make_ca("a").pem), system_namespace="s"), *map(parse_connector, raw)])
-    return found
+    result.replace(
+        "test", [parse_secret(secret(ca=make_ca("a").pem), system_namespace="s"), *map(parse_connector, raw)]
+    )
+    return result
 
 
 @pytest.mark.parametrize(
@@ -43,8 +45,8 @@ def test_the_summary_of_a_folder(names: list[str], says: str) -> None:
     [(ClusterSource(), "the cluster; "), (ClusterSource("prod"), "the cluster of context prod; ")],
 )
 def test_the_summary_of_a_cluster(source: ClusterSource, place: str) -> None:
-    said = format_summary(source, store("bad"), [("::", 8080), ("0.0.0.0", 8080)])  # noqa: S104 - nothing is bound
-    assert said == (
+    line = format_summary(source, store("bad"), [("::", 8080), ("0.0.0.0", 8080)])  # noqa: S104 - nothing is bound
+    assert line == (
         f"serving 0 Connectors of {place}1 to mend (kubectl get connectors --all-namespaces); "
         "listening at http://*:8080; for a kubeconfig: connectorctl kubeconfig NAMESPACE/NAME"
     )
