@@ -24,6 +24,7 @@ from connector_store.domain.kubeconfig.volume_files import (
     IN_CLUSTER_FILES,
 )
 from connector_store.domain.kubeconfig.volume_request import ATTRIBUTES
+from connector_store.domain.objects import models
 from connector_store.domain.status.conditions import NOT_PROBED, OWN_CONDITIONS
 from connector_store.domain.status.serving import NAMESPACE_NOT_SERVED
 from connector_store.kube import lease
@@ -121,17 +122,27 @@ def test_every_reason_of_a_condition_is_there() -> None:
 
 def _reasons() -> set[str]:
     """Find the reasons in the source: `reason=`, a variable of that name, or the second argument of `_unusable`."""
-    reasons: set[str] = set()
+    reasons: set[str | None] = set()
     for file in REASON_SOURCES:
         for node in ast.walk(ast.parse(file.read_text())):
             match node:
-                case ast.keyword(arg="reason", value=ast.Constant(value=str() as reason)):
-                    reasons.add(reason)
-                case ast.Assign(targets=[ast.Name(id="reason")], value=ast.Constant(value=str() as reason)):
-                    reasons.add(reason)
-                case ast.Call(func=ast.Name(id="_unusable"), args=[_, ast.Constant(value=str() as reason), *_]):
-                    reasons.add(reason)
-    return reasons
+                case ast.keyword(arg="reason", value=value) | ast.Assign(targets=[ast.Name(id="reason")], value=value):
+                    reasons.add(_text(value))
+                case ast.Call(func=ast.Name(id="_unusable"), args=[_, value, *_]):
+                    reasons.add(_text(value))
+    return {reason for reason in reasons if reason is not None}
+
+
+def _text(value: ast.expr) -> str | None:
+    """Return the text of a literal, or of a constant of `models`."""
+    match value:
+        case ast.Constant(value=str() as text):
+            return text
+        case ast.Name(id=name):
+            constant: str | None = getattr(models, name, None)
+            return constant
+        case _:
+            return None
 
 
 def test_every_attribute_and_file_of_a_volume_is_there() -> None:
