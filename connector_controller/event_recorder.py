@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, Never
 
 from connector_store.cache import Lru
 from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.printable import printable
 from connector_store.domain.base.rfc3339 import format_micro_time
 from connector_store.domain.objects.manifest import API_VERSION
 from connector_store.kube.client import KubeClient
@@ -70,7 +71,7 @@ class EventRecorder:
 
     def record(self, regarding: Regarding, event_type: EventType, reason: str, note: str) -> None:
         try:
-            self._queue.put_nowait(_EventKey(regarding, event_type, reason, note[:MAX_NOTE]))
+            self._queue.put_nowait(_EventKey(regarding, event_type, reason, printable(note[:MAX_NOTE])))
         except asyncio.QueueFull:
             self.dropped_count += 1
 

@@ -97,8 +97,8 @@ def _describe_volume(request: csi_pb2.NodePublishVolumeRequest) -> str:
 def _log_defect(method: str, volume: str, error: Exception) -> Failure:
     """Log a defect and return UNAVAILABLE, which is not final: the pod may have the volume, and must keep it."""
     # Only the frames are logged: the text of an exception may contain parts of the request.
-    frames = "".join(traceback.format_tb(error.__traceback__))
+    frames = ", ".join(f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__))
     logger.error(
-        "%s, %s failed by %s, which is a defect of the driver:\n%s", method, volume, type(error).__name__, frames
+        "%s, %s failed by %s, which is a defect of the driver: %s", method, volume, type(error).__name__, frames
     )
     return Failure(code=grpc.StatusCode.UNAVAILABLE, message="defect of the driver; see its log on this node")

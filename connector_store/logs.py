@@ -9,9 +9,11 @@ import json
 import logging
 import select
 from collections.abc import Callable, Mapping
+from copy import copy
 from datetime import UTC, datetime
 from typing import IO, Final, TextIO
 
+from connector_store.domain.base.printable import printable
 from connector_store.domain.config.settings import LogFormat, environment_name, parse_log_format
 
 logger = logging.getLogger(__name__)
@@ -19,7 +21,22 @@ logger = logging.getLogger(__name__)
 TEXT_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 WRITABLE_TIMEOUT_MS: Final = 100
 """Milliseconds to wait until a pipe is writable. While lines are being lost, no line waits."""
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formatter that gives `text` messages of one line, in printable characters."""
+
+    def __init__(self, text: logging.Formatter) -> None:
+        super().__init__()
+        self._text = text
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        if not message.isprintable():
+            record = copy(record)
+            record.msg, record.args = printable(message), None
+        return self._text.format(record)
 
 
 class JsonFormatter(logging.Formatter):
@@ -39,9 +56,9 @@ class JsonFormatter(logging.Formatter):
 
 
 def make_formatter(log_format: LogFormat, stream: IO[str], text: logging.Formatter) -> logging.Formatter:
-    """Return `text` or a JSON formatter. `auto` means text if `stream` is a terminal."""
+    """Return `text` for printable characters, or a JSON formatter. `auto` means text if `stream` is a terminal."""
     is_text = log_format == "text" or (log_format == "auto" and stream.isatty())
-    return text if is_text else JsonFormatter()
+    return PrintableFormatter(text) if is_text else JsonFormatter()
 
 
 class LineBufferedStream(io.TextIOBase):

@@ -16,7 +16,7 @@ from connector_store.kube.errors import ApiError
 from connector_store.version import VERSION
 from connectorctl.command import PLUGIN, PROGRAM, DocumentedCommand
 from connectorctl.invocation import Invocation
-from connectorctl.output import EXIT_READER_GONE, ReaderGoneError, print_error, print_server_error, write
+from connectorctl.output import EXIT_READER_GONE, ReaderGoneError, print_error, print_message, print_server_error, write
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -120,5 +120,6 @@ def _print_usage_error(error: click.UsageError) -> int:
         error.show()
     else:
         path = error.ctx.command_path if error.ctx is not None else PROGRAM
-        print_error(f"{error.format_message()}\nSee '{path} --help' for usage.")
+        print_error(error.format_message())
+        print_message(f"See '{path} --help' for usage.")
     return error.exit_code

@@ -9,6 +9,8 @@ from typing import Final
 import click
 import yaml
 
+from connector_store.domain.base.printable import printable
+
 EXIT_READER_GONE: Final = 0
 """Exit code if the reader closes stdout early, as in `… | head`. That is not a failure."""
 
@@ -45,16 +47,21 @@ def write_value(value: object, form: str) -> None:
 
 
 def render_value(value: object, form: str) -> str:
-    """Render `value` (plain containers and scalars) as `json` or `yaml`."""
+    """Render `value` (plain containers and scalars) as `json` or `yaml`, in printable characters."""
     if form == "json":
-        return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1_000_000)
-    return text
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        return text if _is_printable(text) else json.dumps(value, indent=2) + "\n"
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1_000_000)
+    return text if _is_printable(text) else yaml.safe_dump(value, sort_keys=False, width=1_000_000)
+
+
+def _is_printable(document: str) -> bool:
+    return document.replace("\n", "").isprintable()
 
 
 def print_message(message: str) -> None:
     """Print a message to stderr."""
-    click.echo(message, err=True)
+    click.echo(printable(message), err=True)
 
 
 def print_error(message: str) -> None:
@@ -69,4 +76,4 @@ def print_server_error(reason: str, message: str) -> None:
 
 def _print_failure(head: str, message: str) -> None:
     colour = False if os.environ.get("NO_COLOR") else None
-    click.echo(f"{click.style(head, fg='red', bold=True)} {message}", err=True, color=colour)
+    click.echo(f"{click.style(head, fg='red', bold=True)} {printable(message)}", err=True, color=colour)

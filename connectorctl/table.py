@@ -6,6 +6,8 @@ from typing import Final
 
 import click
 
+from connector_store.domain.base.printable import printable
+
 _GAP: Final = 3
 MIN_LAST_COLUMN: Final = 24
 """Minimum width of the last column. If the terminal has less, the column is not wrapped."""
@@ -19,7 +21,7 @@ def render_table(
     colours: Mapping[str, str] | None = None,
 ) -> str:
     """Render a table. `width` is the terminal's (None: do not wrap). `colours` maps the text of a cell to a colour."""
-    all_rows = [header, *rows]
+    all_rows = [header, *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in all_rows) + _GAP for column in range(len(header) - 1)]
     last_width = None if width is None else width - sum(widths)
     return "".join(line for row in all_rows for line in _row_lines(row, widths, last_width, colours or {}))

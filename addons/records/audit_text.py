@@ -6,6 +6,7 @@
 import time
 
 from addons.records.record import Record
+from connector_store.domain.base.printable import printable
 from connector_store.domain.decision.redaction import command_parameters, redact_target
 
 _MAX_IN_MILLISECONDS = 10.0
@@ -24,7 +25,7 @@ def format_text(record: Record, *, now: float, commands: bool) -> str:
     ]
     words.append(f"by {record.identity.user}" if record.identity is not None else f"from {record.source_ip}")
     text = " ".join(words) + (f": {record.cause}" if record.cause else "")
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return printable(text)
 
 
 def _describe(record: Record, *, commands: bool) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from connector_store.domain.base.printable import printable
 from connector_store.domain.config.connector_source import DEFAULT_FOLDER
 from connectorctl.check import Report, check_folder
 from connectorctl.command import make_command
@@ -40,7 +41,7 @@ def command(ctx: click.Context, path: Path, probe: bool, form: str | None) -> No
         write_value(_report_document(report), form)
     else:
         for finding in report.findings:
-            write(click.style(str(finding), fg=_COLOURS[finding.severity]) + "\n")
+            write(click.style(printable(str(finding)), fg=_COLOURS[finding.severity]) + "\n")
         print_message(report.summary)
     ctx.exit(1 if report.error_count else 0)
 

@@ -72,6 +72,16 @@ def test_an_error_has_its_traceback_in_the_same_line() -> None:
     assert "ValueError: so" in json.loads(line)["exception"]
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_line_has_printable_characters_only(form: str) -> None:
+    out = io.StringIO()
+    logs.configure(out, level="INFO", environ={"CONNECTORS_LOG_FORMAT": form})
+    logging.getLogger().warning("role %s", "\x1b\x9b\u202e\nb")
+    [line] = out.getvalue().splitlines()
+    assert line.isprintable()
+    assert line.endswith("role ????b") is (form == "text")
+
+
 def test_other_handlers_are_not_changed() -> None:
     other = logging.StreamHandler(io.StringIO())
     logging.getLogger().addHandler(other)

@@ -46,3 +46,19 @@ def test_a_value_is_printed_in_order(form: str, load: object, capsys: pytest.Cap
     assert load(out) == VALUE
     assert out.index("b") < out.index("ü")
     assert out.endswith("\n")
+
+
+def test_messages_have_printable_characters_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_message("role \x1b]0;t\x07\u202e\nb")
+    print_error("role \x9b\nb")
+    assert capsys.readouterr().err == "role ?]0;t???b\nerror: role ??b\n"
+
+
+@pytest.mark.parametrize(("form", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_a_document_escapes_what_is_not_printable(form: str, load: object, capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"reason": "a\x1b\x9b\u202e\nb ü"}
+    write_value(value, form)
+    out = capsys.readouterr().out
+    assert callable(load)
+    assert load(out) == value
+    assert out.replace("\n", "").isprintable()

@@ -41,3 +41,7 @@ def test_colours_do_not_move_columns(colours: dict[str, str]) -> None:
 
 def test_a_table_without_rows_has_its_heading() -> None:
     assert render_table(HEAD, []) == "NAME   STATE   MESSAGE\n"
+
+
+def test_a_cell_has_printable_characters_only() -> None:
+    assert render_table(HEAD, [("a\x1b]0;t\x07", "\u202eno", "b\nc")]).splitlines()[1:] == ["a?]0;t?   ?no     b?c"]

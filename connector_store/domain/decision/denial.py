@@ -12,6 +12,7 @@ from typing import Final, Literal
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Header
 from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.printable import printable
 from connector_store.domain.base.request_info import RequestInfo
 from connector_store.domain.credential.token_request import IssuedToken
 from connector_store.domain.decision.warning import warning_header
@@ -83,7 +84,7 @@ class Deny:
             "apiVersion": "v1",
             "metadata": {},
             "status": "Failure",
-            "message": self.message,
+            "message": printable(self.message),
             "reason": self.reason,
             "code": self.status,
         }

@@ -67,8 +67,8 @@ def parse_cluster_role(raw: Mapping[str, object]) -> ClusterRole:
 def parse_role_name(fields: Fields, field: str) -> str:
     """Return the name of a role in `field`. It is a path segment, which can contain capitals and colons."""
     role = fields.text(field)
-    if role is None or role in (".", "..") or "/" in role or "%" in role:
-        raise ParseError(fields.path_of(field), "is not the name of a role: at least one character, no '/' and no '%'")
+    if role is None or role in (".", "..") or "/" in role or "%" in role or not role.isprintable():
+        raise ParseError(fields.path_of(field), "is not the name of a role: printable characters, no '/' and no '%'")
     return role
 
 

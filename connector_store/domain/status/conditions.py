@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from connector_store.domain.base import rfc3339
+from connector_store.domain.base.printable import printable
 from connector_store.domain.objects.models import (
     PERMISSIONS_INVALID,
     SECRET_INVALID,
@@ -161,7 +162,7 @@ def _condition(kind: str, assessment: Assessment, old: Condition | None, now: da
         type=kind,
         status=status,
         reason=assessment.reason or AS_EXPECTED,
-        message=assessment.message[:MAX_MESSAGE],
+        message=printable(assessment.message[:MAX_MESSAGE]),
         severity="Info" if kind in (CA_CERT_READY, CREDENTIAL_FRESH) else "",
         last_transition_time=rfc3339.format_time(now),
     )

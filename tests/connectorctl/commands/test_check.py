@@ -20,6 +20,16 @@ def test_a_broken_folder_exits_with_1(run_cli: RunCli, connectors: Path) -> None
     assert "to mend" in err
 
 
+def test_names_in_manifests_are_printed_in_printable_characters(run_cli: RunCli, connectors: Path) -> None:
+    path = connectors / "k8s-connector.yaml"
+    name = '"a\\e]0;title\\a\\nconnectors/other.yaml:1: error"'
+    path.write_text(path.read_text().replace("connectorClassName: k8s", f"connectorClassName: {name}"))
+    code, out, _ = run_cli("check")
+    assert code == 1
+    assert "a?]0;title??connectors/other.yaml" in out
+    assert out.replace("\n", "").isprintable()
+
+
 def test_settings_come_from_the_environment(run_cli: RunCli, connectors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONNECTORS_DRAIN", "soon")
     code, _, err = run_cli("check")

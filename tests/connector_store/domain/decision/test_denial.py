@@ -133,6 +133,11 @@ def test_for_every_message_the_phrase_is_one_printable_line(message: str) -> Non
     assert len(phrase) <= 512
 
 
+def test_the_message_of_a_status_has_printable_characters_only() -> None:
+    deny = denial.unusable(Unusable(key=KEY, reason="RoleNotFound", message="role \x1b]0;t\x07\u202e\nb"))
+    assert json.loads(deny.body)["message"].endswith("role ?]0;t???b")
+
+
 def test_a_long_header_name_is_truncated() -> None:
     assert len(denial.impersonation_header(b"Impersonate-" + b"a" * 9000).message) < 200
 

@@ -102,7 +102,7 @@ def test_a_connector_with_only_required_fields() -> None:
         ("spec.permissions", {}, "PermissionsInvalid",
          "spec.permissions: has neither allow nor deny; name a ClusterRole in one of them, or leave it out"),
         ("spec.permissions.allow", [{"clusterRole": ""}], "PermissionsInvalid",
-         "spec.permissions.allow[0].clusterRole: is not the name of a role: at least one character, no '/' and no '%'"),
+         "spec.permissions.allow[0].clusterRole: is not the name of a role: printable characters, no '/' and no '%'"),
         ("spec.address", "https://h/api", "PermissionsInvalid",
          "spec.permissions: cannot be kept below an address whose path begins with /api or /apis; "
          "write the server's base URL"),

@@ -209,7 +209,8 @@ def test_an_aggregated_role_can_have_no_rules() -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ({"metadata": {}}, "metadata.name: is not the name of a role: at least one character, no '/' and no '%'"),
+        ({"metadata": {"name": "a\x1b"}}, "metadata.name: is not the name of a role"),
+        ({"metadata": {}}, "metadata.name: is not the name of a role: printable characters, no '/' and no '%'"),
         ({"metadata": {"name": "a/b"}}, "metadata.name: is not the name of a role"),
         ({"metadata": {"name": "a%b"}}, "metadata.name: is not the name of a role"),
         ({"metadata": {"name": ".."}}, "metadata.name: is not the name of a role"),

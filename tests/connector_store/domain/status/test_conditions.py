@@ -150,6 +150,11 @@ def test_a_long_message_is_truncated() -> None:
     assert len(condition(status(assessments), "ProxyServiceReady").message) == MAX_MESSAGE
 
 
+def test_a_message_has_printable_characters_only() -> None:
+    assessments = assess_with(service=Assessment(holds=False, reason="ProxyServiceNotFound", message="role \x1b\nb"))
+    assert condition(status(assessments), "ProxyServiceReady").message == "role ??b"
+
+
 @pytest.mark.parametrize(
     ("probes", "failed_probe"),
     [
