@@ -19,7 +19,7 @@ from connector_store.domain.base.rfc3339 import format_micro_time
 from connector_store.domain.objects.manifest import API_VERSION
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
-from connector_store.kube.events import MAX_NOTE, EventType, event_body, event_name
+from connector_store.kube.events import CLUSTER_SCOPE_NAMESPACE, MAX_NOTE, EventType, Reporter, event_body, event_name
 from connector_store.kube.resources import EVENTS
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class EventRecorder:
         """Create the recorder. `instance` names this process (the pod). `now` returns unix seconds."""
         self.dropped_count = 0
         self._client = client
-        self._instance = instance
+        self._reporter = Reporter(REPORTING_CONTROLLER, instance, "Reconcile")
         self._now = now
         self._numbers = itertools.count()
         self._series = Lru[_EventKey, _Series](max_series)
@@ -86,10 +86,10 @@ class EventRecorder:
     async def _write(self, event: _EventKey) -> None:
         now = self._now()
         series = self._series.get(event)
-        namespace = event.regarding.key.namespace or "default"
+        namespace = event.regarding.key.namespace or CLUSTER_SCOPE_NAMESPACE
         if series is None or now - series.last_at > SERIES_WINDOW:
             name = event_name(event.regarding.key.name, f"{int(now * 1e6):x}{next(self._numbers):x}")
-            await self._client.create(EVENTS.path(namespace), self._body(event, name, namespace, now))
+            await self._client.create(EVENTS.path(namespace), self._body(event, name, now))
             self._series.put(event, _Series(name=name, count=1, last_at=now))
             return
         series.count, series.last_at = series.count + 1, now
@@ -101,7 +101,7 @@ class EventRecorder:
             self._series.drop(event)
             raise
 
-    def _body(self, event: _EventKey, name: str, namespace: str, now: float) -> dict[str, Any]:
+    def _body(self, event: _EventKey, name: str, now: float) -> dict[str, Any]:
         regarding = event.regarding
         reference = {"apiVersion": API_VERSION, "kind": regarding.kind, "name": regarding.key.name}
         if regarding.key.namespace:
@@ -109,15 +109,12 @@ class EventRecorder:
         if regarding.uid:
             reference["uid"] = regarding.uid
         return event_body(
+            self._reporter,
             name=name,
-            namespace=namespace,
             regarding=reference,
             event_type=event.event_type,
             reason=event.reason,
             note=event.note,
-            action="Reconcile",
-            controller=REPORTING_CONTROLLER,
-            instance=self._instance,
             event_time=_utc(now),
         )
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Never, Protocol
 from connector_store.domain.kubeconfig.volume_request import Pod
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
-from connector_store.kube.events import event_body, event_name
+from connector_store.kube.events import Reporter, event_body, event_name
 from connector_store.kube.resources import EVENTS
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class PodEvents:
         self, client: KubeClient, node: str, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._client = client
-        self._node = node
+        self._reporter = Reporter("connectors-csi", node, "NodePublishVolume")
         self._now = now
         self._queue = asyncio.Queue[dict[str, Any]](_MAX_QUEUED)
 
@@ -51,8 +51,8 @@ class PodEvents:
 
     def _build_event(self, pod: Pod, reason: str, note: str) -> dict[str, Any]:
         return event_body(
+            self._reporter,
             name=event_name(pod.name, secrets.token_hex(8)),
-            namespace=pod.namespace,
             regarding={
                 "apiVersion": "v1",
                 "kind": "Pod",
@@ -63,8 +63,5 @@ class PodEvents:
             event_type="Warning",
             reason=reason,
             note=note,
-            action="NodePublishVolume",
-            controller="connectors-csi",
-            instance=self._node,
             event_time=self._now(),
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from connector_store.domain.base.rfc3339 import format_micro_time
 
@@ -13,7 +13,18 @@ _MAX_INSTANCE: Final = 128
 _MAX_NAME_PREFIX: Final = 200
 """Characters of the object's name at the start of the event's name. Names have at most 253 characters."""
 
+CLUSTER_SCOPE_NAMESPACE: Final = "default"
+"""Namespace of events about objects without a namespace, as in client-go."""
+
 EventType = Literal["Normal", "Warning"]
+
+
+class Reporter(NamedTuple):
+    """Reporter of events: the program, its instance, and what it does when it reports."""
+
+    controller: str
+    instance: str
+    action: str
 
 
 def event_name(object_name: str, suffix: str) -> str:
@@ -23,29 +34,26 @@ def event_name(object_name: str, suffix: str) -> str:
 
 
 def event_body(
+    reporter: Reporter,
     *,
     name: str,
-    namespace: str,
     regarding: Mapping[str, str],
     event_type: EventType,
     reason: str,
     note: str,
-    action: str,
-    controller: str,
-    instance: str,
     event_time: datetime,
 ) -> dict[str, Any]:
-    """Return an Event. `regarding` is a core/v1 ObjectReference. `controller` and `instance` name the reporter."""
+    """Return an Event in the namespace of its object. `regarding` is a core/v1 ObjectReference."""
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": name, "namespace": namespace},
+        "metadata": {"name": name, "namespace": regarding.get("namespace", CLUSTER_SCOPE_NAMESPACE)},
         "eventTime": format_micro_time(event_time),
         "type": event_type,
         "reason": reason,
-        "action": action,
+        "action": reporter.action,
         "note": note.encode(errors="replace")[:MAX_NOTE].decode(errors="ignore"),
         "regarding": dict(regarding),
-        "reportingController": controller,
-        "reportingInstance": instance[:_MAX_INSTANCE],
+        "reportingController": reporter.controller,
+        "reportingInstance": reporter.instance[:_MAX_INSTANCE],
     }

@@ -58,6 +58,33 @@ def test_no_two_files_of_the_product_define_a_class_of_the_same_name() -> None:
     assert {name: places for name, places in files.items() if len(places) > 1} == {}
 
 
+MAX_PARAMETERS = 8
+MANY_PARAMETERS = {
+    "connectorctl/commands/kubeconfig.py command": "click passes each option of the command",
+    "connector_controller/connectors.py __init__": "the parts of the controller that one reconcile needs",
+    "addons/server/assembly.py assemble": "the parts that one place joins into the proxy",
+    "connector_store/kube/access.py __init__": "options with defaults",
+    "connector_store/kube/cluster_watches.py __init__": "options with defaults",
+    "connector_store/kube/reflector.py __init__": "options with defaults",
+}
+"""Functions of the product with more than `MAX_PARAMETERS`, and the reason."""
+
+
+def test_no_function_of_the_product_has_many_parameters_without_a_reason() -> None:
+    functions = {
+        f"{file.relative_to(ROOT)} {node.name}"
+        for file in vocabulary.product_files()
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _parameter_count(node) > MAX_PARAMETERS
+    }
+    assert functions == MANY_PARAMETERS.keys()
+
+
+def _parameter_count(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    parameters = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    return sum(parameter.arg not in ("self", "cls") for parameter in parameters)
+
+
 @pytest.mark.parametrize(
     "text",
     [

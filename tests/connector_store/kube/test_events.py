@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from connector_store.kube.events import MAX_NOTE, event_body, event_name
+from connector_store.kube.events import MAX_NOTE, Reporter, event_body, event_name
 from lab.control_plane import ControlPlane
 
 POD = {"apiVersion": "v1", "kind": "Pod", "namespace": "team-a", "name": "web", "uid": "u"}
@@ -10,15 +10,12 @@ POD = {"apiVersion": "v1", "kind": "Pod", "namespace": "team-a", "name": "web", 
 
 def body(namespace: str, note: str = "x" * 5000) -> dict:
     return event_body(
+        Reporter("connectors.alauda.io/controller", "i" * 300, "Reconcile"),
         name=event_name("n" * 300, "0123456789abcdef"),
-        namespace=namespace,
         regarding=POD | {"namespace": namespace},
         event_type="Warning",
         reason="Reason",
         note=note,
-        action="Reconcile",
-        controller="connectors.alauda.io/controller",
-        instance="i" * 300,
         event_time=datetime(2026, 1, 2, 3, 4, 5, 6, UTC),
     )
 
