@@ -13,7 +13,6 @@ from connector_store.kube.errors import ApiError
 from connectorctl.command import PLUGIN
 from connectorctl.invocation import Invocation
 from connectorctl.option_values import SourceOptions
-from connectorctl.settings import load_settings
 from connectorctl.source_dispatch import load_inventory
 
 NO_FILE_COMPLETION: Final = ":4"
@@ -25,7 +24,7 @@ FILE_COMPLETION: Final = ":0"
 def complete_connectors(source_options: SourceOptions, invocation: Invocation) -> list[str]:
     """Return NAMESPACE/NAME of each Connector of the source, in order, or nothing if it cannot be read."""
     try:
-        connectors = load_inventory(source_options, load_settings(), invocation, namespace=None).store.connectors()
+        connectors = load_inventory(source_options, invocation, namespace=None).store.connectors()
     except (OSError, ValueError, ApiError, click.ClickException):
         return []
     return sorted(str(connector.key) for connector in connectors)

@@ -16,9 +16,9 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from connector_store.domain.base.duration import parse_duration
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connectorctl.lifetime import parse_lifetime
 from connectorctl.oidc_token import DEFAULT_AUDIENCE, KINDS, TokenProvider, parse_token_provider
 from connectorctl.option_values import CallerOptions, SourceOptions
 
@@ -26,6 +26,9 @@ DEFAULT_TTL: Final = "30m"
 """Lifetime of a token, as that of the CSI driver's tokens."""
 ENVIRONMENT: Final = "CONNECTORCTL_"
 """Prefix of the environment variables of this program. Those of the shared settings begin with CONNECTORS_."""
+
+MAX_LIFETIME: Final = 366 * 24 * 3600
+"""Maximum lifetime of a token in seconds."""
 
 Function = Callable[..., Any]
 
@@ -62,8 +65,8 @@ class ConnectorKeyParam(KeyParam):
         ]
 
 
-class DurationParam(click.ParamType[int]):
-    """Duration in seconds, in kubectl's syntax."""
+class LifetimeParam(click.ParamType[int]):
+    """Lifetime of a token in whole seconds, in kubectl's syntax."""
 
     name = "DURATION"
 
@@ -71,9 +74,12 @@ class DurationParam(click.ParamType[int]):
         if isinstance(value, int):
             return value
         try:
-            return parse_lifetime(value)
+            seconds = int(parse_duration(value))
         except ParseError as error:
             self.fail(f"{value!r}: {error.reason}", param, ctx)
+        if not 0 < seconds <= MAX_LIFETIME:
+            self.fail(f"{value!r}: is not between 1s and a year", param, ctx)
+        return seconds
 
 
 class TokenProviderParam(click.ParamType[TokenProvider]):
@@ -148,7 +154,7 @@ def add_caller_options(function: Function) -> Function:
         wrapped,
         click.option("--service-account", type=KeyParam(), envvar=f"{ENVIRONMENT}SERVICE_ACCOUNT", show_envvar=True,
                      help="Whose token to ask a cluster for."),
-        click.option("--ttl", type=DurationParam(), default=DEFAULT_TTL, show_default=True, envvar=f"{ENVIRONMENT}TTL",
+        click.option("--ttl", type=LifetimeParam(), default=DEFAULT_TTL, show_default=True, envvar=f"{ENVIRONMENT}TTL",
                      show_envvar=True, help="How long the token is good: 30m, 1h30m, 90s."),
         confdir_option,
     )  # fmt: skip

@@ -11,7 +11,6 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.pem import parse_certificates
 from connector_store.domain.config.connector_source import FolderSource
-from connector_store.domain.config.settings import Settings
 from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
 from connector_store.domain.objects.address_matching import parse_address
 from connectorctl.inventory import Inventory
@@ -20,25 +19,22 @@ from connectorctl.option_values import CallerOptions, SourceOptions
 from connectorctl.source import resolve_source
 
 
-def load_inventory(
-    source_options: SourceOptions, settings: Settings, invocation: Invocation, *, namespace: str | None
-) -> Inventory:
+def load_inventory(source_options: SourceOptions, invocation: Invocation, *, namespace: str | None) -> Inventory:
     """Load what a proxy on this source would have. Of a cluster, load only `namespace` (None: all)."""
     source = resolve_source(source_options, invocation)
     if isinstance(source, FolderSource):
         from connectorctl import folder_source
 
-        return Inventory(store=folder_source.load_store(Path(source.path), settings))
+        return Inventory(store=folder_source.load_store(Path(source.path), invocation.settings))
     from connectorctl import cluster_source
 
-    return cluster_source.load_inventory(source_options, source, settings, namespace=namespace)
+    return cluster_source.load_inventory(source_options, source, invocation.settings, namespace=namespace)
 
 
 def issue_token(
     key: ObjectKey,
     source_options: SourceOptions,
     caller_options: CallerOptions,
-    settings: Settings,
     invocation: Invocation,
 ) -> str:
     """Return a caller's token for the Connector `key`."""
@@ -46,17 +42,16 @@ def issue_token(
     if isinstance(source, FolderSource):
         from connectorctl import folder_source
 
-        return folder_source.issue_token(Path(source.path), key, caller_options, settings, time.time())
+        return folder_source.issue_token(Path(source.path), key, caller_options, invocation.settings, time.time())
     from connectorctl import cluster_source
 
-    return cluster_source.issue_token(source_options, source, key, caller_options, settings)
+    return cluster_source.issue_token(source_options, source, key, caller_options, invocation.settings)
 
 
 def build_entries(
     keys: Sequence[ObjectKey],
     source_options: SourceOptions,
     caller_options: CallerOptions,
-    settings: Settings,
     invocation: Invocation,
     *,
     proxy: str | None,
@@ -66,10 +61,12 @@ def build_entries(
     if isinstance(source, FolderSource):
         from connectorctl import folder_source
 
-        return folder_source.build_entries(Path(source.path), keys, caller_options, settings, time.time(), proxy=proxy)
+        return folder_source.build_entries(
+            Path(source.path), keys, caller_options, invocation.settings, time.time(), proxy=proxy
+        )
     from connectorctl import cluster_source
 
-    return cluster_source.build_entries(source_options, source, keys, caller_options, settings, proxy=proxy)
+    return cluster_source.build_entries(source_options, source, keys, caller_options, invocation.settings, proxy=proxy)
 
 
 def build_oidc_entries(keys: Sequence[ObjectKey], proxy: str, ca: Path) -> list[KubeconfigEntry]:

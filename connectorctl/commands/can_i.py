@@ -14,7 +14,6 @@ from connectorctl.invocation import Invocation
 from connectorctl.option_values import SourceOptions
 from connectorctl.options import ConnectorKeyParam, add_source_options
 from connectorctl.output import print_message, write
-from connectorctl.settings import load_settings
 from connectorctl.source_dispatch import load_inventory
 
 EXIT_NOT_ALLOWED: Final = 1
@@ -50,7 +49,7 @@ def command(
     RESOURCE is RESOURCE[.GROUP][/SUBRESOURCE], or a path that begins with a slash. What the credential itself may do at
     the target is not asked. Exit code 1: it does not lend it.
     """
-    target = load_inventory(source_options, load_settings(), invocation, namespace=key.namespace).store.get(key)
+    target = load_inventory(source_options, invocation, namespace=key.namespace).store.get(key)
     if target is None:
         raise ParseError("", f'connectors.connectors.alauda.io "{key.name}" not found in namespace "{key.namespace}"')
     if isinstance(target, Unusable):

@@ -13,7 +13,6 @@ from connectorctl.check import Report, check_folder
 from connectorctl.command import make_command
 from connectorctl.options import add_format_option
 from connectorctl.output import print_message, write, write_value
-from connectorctl.settings import load_settings
 
 _COLOURS: Final = {"error": "red", "warning": "yellow", "info": "cyan"}
 
@@ -31,12 +30,11 @@ def command(ctx: click.Context, path: Path, probe: bool, form: str | None) -> No
     PATH is a folder, ./connectors by default, or one file of it. Exit code 1 if something must be fixed; warnings (a
     credential that expires soon, a file that others can read) leave it 0.
     """
-    settings = load_settings()
-    report = check_folder(path, settings, now=time.time())
+    report = check_folder(path, ctx.obj.settings, now=time.time())
     if probe:
         from connectorctl.probe import probe_targets
 
-        report = report.with_findings(probe_targets(report.targets, settings))
+        report = report.with_findings(probe_targets(report.targets, ctx.obj.settings))
     if form is not None:
         write_value(_report_document(report), form)
     else:

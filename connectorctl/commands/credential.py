@@ -12,7 +12,6 @@ from connectorctl.oidc_token import TokenProvider
 from connectorctl.option_values import CallerOptions, SourceOptions
 from connectorctl.options import ConnectorKeyParam, add_caller_options, add_oidc_options, add_source_options
 from connectorctl.output import write
-from connectorctl.settings import load_settings
 from connectorctl.source_dispatch import issue_token
 
 
@@ -40,7 +39,7 @@ def command(
     if token_provider is not None:
         token = token_provider.fetch(os.environ, audience)
     elif key is not None:
-        token = issue_token(key, source_options, caller_options, load_settings(), invocation)
+        token = issue_token(key, source_options, caller_options, invocation)
     else:
         raise click.UsageError("name a Connector, or with --oidc where the token comes from")
     write(exec_credential(token, os.environ))

@@ -30,7 +30,6 @@ from connectorctl.options import (
     add_source_options,
 )
 from connectorctl.output import print_message, render_value, write
-from connectorctl.settings import load_settings
 from connectorctl.source import is_cluster
 from connectorctl.source_dispatch import build_entries, build_oidc_entries
 
@@ -118,9 +117,7 @@ def command(
         plugin: ExecPlugin | None = make_oidc_plugin(token_provider, audience)
     else:
         _check_proxy(proxy)
-        kubeconfig_entries = build_entries(
-            keys, source_options, caller_options, load_settings(), invocation, proxy=proxy
-        )
+        kubeconfig_entries = build_entries(keys, source_options, caller_options, invocation, proxy=proxy)
         plugin = (
             make_plugin(source_options, caller_options, is_cluster(source_options, invocation, caller_options))
             if by_exec

@@ -16,7 +16,6 @@ from connectorctl.invocation import Invocation
 from connectorctl.option_values import SourceOptions
 from connectorctl.options import add_format_option, add_source_options
 from connectorctl.output import print_message, write, write_value
-from connectorctl.settings import load_settings
 from connectorctl.source_dispatch import load_inventory
 from connectorctl.table import render_table
 
@@ -48,8 +47,7 @@ def command(
     """
     if watch and form in ("json", "yaml"):
         raise click.UsageError("--watch is for tables; leave -o out, or write -o wide")
-    settings = load_settings()
-    inventory = load_inventory(source_options, settings, invocation, namespace=namespace)
+    inventory = load_inventory(source_options, invocation, namespace=namespace)
     rows = build_rows(inventory, namespace)
     if form in ("json", "yaml"):
         write_value({"items": [_row_document(row) for row in rows]}, form)
@@ -60,7 +58,7 @@ def command(
         write(_render_rows(inventory, rows, wide=form == "wide"))
     while watch:
         time.sleep(WATCH_INTERVAL)
-        inventory = load_inventory(source_options, settings, invocation, namespace=namespace)
+        inventory = load_inventory(source_options, invocation, namespace=namespace)
         previous_rows, rows = rows, build_rows(inventory, namespace)
         if changed_rows := [row for row in rows if row not in previous_rows]:
             write(_render_rows(inventory, changed_rows, wide=form == "wide"))

@@ -8,7 +8,6 @@ from connectorctl.invocation import Invocation
 from connectorctl.option_values import CallerOptions, SourceOptions
 from connectorctl.options import ConnectorKeyParam, add_caller_options, add_source_options
 from connectorctl.output import write
-from connectorctl.settings import load_settings
 from connectorctl.source_dispatch import issue_token
 
 
@@ -30,4 +29,4 @@ def command(
 
     It is the password of the kubeconfig's proxy-url, good for this Connector and this proxy only.
     """
-    write(issue_token(key, source_options, caller_options, load_settings(), invocation) + "\n")
+    write(issue_token(key, source_options, caller_options, invocation) + "\n")

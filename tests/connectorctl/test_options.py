@@ -9,7 +9,13 @@ from click.testing import CliRunner
 from connector_store.domain.base.names import ObjectKey
 from connectorctl.invocation import Invocation
 from connectorctl.option_values import CallerOptions, SourceOptions
-from connectorctl.options import ConnectorKeyParam, add_caller_options, add_format_option, add_source_options
+from connectorctl.options import (
+    ConnectorKeyParam,
+    LifetimeParam,
+    add_caller_options,
+    add_format_option,
+    add_source_options,
+)
 
 
 @click.command
@@ -104,3 +110,19 @@ def test_connectors_are_completed_from_the_source_option(connectors: Path) -> No
     completions = ConnectorKeyParam().shell_complete(context, probe.params[0], "default/")
     assert [item.value for item in completions] == ["default/k8s-connector"]
     assert ConnectorKeyParam().shell_complete(context, probe.params[0], "other/") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30m", 1800), ("1h", 3600), ("1h30m", 5400), ("90s", 90), ("600", 600), ("1h0m5s", 3605), ("8784h", 31622400)],
+)
+def test_a_lifetime_is_parsed(text: str, seconds: int) -> None:
+    assert LifetimeParam().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "0s", "500ms", "m", "1d", "-5m", "30 m", "\N{ARABIC-INDIC DIGIT THREE}m", "8785h", "9" * 400]
+)
+def test_an_invalid_lifetime_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        LifetimeParam().convert(text, None, None)
