@@ -3,7 +3,7 @@
 import io
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,6 @@ from addons.access.target_tokens import TargetTokens
 from addons.access.unauthenticated import UnauthenticatedLimit
 from addons.net.certificates import Certificates
 from addons.net.connector_hosts import ConnectorHosts
-from addons.net.resolver import Resolver
 from addons.net.sockets import CLOSE_TIMEOUTS
 from addons.records.audit import AuditLog
 from addons.records.audit_writer import AuditWriter
@@ -38,6 +37,7 @@ from connector_store.domain.decision.decide import AccessPolicy
 from connector_store.domain.kubeconfig.own_names import OwnNames
 from connector_store.domain.objects.models import Target
 from connector_store.oidc.issuer_access import UseAuthorizer
+from connector_store.resolver import Resolver
 from connector_store.store import Store
 from connector_store.target_client import TargetClient
 from connector_store.token_manager import TokenManager
@@ -141,11 +141,15 @@ def assemble(
     proxy_url: Callable[[Target, str], Awaitable[str]],
     work: Iterable[Work],
     own_addresses: Iterable[str] = (),
+    own_issuers: Collection[str] = (),
 ) -> Parts:
-    """Assemble the parts. `proxy_url` returns the proxy's URL for a Connector, given a request's Host (see `Pages`)."""
+    """Assemble the parts. `proxy_url` returns the proxy's URL for a Connector, given a request's Host (see `Pages`).
+
+    `own_issuers` are the issuers of the cluster's own tokens.
+    """
     if settings.ca_file is not None:
         store.set_ca_file(_read_ca(Path(settings.ca_file)))
-    access, follow_issuers = with_issuers(config, settings, access, rights)
+    access, follow_issuers = with_issuers(config, settings, access, rights, own_issuers)
     names = OwnNames(hosts=_own_hosts(config, settings), cluster_domain=settings.cluster_domain)
     certificates = Certificates(authority.get_signer, names, is_connector_host=ConnectorHosts(store).__contains__)
     live_connections = LiveConnections(store, access, recheck=config.recheck, cut_expired=config.cut_expired)
@@ -180,6 +184,7 @@ def assemble(
     records.metrics.add_counter(
         "connector_access_cache_hits", "Access decisions with a cached caller", lambda: cache_stats.hit_count
     )
+    records.metrics.set_unavailable_checks(lambda: checks.unavailable.counts)
     pool = _create_pool(config, records.metrics, store, trust)
     _add_metrics(records.metrics, store, certificates)
     context = SharedContext(
@@ -231,13 +236,10 @@ def _create_pool(config: Config, metrics: Metrics, store: Store, trust: TrustSto
 def _create_token_manager(
     config: Config, metrics: Metrics, resolver: Resolver, trust: TrustStore, policy: AddressPolicy
 ) -> TokenManager:
-    async def resolve(host: str, port: int) -> Sequence[str]:
-        return (await resolver.resolve(host, port)).addresses
-
     def count_token_request(result: str) -> None:
         metrics.token_requests[result] += 1
 
-    client = TargetClient(trust, policy, resolve, user_agent="connectors-proxy")
+    client = TargetClient(trust, policy, resolver, user_agent="connectors-proxy")
     return TokenManager(client, timeout=config.timeouts.connect, on_token_request=count_token_request)
 
 

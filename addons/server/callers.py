@@ -1,6 +1,6 @@
 """Authentication of callers with tokens of OIDC issuers (option connector_authentication), for every source."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Never
 
 from addons.server.options import Config
@@ -14,12 +14,16 @@ from connector_store.trust import TrustStore
 
 
 def with_issuers(
-    config: Config, settings: Settings, access: Access, rights: UseAuthorizer
+    config: Config,
+    settings: Settings,
+    access: Access,
+    rights: UseAuthorizer,
+    disallowed_issuers: Collection[str],
 ) -> tuple[Access, Callable[[], Coroutine[Any, Any, Never]] | None]:
     """Add the issuers in the authentication file to `access`.
 
     Return the new access and the coroutine function that watches the file, or None without a file. Raises ParseError if
-    the file cannot be read.
+    the file cannot be read, or names one of `disallowed_issuers`, those of the cluster itself.
     """
     if config.authentication is None:
         return access, None
@@ -32,6 +36,6 @@ def with_issuers(
         return IssuerKeys(issuer, HttpsFetcher(trust.ssl_context(issuer.ca)), max_age=settings.jwks_max_age)
 
     issuer_access = IssuerAccess(access, rights, create_keys, recheck=config.recheck)
-    file = AuthenticationFile(config.authentication, issuer_access.configure)
+    file = AuthenticationFile(config.authentication, issuer_access.configure, disallowed_issuers=disallowed_issuers)
     file.load()
     return issuer_access, file.run

@@ -35,16 +35,16 @@ class UnavailableAccess:
     revocation_count: Final = 0
 
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
-        return Unavailable(reason="not connected to the API server yet")
+        return Unavailable(reason="not connected to the API server yet", kind="not_connected")
 
     async def check(self, token: str, key: ObjectKey) -> AccessResult:
-        return Unavailable(reason="not connected to the API server yet")
+        return Unavailable(reason="not connected to the API server yet", kind="not_connected")
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        return Unavailable(reason="not connected to the API server yet")
+        return Unavailable(reason="not connected to the API server yet", kind="not_connected")
 
     async def authorize_use(self, identity: Identity, key: ObjectKey) -> Unavailable:
-        return Unavailable(reason="not connected to the API server yet")
+        return Unavailable(reason="not connected to the API server yet", kind="not_connected")
 
 
 def create_waiting_parts(config: Config, records: assembly.Records) -> assembly.Parts:
@@ -103,12 +103,13 @@ async def create_parts(
     if settings.ca_secret is not None:
         authority, watch_ca = _watch_ca_secret(client, store, settings, records.metrics)
         work.append(watch_ca)
+    issuer = await client.issuer()
     return assembly.assemble(
         config,
         settings,
         records,
         store=store,
-        access=_create_access(client, config, settings, records.metrics, await client.issuer()),
+        access=_create_access(client, config, settings, records.metrics, issuer),
         rights=ReviewAuthorizer(client, settings.access),
         authority=authority,
         proxy_url=lambda target, host: _proxy_url(client, settings, target, host),
@@ -116,6 +117,8 @@ async def create_parts(
         own_addresses=await resolve_own_addresses(
             [socket.gethostname(), settings.proxy_host], on_problem, retry=in_pod()
         ),
+        # Outside of a pod, our own token can be that of a person, whose issuer may have an entry.
+        own_issuers=[issuer] if in_pod() else [],
     )
 
 

@@ -30,7 +30,7 @@ def create_parts(config: Config, folder: Path, records: assembly.Records) -> ass
         settings,
         records,
         store=store,
-        access=TokenAccess(key.public_key, audience=settings.audience, now=time.time),
+        access=TokenAccess(key.public_key, audience=settings.audience, recheck=config.recheck, now=time.time),
         rights=BindingAuthorizer(store, settings.access),
         authority=assembly.mitmproxy_authority(),
         proxy_url=lambda _, host: _proxy_url(settings, host),

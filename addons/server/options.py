@@ -37,7 +37,7 @@ _OPTIONS: Final[tuple[tuple[str, type, Any, str], ...]] = (
      "in a pod kubernetes."),
     ("connector_authentication", str, "", "File with an AuthenticationConfiguration: whose tokens name callers."),
     ("connector_recheck", str, "30", "Seconds that a positive review lives, and between checks of live streams."),
-    ("connector_cut_expired", bool, False, "Also cut live streams when their caller's token expires."),
+    ("connector_cut_expired", bool, False, "Also cut live streams of a ServiceAccount when its token expires."),
     ("connector_forwarded_for", bool, True, "Tell targets the client's address, by X-Forwarded-For."),
     ("connector_flows", str, "auto", "Show requests as flows of mitmproxy: on, off, or auto (where somebody watches)."),
     ("connector_keep_body", str, "64k", "What a flow keeps of each body for people to look at."),

@@ -7,7 +7,7 @@ the API server, and the log says why.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Final, Never
@@ -27,18 +27,21 @@ logger = logging.getLogger(__name__)
 
 
 class AuthenticationFile:
-    """Authentication file. `apply` gets the issuers at each change."""
+    """Authentication file. `apply` gets the issuers at each change. `disallowed_issuers` are those of the cluster."""
 
-    def __init__(self, path: Path, apply: Callable[[Sequence[Issuer]], None]) -> None:
+    def __init__(
+        self, path: Path, apply: Callable[[Sequence[Issuer]], None], *, disallowed_issuers: Collection[str] = ()
+    ) -> None:
         self._path = path
         self._apply = apply
+        self._disallowed_issuers = disallowed_issuers
         self._applied_content: bytes | None = None
         self._problem = ""
 
     def load(self) -> None:
         """Read and apply the file. Blocks. The ParseError names file, line and field."""
         content = self._read()
-        issuers = _parse(self._path, content)
+        issuers = self._parse(content)
         self._applied_content = content
         self._apply(issuers)
 
@@ -61,7 +64,7 @@ class AuthenticationFile:
             content = await asyncio.to_thread(self._read)
             if content == self._applied_content:
                 return
-            issuers = _parse(self._path, content)
+            issuers = self._parse(content)
         except ParseError as error:
             self._log_problem(error.reason)
             return
@@ -84,15 +87,16 @@ class AuthenticationFile:
             raise ParseError("connector_authentication", f"{self._path}: is larger than {MAX_FILE_BYTES} bytes")
         return content
 
-
-def _parse(path: Path, content: bytes) -> tuple[Issuer, ...]:
-    documents, yaml_problem = parse_documents(content)
-    if yaml_problem is not None:
-        raise ParseError("connector_authentication", f"{path}:{yaml_problem.line}: {yaml_problem.reason}")
-    if len(documents) != 1:
-        raise ParseError("connector_authentication", f"{path}: has {len(documents)} YAML documents; write one")
-    try:
-        return parse_authentication_configuration(documents[0].value)
-    except ParseError as error:
-        line = line_of(documents[0], error.path)
-        raise ParseError("connector_authentication", f"{path}:{line}: {error}") from None
+    def _parse(self, content: bytes) -> tuple[Issuer, ...]:
+        documents, yaml_problem = parse_documents(content)
+        if yaml_problem is not None:
+            raise ParseError("connector_authentication", f"{self._path}:{yaml_problem.line}: {yaml_problem.reason}")
+        if len(documents) != 1:
+            raise ParseError(
+                "connector_authentication", f"{self._path}: has {len(documents)} YAML documents; write one"
+            )
+        try:
+            return parse_authentication_configuration(documents[0].value, disallowed_issuers=self._disallowed_issuers)
+        except ParseError as error:
+            line = line_of(documents[0], error.path)
+            raise ParseError("connector_authentication", f"{self._path}:{line}: {error}") from None

@@ -113,7 +113,7 @@ class _VerifiedToken:
     key: ObjectKey | None
     """Key of the token's Connector, or None if the subject is not a key."""
     expires_at: float
-    granted: Granted
+    identity: Identity
 
 
 class TokenAccess:
@@ -127,13 +127,18 @@ class TokenAccess:
         public_key: ec.EllipticCurvePublicKey,
         *,
         audience: str,
+        recheck: float,
         now: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
         max_cached: int = MAX_CACHED_TOKENS,
     ) -> None:
-        """Create the access. `now` is in unix seconds. `clock` is the clock of `Granted.valid_until`."""
+        """Create the access. `now` is in unix seconds. `clock` is the clock of `Granted.valid_until`.
+
+        A result is valid for at most `recheck` seconds, because the clock stands still while a laptop sleeps.
+        """
         self._public_key = public_key
         self._audience = audience
+        self._recheck = recheck
         self._now = now
         self._clock = clock
         self._cache = Lru[bytes, _VerifiedToken](max_cached)
@@ -143,21 +148,23 @@ class TokenAccess:
         result = self._verify(token)
         if isinstance(result, Refused):
             return result
-        if result.expires_at <= self._now():
+        remaining = result.expires_at - self._now()
+        if remaining <= 0:
             return Refused(check="token", reason="the token has expired")
-        return result.granted if result.key == key else _OTHER_CONNECTOR
+        if result.key != key:
+            return _OTHER_CONNECTOR
+        valid_until = self._clock() + min(self._recheck, remaining)
+        return Granted(identity=result.identity, token_expires_at=result.expires_at, valid_until=valid_until)
 
     async def check(self, token: str, key: ObjectKey) -> AccessResult:
         return self.check_cached(token, key)
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        """Check a live connection. The signature and the Connector must match. The token may have expired."""
-        result = self._verify(token)
-        if isinstance(result, Refused):
-            return result
-        if result.granted.identity != identity:
+        """Check a live connection. Its token's expiry closes it, because there is no owner to look for."""
+        result = self.check_cached(token, key)
+        if isinstance(result, Granted) and result.identity != identity:
             return Refused(check="token", reason="another caller's token")
-        return result.granted if result.key == key else _OTHER_CONNECTOR
+        return result
 
     def _verify(self, token: str) -> _VerifiedToken | Refused:
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
@@ -187,9 +194,7 @@ class TokenAccess:
         if not isinstance(expires_at, int):
             return Refused(check="token", reason="not a token of this proxy")
         identity = Identity(user=subject, uid=str(claims["jti"]))
-        holds_until = self._clock() + (expires_at - self._now())
-        granted = Granted(identity=identity, token_expires_at=expires_at, valid_until=holds_until)
-        return _VerifiedToken(key=_parse_subject(subject), expires_at=expires_at, granted=granted)
+        return _VerifiedToken(key=_parse_subject(subject), expires_at=expires_at, identity=identity)
 
 
 class BindingAuthorizer:

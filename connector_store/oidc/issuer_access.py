@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from connector_store.cache import ExpiringCache
+from connector_store.domain.base.expiry import read_token_times
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access, AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.callers.authentication_config import Issuer
@@ -110,14 +111,19 @@ class IssuerAccess:
         return caller if use is True else use
 
     async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        """Check a live connection again: its issuer is trusted, the key is not revoked, the right still exists."""
+        """Check a live connection again: the token has not expired, its issuer and key are trusted, the right exists.
+
+        The issuer cannot be asked whether the caller still exists, so its token's expiry closes the connection.
+        """
         unverified = self._read_trusted(_digest(token), token)
         if unverified is None:
             return await self._fallback.recheck(token, identity, key)
+        expires_at = read_token_times(token).expires_at
+        if expires_at is not None and expires_at <= self._now():
+            # An issuer whose keys cannot be fetched does not prolong the connection.
+            return Refused(check="token", reason="the token has expired")
         trusted = self._issuers[unverified.issuer]
-        caller = await verify_token(
-            token, unverified, trusted.issuer, trusted.keys, now=self._now(), allow_expired=True
-        )
+        caller = await verify_token(token, unverified, trusted.issuer, trusted.keys, now=self._now())
         if not isinstance(caller, Granted):
             return caller
         if caller.identity != identity:
@@ -168,7 +174,7 @@ class IssuerAccess:
         started_at, now = self._clock(), self._now()
         result = await verify_token(token, unverified, trusted.issuer, trusted.keys, now=now)
         if self._issuers.get(unverified.issuer) is not trusted:
-            return Unavailable(reason="the issuers have changed meanwhile")
+            return Unavailable(reason="the issuers have changed meanwhile", kind="issuers_changed")
         match result:
             case Granted(token_expires_at=expires_at):
                 self._granted_tokens.put(
@@ -184,7 +190,7 @@ class IssuerAccess:
         started_at, generation = self._clock(), self._generation
         result = await self._authorizer.authorize_use(identity, key)
         if generation != self._generation:
-            return Unavailable(reason="the issuers have changed meanwhile")
+            return Unavailable(reason="the issuers have changed meanwhile", kind="issuers_changed")
         if result is True:
             self._granted_uses.put((digest, key), True, expires_at=started_at + self._recheck)
         elif isinstance(result, Refused):

@@ -13,6 +13,8 @@ from connector_store.oidc.key_set import ALGORITHMS, VerificationKey
 
 MAX_TOKEN_LENGTH: Final = 16 * 1024
 """Maximum length of a token in characters, the same as of an Authorization header."""
+MAX_TIME: Final = 2.0**63
+"""Limit of a time in Unix seconds, as in a Go program."""
 NOT_BEFORE_LEEWAY: Final = 300.0
 """Seconds that a token is valid before its `nbf`, because clocks differ. There is no leeway after `exp` (go-oidc)."""
 
@@ -49,24 +51,23 @@ async def verify_token(
     keys: IssuerKeys,
     *,
     now: float,
-    allow_expired: bool = False,
 ) -> Granted | Refused | Unavailable:
-    """Verify a token and return its caller.
-
-    `now` is in Unix seconds. `allow_expired` accepts a token after its expiry, for live connections.
-    """
+    """Verify a token and return its caller. `now` is in Unix seconds."""
     if unverified.algorithm not in ALGORITHMS:
         return Refused(check="token", reason="its algorithm is not supported")
     try:
         candidates = await keys.find(unverified.kid, unverified.algorithm)
     except KeysUnavailableError as error:
         return Unavailable(
-            reason=str(error), retry_after=5, public_reason=f"issuer {issuer.url} cannot be asked for its keys"
+            reason=str(error),
+            kind="issuer_keys",
+            retry_after=5,
+            public_reason=f"issuer {issuer.url} cannot be asked for its keys",
         )
     for key in candidates:
         claims = _decode(token, key, unverified.algorithm, issuer)
         if not isinstance(claims, Refused):
-            return _grant(claims, issuer, now, allow_expired=allow_expired)
+            return _grant(claims, issuer, now)
         if len(candidates) == 1:
             return claims
     return Refused(check="token", reason="it is not signed by a key of its issuer")
@@ -93,11 +94,11 @@ def _decode(token: str, key: VerificationKey, algorithm: str, issuer: Issuer) ->
         return Refused(check="token", reason=_describe_error(error))
 
 
-def _grant(claims: dict[str, Any], issuer: Issuer, now: float, *, allow_expired: bool) -> Granted | Refused:
+def _grant(claims: dict[str, Any], issuer: Issuer, now: float) -> Granted | Refused:
     expires_at, not_before = claims["exp"], claims.get("nbf", 0)
-    if not all(isinstance(time, int | float) and not isinstance(time, bool) for time in (expires_at, not_before)):
+    if not all(map(_is_time, (expires_at, not_before))):
         return Refused(check="token", reason="its times are not numbers")
-    if expires_at <= now and not allow_expired:
+    if expires_at <= now:
         return Refused(check="token", reason="the token has expired")
     if not_before > now + NOT_BEFORE_LEEWAY:
         return Refused(check="token", reason="the token is not good yet")
@@ -105,6 +106,11 @@ def _grant(claims: dict[str, Any], issuer: Issuer, now: float, *, allow_expired:
         return Granted(identity=issuer.identify(claims), token_expires_at=float(expires_at))
     except ParseError as error:
         return Refused(check="token", reason=f"claim {error}")
+
+
+def _is_time(claim: object) -> bool:
+    # JSON parsers of Python accept NaN and Infinity, and integers that no float can represent.
+    return isinstance(claim, int | float) and not isinstance(claim, bool) and abs(claim) < MAX_TIME
 
 
 def _describe_error(error: jwt.InvalidTokenError) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from addons.net.resolver import ResolvedAddresses, Resolver
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access, AccessResult, Identity
 from connector_store.domain.config.settings import parse_access
@@ -20,6 +19,7 @@ from connector_store.domain.objects.models import Unusable
 from connector_store.folder.caller_tokens import SigningKey, TokenAccess
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.client import KubeClient
+from connector_store.resolver import ResolvedAddresses, Resolver
 from lab.certificates import KeyPair, make_ca
 from tests.addons.refusal_targets import running_targets
 from tests.fakes.api_server import FakeApiServer, refusal

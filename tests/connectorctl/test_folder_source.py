@@ -36,7 +36,7 @@ def caller_options(tmp_path: Path) -> CallerOptions:
 def access(caller_options: CallerOptions, now: float) -> TokenAccess:
     assert caller_options.confdir is not None
     key = SigningKey.load_or_create(caller_options.confdir)
-    return TokenAccess(key.public_key, audience=SETTINGS.audience, now=lambda: now)
+    return TokenAccess(key.public_key, audience=SETTINGS.audience, recheck=30, now=lambda: now)
 
 
 def entries(

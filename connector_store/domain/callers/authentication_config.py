@@ -20,7 +20,7 @@ expressions are not supported. A configuration with one is refused. Two rules ar
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -95,8 +95,13 @@ class Issuer:
         return _add_prefix(self.username, _read_claim(claim, claims))
 
 
-def parse_authentication_configuration(document: object) -> tuple[Issuer, ...]:
-    """Parse the configuration. Raises ParseError for what the API server would refuse, and for unsupported fields."""
+def parse_authentication_configuration(
+    document: object, *, disallowed_issuers: Collection[str] = ()
+) -> tuple[Issuer, ...]:
+    """Parse the configuration. Raises ParseError for what the API server would refuse, and for unsupported fields.
+
+    `disallowed_issuers` are those of the cluster's own tokens, which an entry would take away from the API server.
+    """
     fields = Fields(document, "")
     if fields.text("kind") != KIND:
         raise ParseError("kind", f"is not {KIND}")
@@ -110,6 +115,11 @@ def parse_authentication_configuration(document: object) -> tuple[Issuer, ...]:
     if len(entries) > MAX_ISSUERS:
         raise ParseError("jwt", f"has more than {MAX_ISSUERS} issuers")
     issuers = tuple(_parse_issuer(entry) for entry in entries)
+    for index, issuer in enumerate(issuers):
+        if issuer.url in disallowed_issuers:
+            raise ParseError(
+                f"jwt[{index}].issuer.url", "is the issuer of this cluster's own tokens, which need no entry; remove it"
+            )
     _require_distinct("jwt[{}].issuer.url", [issuer.url for issuer in issuers])
     _require_distinct("jwt[{}].issuer.discoveryURL", [issuer.discovery_url for issuer in issuers])
     return issuers

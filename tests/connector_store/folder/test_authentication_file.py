@@ -74,6 +74,14 @@ def test_an_invalid_file_is_an_error_with_its_line(tmp_path: Path, content: str 
     assert reason in error.value.reason
 
 
+def test_the_clusters_own_issuer_is_an_error_with_its_line(tmp_path: Path) -> None:
+    path, applied = tmp_path / "auth.yaml", Applied()
+    path.write_text(ONE)
+    with pytest.raises(ParseError, match=r"auth\.yaml:5: jwt\[0\]\.issuer\.url: is the issuer of this cluster's own"):
+        AuthenticationFile(path, applied, disallowed_issuers=["https://ci.example"]).load()
+    assert applied.all == []
+
+
 async def test_a_change_is_followed(tmp_path: Path) -> None:
     path = tmp_path / "auth.yaml"
     path.write_text(ONE)

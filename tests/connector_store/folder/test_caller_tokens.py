@@ -203,7 +203,9 @@ def test_the_key_is_created_once_for_its_owner_only(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "conf" / KEY_FILE).stat().st_mode) == 0o600
     assert [each.name for each in (tmp_path / "conf").iterdir()] == [KEY_FILE]
     token = first.issue(KEY, ttl=60, now=time.time(), audience=AUDIENCE)
-    assert isinstance(TokenAccess(again.public_key, audience=AUDIENCE, recheck=30, now=time.time).check_cached(token, KEY), Granted)
+    assert isinstance(
+        TokenAccess(again.public_key, audience=AUDIENCE, recheck=30, now=time.time).check_cached(token, KEY), Granted
+    )
 
 
 def test_starting_at_once_gives_one_key(tmp_path: Path) -> None:

@@ -228,14 +228,27 @@ async def test_a_waiting_check_is_refused_if_its_issuer_is_removed(server: TestI
     assert isinstance(await check, Granted | Refused)
 
 
-async def test_a_recheck_accepts_an_expired_token_and_refuses_a_revoked_right(server: TestIssuer) -> None:
-    world, token = World(server), server.issue_token(ttl=10)
+async def test_a_recheck_refuses_a_revoked_right(server: TestIssuer) -> None:
+    world, token = World(server), server.issue_token()
     granted = await world.check(token)
     assert isinstance(granted, Granted)
-    world.now += 60
     assert isinstance(await world.access.recheck(token, granted.identity, KEY), Granted)
     world.authorizer.result = REFUSED
     assert await world.access.recheck(token, granted.identity, KEY) == REFUSED
+
+
+@pytest.mark.parametrize("unavailable", [False, True])
+async def test_a_recheck_refuses_an_expired_token_even_if_its_issuer_is_unavailable(unavailable: bool) -> None:
+    with TestIssuer() as own:
+        world, token = World(own), own.issue_token(ttl=10)
+        granted = await world.check(token)
+        assert isinstance(granted, Granted)
+        world.now += 10
+        own.unavailable = unavailable
+        world.access.configure([])
+        world.access.configure([issuer_of(own)])  # forgets the keys
+        expired = Refused(check="token", reason="the token has expired")
+        assert await world.access.recheck(token, granted.identity, KEY) == expired
 
 
 async def test_a_recheck_refuses_a_token_of_another_caller(server: TestIssuer) -> None:
@@ -262,7 +275,7 @@ async def test_concurrent_checks_are_shared_and_limited(server: TestIssuer) -> N
     waiting = [asyncio.ensure_future(world.check(token)) for _ in range(3)]
     await asyncio.sleep(0)
     excess = await world.check(token, ObjectKey("team-b", "k8s"))
-    assert excess == Unavailable(reason="1 checks are under way already")
+    assert excess == Unavailable(reason="1 checks are under way already", kind="too_many_reviews")
     world.authorizer.gate.set()
     results = await asyncio.gather(*waiting)
     assert all(isinstance(result, Granted) for result in results)

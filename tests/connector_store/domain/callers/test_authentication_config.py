@@ -373,3 +373,11 @@ def test_no_set_of_claims_maps_to_a_system_name(claims: dict[str, object]) -> No
 def test_any_document_raises_only_parse_errors(value: object) -> None:
     with contextlib.suppress(ParseError):
         parse_authentication_configuration(value)
+
+
+def test_an_issuer_of_the_clusters_own_tokens_is_refused() -> None:
+    two = document(entry("https://a.example"), entry("https://b.example"))
+    assert len(parse_authentication_configuration(two, disallowed_issuers=["https://c.example"])) == 2
+    with pytest.raises(ParseError, match="own tokens") as error:
+        parse_authentication_configuration(two, disallowed_issuers=["https://b.example"])
+    assert error.value.path == "jwt[1].issuer.url"
