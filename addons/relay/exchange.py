@@ -40,6 +40,8 @@ class Exchange:
     source_ip: str
     connector_request: ConnectorRequest | None = None
     """Connector and token; None if the message is not a request or names no Connector."""
+    path_prefix: bytes | None = None
+    """Prefix of the client's path that named the Connector at direct access, empty by alias. None in a tunnel."""
     identity: Identity | None = None
     """Caller who opened the tunnel, if authenticated."""
     authorization: AuthorizationResult | None = None
@@ -118,7 +120,7 @@ class Exchange:
         return response, request_bytes
 
     def _create_response(self, decision: Inject | Forward, upgrade: bytes | None, *, max_head: int) -> Response:
-        return Response(self.head, decision.target, upgrade, max_head=max_head)
+        return Response(self.head, decision.target, upgrade, max_head=max_head, path_prefix=self.path_prefix)
 
     @property
     def can_retry(self) -> bool:

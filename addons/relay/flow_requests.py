@@ -56,7 +56,7 @@ class FlowExchange(Exchange):
         Exchange.append_body(self, message, out)
 
     def _create_response(self, decision: Inject | Forward, upgrade: bytes | None, *, max_head: int) -> Response:
-        response = FlowResponse(self.head, decision.target, upgrade, max_head=max_head)
+        response = FlowResponse(self.head, decision.target, upgrade, max_head=max_head, path_prefix=self.path_prefix)
         if self.mirror is None:
             raise RuntimeError("the request was not shown")
         response.mirror = self.mirror

@@ -250,26 +250,29 @@ class Requests[E: Exchange]:
     def _start_request(self, head: RequestHead) -> None:
         if self._state is NoRequest.HEAD:
             self._sockets.stop_timer()
-        connector_request = self._route.connector_request
+        connector_request, path_prefix = self._route.connector_request, None
         if connector_request is None:
             resolved = self._route.resolve(head)
             if isinstance(resolved, Deny):
                 self._refuse(self._create_exchange(head, None), resolved)
                 return
-            connector_request, head = resolved
+            connector_request, head, path_prefix = resolved
         if connector_request.key != self.key:
             self._set_connector(connector_request.key)
-        exchange = self._create_exchange(head, connector_request)
+        exchange = self._create_exchange(head, connector_request, path_prefix)
         on_decision = partial(self._on_decision, exchange)
         authorization = self._authorizer.authorize_request(head, connector_request, on_decision)
         if authorization is not None:
             self._apply_decision(exchange, authorization)
 
-    def _create_exchange(self, head: RequestHead, connector_request: ConnectorRequest | None) -> E:
+    def _create_exchange(
+        self, head: RequestHead, connector_request: ConnectorRequest | None, path_prefix: bytes | None = None
+    ) -> E:
         """Start the exchange of a request."""
         exchange = self._exchange_class(
             head=head,
             connector_request=connector_request,
+            path_prefix=path_prefix,
             identity=self._route.identity,
             source_ip=self._sockets.source_ip,
         )
@@ -364,19 +367,21 @@ class Requests[E: Exchange]:
             forwarded_for=context.forwarded_for,
         )
         if not self._has_warned:
-            response.warnings += self._expiry_warnings(decision.target)
+            response.warnings += self._expiry_warnings(exchange, decision.target)
         upstream.start_request(request_bytes)
         self._state = Responding(exchange, response, upstream)
 
-    def _expiry_warnings(self, target: Target) -> list[Header]:
-        """Return the warning for the first response of a connection if the credential expires soon."""
-        expires_at = target.credential.expires_at if target.credential is not None else None
-        if expires_at is None:
+    def _expiry_warnings(self, exchange: E, target: Target) -> list[Header]:
+        """Return the warning for the first response of a connection if the credential expires soon.
+
+        A caller gets it once in `EXPIRY_WARNING_INTERVAL`, because programs like Helm open many connections.
+        """
+        text = expiry_warning_text(target, now=time.time(), expiry_warning=self._context.expiry_warning)
+        recent_warnings, key, now = self._context.recent_warnings, (exchange.caller, target.key), time.monotonic()
+        if text is None or recent_warnings.get(key, now=now):
             return []
-        text = expiry_warning_text(
-            target, expires_at=expires_at, now=time.time(), expiry_warning=self._context.expiry_warning
-        )
-        return [warning_header(text)] if text is not None else []
+        recent_warnings.put(key, True, expires_at=now + EXPIRY_WARNING_INTERVAL)
+        return [warning_header(text)]
 
     def _resume_reading(self) -> None:
         """Resume reading from the client, which was paused while the request waited."""
@@ -455,6 +460,8 @@ class Requests[E: Exchange]:
         if allows_reuse and is_orderly:
             upstream.idle_since = time.monotonic()
         self._has_warned = not response.warnings_omitted
+        if response.warnings_omitted:
+            self._context.recent_warnings.drop((exchange.caller, response.target.key))
         must_close = response.must_close or not (allows_reuse or not response.has_unsolicited_data)
         if must_close or not is_orderly or self._sockets.is_draining:
             self._end(CloseMode.AFTER_RESPONSE)

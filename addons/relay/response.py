@@ -21,7 +21,7 @@ from addons.http1.messages import (
 from addons.http1.websocket import FrameTracker
 from addons.relay import inject
 from connector_store.domain.base.headers import Header, Headers
-from connector_store.domain.decision import denial
+from connector_store.domain.decision import denial, direct_access
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.models import Target
 
@@ -45,9 +45,20 @@ class Progress(Enum):
 
 
 class Response:
-    """Response to one request. `upgrade` is the protocol to which the request asked to switch."""
+    """Response to one request. `upgrade` is the protocol to which the request asked to switch.
 
-    def __init__(self, head: RequestHead, target: Target, upgrade: bytes | None, *, max_head: int) -> None:
+    `path_prefix` is the prefix of the client's paths at direct access, and None in a tunnel.
+    """
+
+    def __init__(
+        self,
+        head: RequestHead,
+        target: Target,
+        upgrade: bytes | None,
+        *,
+        max_head: int,
+        path_prefix: bytes | None = None,
+    ) -> None:
         self.head: ResponseHead | None = None
         """Final head; None before it arrives."""
         self.failure: Deny | TruncatedResponse | None = None
@@ -67,6 +78,8 @@ class Response:
         self._last_byte = _LINE_END
         self.target = target
         self._upgrade = upgrade
+        self._request_target = head.target
+        self._path_prefix = path_prefix
         self._reader = ResponseReader(max_head=max_head, method=head.method)
 
     def drop_headers(self) -> None:
@@ -168,6 +181,18 @@ class Response:
         if head.status == 401:
             self.failure = denial.target_refused(self.target)
             return
+        if self._path_prefix is not None:
+            headers = direct_access.rewrite_response_headers(
+                head.headers,
+                is_redirect=300 <= head.status < 400,
+                request_target=self._request_target,
+                address=self.target.address,
+                path_prefix=self._path_prefix,
+            )
+            if headers is None:
+                self.failure = denial.target_redirect(self.target)
+                return
+            head = head._replace(headers=headers)
         if head.status == 101:
             if not inject.is_requested_upgrade(head, self._upgrade):
                 self._fail("it switched to a protocol that was not asked for")

@@ -21,6 +21,8 @@ class RoutedRequest(NamedTuple):
 
     connector_request: ConnectorRequest
     head: RequestHead
+    path_prefix: bytes | None = None
+    """Removed prefix of the path at direct access, empty by alias. None in a tunnel."""
 
 
 class Route(Protocol):
@@ -89,11 +91,15 @@ class DirectRoute:
                 # Pages of the proxy need a separate connection.
                 return denial.misdirected()
             path_match = direct_access.DirectRequest(host_key, head.target)
+            path_prefix, headers = b"", head.headers
+        else:
+            path_prefix = direct_access.PATH_PREFIX + str(path_match.key).encode("ascii")
+            # Clients send the cookies of the path form to all Connectors.
+            headers = head.headers.without(b"cookie") if head.headers.values(b"cookie") else head.headers
         key, target = path_match
         connector_request = ConnectorRequest(key, None, _parse_token(head, key))
-        return RoutedRequest(
-            connector_request, RequestHead(head.method, target, head.minor_version, head.headers, head.body)
-        )
+        target_head = RequestHead(head.method, target, head.minor_version, headers, head.body)
+        return RoutedRequest(connector_request, target_head, path_prefix)
 
     def rewrite_head(self, head: RequestHead, address: Address) -> RequestHead:
         """Add the path prefix of the address and replace Host by that of the target."""

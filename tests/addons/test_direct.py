@@ -382,8 +382,9 @@ async def test_a_deleted_connector_closes_its_direct_connections(proxy: Proxy, t
 
 
 async def redirect(conversation: TargetConnection, location: str) -> None:
-    await conversation.read_head()
-    await conversation.send(f"HTTP/1.1 307 T\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
+    for _ in range(2):
+        await conversation.read_head()
+        await conversation.send(f"HTTP/1.1 307 T\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
 
 
 @pytest.mark.parametrize("location", ["http://127.0.0.1:HOST/", "https://localhost:HOST/x", "//evil.example/x"])
@@ -411,10 +412,8 @@ async def test_a_redirect_within_the_target_leads_back_to_the_proxy(
     stream = await proxy.open_tls()
     await stream.send(ask("/connectors/team-a/other/x/y", proxy.token("team-a/other")))
     response = await stream.read_response()
-    expected = "/connectors/team-a/other/x/api/" if form.startswith("..") else "/connectors/team-a/other/api/"
-    assert (response.status, response.headers["location"]) == (307, expected.replace("/x/", "/"))
-    await stream.send(ask(response.headers["location"], proxy.token("team-a/other")))
-    await until(lambda: target.received.count(b"HTTP/1.1") == 2)
+    assert (response.status, response.headers["location"]) == (307, "/connectors/team-a/other/api/")
+    assert await status(stream, ask(response.headers["location"], proxy.token("team-a/other"))) == 307
     assert b"GET /kubernetes/global/api/ HTTP/1.1" in target.received
 
 

@@ -31,7 +31,7 @@ def test_every_status_of_a_refusal_is_among_the_answers() -> None:
     assert documented_statuses(on_connect) == possible - {401, 404, 421, 502, 504}
     assert documented_statuses(inside) == possible - {404, 407, 421}
     # In addition to those of a tunnel.
-    assert documented_statuses(direct) == {401, 403, 404, 421}
+    assert documented_statuses(direct) == {401, 403, 404, 421, 502}
     assert "404" in itself
 
 
@@ -75,4 +75,5 @@ def every_denial() -> list[denial.Deny]:
         denial.target_timeout(target, 1),
         denial.target_refused(target),
         denial.internal_error(),
+        denial.target_redirect(target),
     ]

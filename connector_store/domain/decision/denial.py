@@ -23,7 +23,7 @@ Cause = Literal[
     "not_synced", "credentials", "token", "access", "unavailable", "unusable",
     "address", "path", "host", "identity_header", "absolute_form", "not_lent", "impersonation",
     "bad_request", "header_too_large", "too_many", "not_found", "timeout",
-    "target_unreachable", "target_denied", "target_refused", "audit", "internal",
+    "target_unreachable", "target_denied", "target_refused", "target_redirect", "audit", "internal",
 ]  # fmt: skip
 """Values of the label `cause` of the metric connector_denials_total."""
 TARGET_REFUSED: Final = "target_refused"
@@ -323,6 +323,16 @@ def audit_log_full() -> Deny:
     return Deny(
         status=503,
         message="the proxy's audit log is not read, and nothing is served that is not written down; try again later",
+def target_redirect(target: Target) -> Deny:
+    """Refuse a redirect to another server at direct access, because the client would send its token there."""
+    return Deny(
+        status=502,
+        message=f"target {target.address} of Connector {target.key} redirects to another server, where the client "
+        "would send its token; set the address of the Connector to a server that does not redirect",
+        cause="target_redirect",
+    )
+
+
         cause="audit",
         retry_after=_AUDIT_RETRY_AFTER,
     )

@@ -8,15 +8,20 @@ DirectRequest(key=ObjectKey(namespace='team-a', name='k8s'), target=b'/api/v1/po
 
 import re
 from typing import Final, NamedTuple
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.authorization_header import parse_basic, parse_bearer
+from connector_store.domain.objects.address_matching import host_matches, is_path_within, is_traversal_free
 from connector_store.domain.objects.models import Address
 
 PATH_PREFIX: Final = b"/connectors/"
 _PATH: Final = re.compile(rb"/connectors/([a-z0-9.-]+/[a-z0-9.-]+)(/[^?]*)?(\?.*)?")
+_COOKIE_DOMAIN: Final = re.compile(rb";[ \t]*domain[ \t]*=", re.IGNORECASE)
+_NOT_IN_URL: Final = re.compile(rb"[^\x21-\x7e]|\\")
+"""Bytes that clients drop or read in different ways in a URL. Browsers read a backslash as a slash."""
 
 
 class DirectRequest(NamedTuple):
@@ -60,3 +65,49 @@ def host_header(address: Address) -> bytes:
     """Return the Host header for `address`, without the default port of https (RFC 9110 section 7.2)."""
     authority = address.authority
     return (authority.removesuffix(":443") if address.port == 443 else authority).encode("ascii")
+
+
+def rewrite_response_headers(
+    headers: Headers, *, is_redirect: bool, request_target: bytes, address: Address, path_prefix: bytes
+) -> Headers | None:
+    """Return the target's headers for a client of direct access, or None for a redirect that leaves `address`.
+
+    A client follows a redirect with its token. `path_prefix` is the prefix of the client's paths, empty by alias. All
+    Connectors share the host of the path form, so its clients get no cookies. By alias, a cookie must not be for other
+    hosts, too.
+    """
+    if not headers.values(b"location") and not headers.values(b"set-cookie"):
+        return headers
+    rewritten = []
+    for name, value in headers:
+        lower, client_value = name.lower(), value
+        if lower == b"set-cookie" and (path_prefix or _COOKIE_DOMAIN.search(value)):
+            continue
+        if lower == b"location" and value:
+            location = _rewrite_location(value, request_target, address, path_prefix)
+            if location is None and is_redirect:
+                return None
+            client_value = location or value
+        rewritten.append((name, client_value))
+    return Headers(rewritten)
+
+
+def _rewrite_location(location: bytes, request_target: bytes, address: Address, path_prefix: bytes) -> bytes | None:
+    """Return a reference to `address` in the client's form, or None for another reference (RFC 3986 section 5)."""
+    if _NOT_IN_URL.search(location) is not None:
+        return None
+    try:
+        base = f"https://{address.authority}{request_target.decode('ascii')}"
+        url = urlsplit(urljoin(base, location.decode("ascii")))
+    except ValueError:
+        return None
+    path = url.path.encode("ascii") or b"/"
+    if url.scheme != "https" or not host_matches(url.netloc.encode("ascii"), address):
+        return None
+    if not is_traversal_free(path) or not is_path_within(path, address):
+        return None
+    path = path.removeprefix(address.prefix.encode("ascii")) or b"/"
+    if path.startswith(b"//"):
+        # Without a prefix, clients would read the first segment as a host.
+        return None
+    return path_prefix + path + urlunsplit(("", "", "", url.query, url.fragment)).encode("ascii")

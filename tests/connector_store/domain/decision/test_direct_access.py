@@ -10,6 +10,7 @@ from connector_store.domain.decision.direct_access import (
     host_header,
     parse_direct_path,
     parse_request_token,
+    rewrite_response_headers,
     with_target_host,
 )
 from connector_store.domain.objects.models import Address
@@ -86,3 +87,80 @@ def test_the_default_port_of_https_is_omitted() -> None:
     assert host_header(Address(host="h", port=443)) == b"h"
     assert host_header(Address(host="fd00::1", port=443)) == b"[fd00::1]"
     assert host_header(Address(host="h", port=6443)) == b"h:6443"
+
+
+PREFIXED = Address(host="t.example", port=6443, prefix="/kubernetes/global")
+PLAIN = Address(host="t.example", port=443)
+
+
+def rewrite(
+    *headers: tuple[bytes, bytes],
+    address: Address = PLAIN,
+    path_prefix: bytes = b"/connectors/team-a/k8s",
+    is_redirect: bool = True,
+) -> Headers | None:
+    request_target = address.prefix.encode() + b"/api/v1/pods?limit=1"
+    return rewrite_response_headers(
+        Headers(headers),
+        is_redirect=is_redirect,
+        request_target=request_target,
+        address=address,
+        path_prefix=path_prefix,
+    )
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        (b"/api/v1/x/", b"/api/v1/x/"),
+        (b"/", b"/"),
+        (b"https://t.example/api?a=b#c", b"/api?a=b#c"),
+        (b"HTTPS://T.Example:443", b"/"),
+        (b"//t.example/api", b"/api"),
+        (b"nodes", b"/api/v1/nodes"),
+        (b"?limit=2", b"/api/v1/pods?limit=2"),
+        (b"../../other/x", b"/other/x"),
+        (b"../../../../connectors/team-b/x", b"/connectors/team-b/x"),
+    ],
+)
+def test_a_redirect_within_the_target_gets_the_form_of_the_client(location: bytes, path: bytes) -> None:
+    assert rewrite((b"location", location)) == ((b"location", b"/connectors/team-a/k8s" + path),)
+    assert rewrite((b"location", location), path_prefix=b"") == ((b"location", path),)
+
+
+def test_a_redirect_loses_the_prefix_of_the_address() -> None:
+    for location in (b"/kubernetes/global/api", b"https://t.example:6443/kubernetes/global/api", b"../../api"):
+        assert rewrite((b"Location", location), address=PREFIXED) == ((b"Location", b"/connectors/team-a/k8s/api"),)
+    assert rewrite((b"Location", b"/kubernetes/global"), address=PREFIXED, path_prefix=b"") == ((b"Location", b"/"),)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        b"http://t.example/api", b"https://evil.example/api", b"//evil.example/api", b"https://t.example:6443/api",
+        b"https://t.example@evil.example/", b"https://evil.example\\@t.example/", b"/\\evil.example/",
+        b"\\\\evil.example", b"https://t.example//evil.example/", b"https://[::1/", b"javascript:alert(1)", b"/a\tb",
+        b"/\xc3\xa4", b" https://evil.example/", b"/api/%2e%2e/%2e%2e/connectors/team-b/x", b"https://t.example:x/",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path_prefix", [b"/connectors/team-a/k8s", b""])
+def test_a_redirect_that_leaves_the_target_is_refused(location: bytes, path_prefix: bytes) -> None:
+    assert rewrite((b"Location", location), path_prefix=path_prefix) is None
+    assert rewrite((b"Location", b"/api"), (b"Location", location), path_prefix=path_prefix) is None
+    created = rewrite((b"Location", location), path_prefix=path_prefix, is_redirect=False)
+    assert created == ((b"Location", location),)
+
+
+@pytest.mark.parametrize("location", [b"/api", b"/kubernetes/globally", b"../../../api", b"https://t.example:6443/"])
+def test_a_redirect_that_leaves_the_prefix_of_the_address_is_refused(location: bytes) -> None:
+    assert rewrite((b"Location", location), address=PREFIXED) is None
+
+
+def test_an_empty_location_is_not_a_redirect() -> None:
+    assert rewrite((b"Location", b"")) == ((b"Location", b""),)
+
+
+def test_clients_get_cookies_only_by_alias_and_only_for_its_host() -> None:
+    cookies = (b"Set-Cookie", b"a=domain; Path=/"), (b"set-cookie", b"b=c; Domain = svc.cluster.local")
+    assert rewrite(*cookies, (b"A", b"b"), is_redirect=False) == ((b"A", b"b"),)
+    assert rewrite(*cookies, path_prefix=b"", is_redirect=False) == cookies[:1]
