@@ -52,8 +52,12 @@ class Authorizer:
         sockets.add_close_callback(self._release_slot)
 
     def authorize_connect(self, head: RequestHead, on_decision: OnDecision) -> AuthorizationResult | None:
-        """Like `authorize_request`, for a CONNECT."""
-        return self.authorize_request(head, parse_connect(head), on_decision, is_connect=True)
+        """Like `authorize_request`, for a CONNECT. The result of a failed precheck has no Connector and no caller."""
+        request = parse_connect(head)
+        deny = precheck(self._question(True, head, request))
+        if deny is not None:
+            return AuthorizationResult(deny)
+        return self.authorize_request(head, request, on_decision, is_connect=True)
 
     def authorize_request(
         self, head: RequestHead, request: ConnectorRequest, on_decision: OnDecision, *, is_connect: bool = False
