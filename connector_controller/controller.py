@@ -25,7 +25,6 @@ from connector_controller.observed import (
 )
 from connector_controller.probe_schedule import ProbeSchedule
 from connector_controller.proxy_services import ProxyServices
-from connector_controller.threads import DaemonThreadPool
 from connector_controller.trust_bundle import TrustBundle
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
@@ -41,14 +40,13 @@ from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNE
 from connector_store.kube.sinks import object_reflector
 from connector_store.kube.work_queue import WorkQueue, run_workers
 from connector_store.probes import TIMEOUT, Prober, ProbeRequest
+from connector_store.resolver import Resolver
 from connector_store.store import Store
-from connector_store.target_client import TargetClient, make_resolver
+from connector_store.target_client import TargetClient
 from connector_store.token_manager import TokenManager
 from connector_store.trust import TrustStore
 
 WORKERS: Final = 16
-RESOLVER_THREADS: Final = 64
-"""Threads that resolve targets' names. A name server that is down blocks each of them for some seconds."""
 
 _CA_KEY: Final = "ca"
 
@@ -94,10 +92,8 @@ class Term:
         self._watches = self._make_watches()
 
     async def run(self) -> Never:
-        # A name server that does not respond must not delay the end of the term, and so the release of the Lease.
-        threads = DaemonThreadPool(RESOLVER_THREADS, "resolve")
-        resolve = make_resolver(threads)
-        targets = TargetClient(self._trust, self._make_policy(()), resolve, user_agent="connectors-controller")
+        resolver = Resolver()
+        targets = TargetClient(self._trust, self._make_policy(()), resolver, user_agent="connectors-controller")
         prober = Prober(targets, TokenManager(targets, timeout=TIMEOUT))
         schedule = ProbeSchedule(self._measure_probes(prober), self._queue.add, interval=self._settings.probe_interval)
         reflectors = self._make_reflectors(targets)
@@ -112,7 +108,7 @@ class Term:
                 await self._start_workers(tasks, schedule)
         finally:
             schedule.close()
-            threads.shutdown()
+            resolver.close()
             # Another process may lead now. Its metrics and these would be added up.
             self._metrics.end_term()
         raise AssertionError("a worker ended")

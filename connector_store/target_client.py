@@ -8,9 +8,7 @@ client resolves the name once, drops denied addresses, and dials the others in t
 import asyncio
 import ipaddress
 import os
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import Executor
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +20,7 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.credential.client_certificate import ClientCertificate
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.objects.models import Address
+from connector_store.resolver import Resolver
 from connector_store.trust import InvalidCertificateError, NotTlsError, TlsError, TrustStore, tls_error
 
 MAX_HEAD: Final = 16384
@@ -29,7 +28,6 @@ MAX_HEAD: Final = 16384
 _READ_SIZE: Final = 65536
 
 Headers = Iterable[tuple[str, str]]
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class TargetError(Exception):
@@ -51,12 +49,12 @@ class TargetResponse:
 
 
 class TargetClient:
-    """Client for all targets. `resolve` returns the addresses of a name and a port, or an empty sequence."""
+    """Client for all targets."""
 
-    def __init__(self, trust: TrustStore, policy: AddressPolicy, resolve: Resolve, *, user_agent: str) -> None:
+    def __init__(self, trust: TrustStore, policy: AddressPolicy, resolver: Resolver, *, user_agent: str) -> None:
         self.policy = policy
         self._trust = trust
-        self._resolve = resolve
+        self._resolver = resolver
         self._user_agent = user_agent
 
     @asynccontextmanager
@@ -114,7 +112,9 @@ class TargetClient:
         return connection
 
     async def _resolve_allowed(self, address: Address) -> list[str]:
-        addresses = [address.host] if _is_ip(address.host) else await self._resolve(address.host, address.port)
+        addresses: Sequence[str] = (address.host,)
+        if not _is_ip(address.host):
+            addresses = (await self._resolver.resolve(address.host, address.port)).addresses
         if not addresses:
             raise TargetError(
                 f"{address.authority}: the name cannot be resolved; check spec.address and the cluster's DNS"
@@ -327,23 +327,6 @@ def _describe_failure(error: Exception, address: Address) -> str:
             return f"{authority}: {os.strerror(number)}; check that an API server listens there"
         case _:
             return f"{authority} broke off its answer; check that an API server listens there"
-
-
-def make_resolver(executor: Executor | None) -> Resolve:
-    """Return a resolver that calls getaddrinfo on threads of `executor`. A name server that is down may block them."""
-
-    async def resolve(host: str, port: int) -> Sequence[str]:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(executor, _getaddrinfo, host, port)
-        except (OSError, UnicodeError):
-            return ()
-
-    return resolve
-
-
-def _getaddrinfo(host: str, port: int) -> list[str]:
-    infos = socket.getaddrinfo(host, port, socket.AF_UNSPEC, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-    return list(dict.fromkeys(str(each[4][0]) for each in infos))
 
 
 def _is_ip(host: str) -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from connector_store.domain.config.settings import Settings
@@ -12,7 +11,8 @@ from connector_store.domain.status.conditions import AUTH_READY, LIVENESS_READY,
 from connector_store.domain.status.facts import Facts
 from connector_store.folder.manifests import LocatedObject
 from connector_store.probes import TIMEOUT, Prober, probe_request
-from connector_store.target_client import TargetClient, make_resolver
+from connector_store.resolver import Resolver
+from connector_store.target_client import TargetClient
 from connector_store.token_manager import TokenManager
 from connector_store.trust import TrustStore
 from connectorctl import check
@@ -31,24 +31,24 @@ def probe_targets(targets: Sequence[tuple[Facts, LocatedObject]], settings: Sett
 async def _probe(targets: Sequence[tuple[Facts, LocatedObject]], settings: Settings) -> list[check.Finding]:
     policy = AddressPolicy.from_settings(allow=settings.targets_allow, deny=settings.targets_deny, in_cluster=False)
     slots = asyncio.Semaphore(MAX_CONCURRENT_PROBES)
-    with ThreadPoolExecutor(MAX_CONCURRENT_PROBES) as executor:
-        client = TargetClient(TrustStore(), policy, make_resolver(executor), user_agent="connectorctl")
-        prober = Prober(client, TokenManager(client, timeout=TIMEOUT))
+    resolver = Resolver()
+    client = TargetClient(TrustStore(), policy, resolver, user_agent="connectorctl")
+    prober = Prober(client, TokenManager(client, timeout=TIMEOUT))
 
-        async def probe_target(facts: Facts, located: LocatedObject) -> list[check.Finding]:
-            request = probe_request(facts)
-            if request is None:
-                return []
-            async with slots:
-                probes = await prober.probe(request)
-            conditions = assess(
-                facts, probes, Assessment(holds=True), now=time.time(), expiry_warning=settings.expiry_warning
-            )
-            assessments = ((_ADDRESS, conditions[LIVENESS_READY]), (_SECRET, conditions[AUTH_READY]))
-            return list(_first_failure(located, assessments))
+    async def probe_target(facts: Facts, located: LocatedObject) -> list[check.Finding]:
+        request = probe_request(facts)
+        if request is None:
+            return []
+        async with slots:
+            probes = await prober.probe(request)
+        conditions = assess(
+            facts, probes, Assessment(holds=True), now=time.time(), expiry_warning=settings.expiry_warning
+        )
+        assessments = ((_ADDRESS, conditions[LIVENESS_READY]), (_SECRET, conditions[AUTH_READY]))
+        return list(_first_failure(located, assessments))
 
-        results = await asyncio.gather(*(probe_target(*target) for target in targets))
-        return [finding for findings in results for finding in findings]
+    results = await asyncio.gather(*(probe_target(*target) for target in targets))
+    return [finding for findings in results for finding in findings]
 
 
 def _first_failure(located: LocatedObject, assessments: Sequence[tuple[str, Assessment]]) -> Iterator[check.Finding]:

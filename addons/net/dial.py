@@ -15,7 +15,6 @@ from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
 
 from addons.net.connect import TargetServer
-from addons.net.resolver import ResolvedAddresses, Resolver
 from addons.net.sockets import Sockets
 from addons.net.stage import TimerExpired, TimerKind
 from addons.net.tls import RecordTracker, TlsStream
@@ -25,6 +24,7 @@ from connector_store.domain.decision import denial
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.models import Target
+from connector_store.resolver import ResolvedAddresses, Resolver
 from connector_store.trust import TrustStore
 
 _UNRESOLVED: Final = ResolvedAddresses((), "its name was not resolved")

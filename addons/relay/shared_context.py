@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from addons.access.checks import Checks
 from addons.access.live_connections import LiveConnections
 from addons.net.certificates import Certificates
-from addons.net.resolver import Resolver
 from addons.net.sockets import CloseTimeouts
 from addons.records.record import Recorders
 from addons.relay.pages import Pages
 from addons.relay.upstream_pool import UpstreamPool
 from connector_store.domain.kubeconfig.own_names import OwnNames
+from connector_store.resolver import Resolver
 from connector_store.store import Store
 from connector_store.trust import TrustStore
 

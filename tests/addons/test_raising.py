@@ -18,7 +18,6 @@ from addons.http1.chunked import ChunkedReader
 from addons.http1.framing import RequestReader, ResponseReader, _MessageReader
 from addons.net.certificates import Certificates
 from addons.net.dial import Dial
-from addons.net.resolver import Resolver
 from addons.net.sockets import Sockets
 from addons.net.tcp import TcpConnection
 from addons.net.tls import RecordTracker, TlsStream
@@ -39,6 +38,7 @@ from addons.relay.upstream_pool import UpstreamPool
 from addons.server.connections import Connections
 from connector_store.domain.base.headers import Headers
 from connector_store.folder.caller_tokens import TokenAccess
+from connector_store.resolver import Resolver
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca, make_leaf
 from tests.fakes.manifests import connector, secret, write

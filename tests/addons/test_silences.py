@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from addons.net.resolver import Resolver
+from connector_store.resolver import Resolver
 from lab.certificates import KeyPair, make_leaf
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.name_server import NameServer

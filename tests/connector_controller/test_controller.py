@@ -2,17 +2,17 @@
 
 import asyncio
 import base64
-import socket
-import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
 
+from connector_controller import controller
 from connector_controller.controller import ControllerOptions, Term
 from connector_controller.metrics import ControllerMetrics
 from connector_store.domain.config.settings import Settings
@@ -26,8 +26,11 @@ from connector_store.kube.resources import (
     SERVICES,
     Resource,
 )
+from connector_store.resolver import Resolver
+from lab.certificates import make_leaf
 from lab.targets import CA, TargetServer, run_target, status_response
 from tests.fakes.api_server import FakeApiServer, refusal
+from tests.fakes.name_server import NameServer
 from tests.fakes.waiting import until
 
 SYSTEM = "connectors-system"
@@ -258,26 +261,23 @@ async def test_failures_are_counted(world) -> None:
             await world.until_ready("True")
 
 
-async def test_a_silent_name_server_does_not_delay_the_end_of_a_term(world, monkeypatch: pytest.MonkeyPatch) -> None:
-    resolving, answer = threading.Event(), threading.Event()
-    resolve = socket.getaddrinfo
-
-    def hang(host: Any, *arguments: Any, **options: Any) -> Any:
-        if host != "silent.example":
-            return resolve(host, *arguments, **options)
-        resolving.set()
-        answer.wait(60)
-        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
-
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
-    with run_target() as server:
-        await put_all(world, server)
-        obj = await world.get(CONNECTORS, "k8s")
-        obj["spec"]["address"] = "https://silent.example:6443"
-        await world.server.put(CONNECTORS, obj)
-        try:
-            async with asyncio.timeout(30), running(world.term):
-                await until(resolving.is_set)
-            assert not answer.is_set(), "the term has ended, and the thread still hangs"
-        finally:
-            answer.set()
+async def test_names_with_silent_servers_do_not_delay_other_targets_or_the_end_of_a_term(
+    world, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"silent-{number}" for number in range(64)]
+    name_server, server = NameServer({"good.example": ["127.0.0.1"]}), TargetServer(make_leaf(CA, ["good.example"]))
+    async with name_server:
+        monkeypatch.setattr(controller, "Resolver", partial(Resolver, servers=[name_server.address]))
+        with closing(server):
+            await put_all(world, server)
+            obj = await world.client.get(CONNECTORS.path("a", "k8s"))
+            for name in names:
+                spec = {**obj["spec"], "address": f"https://{name}.silent:6443"}
+                await world.server.put(CONNECTORS, {"metadata": {"name": name, "namespace": "a"}, "spec": spec})
+            obj["spec"]["address"] = f"https://good.example:{server.port}"
+            async with asyncio.timeout(30):
+                async with running(world.term):
+                    await until(lambda: {f"{name}.silent" for name in names} <= set(name_server.queries))
+                    await world.server.put(CONNECTORS, obj)
+                    await world.until_ready("True")
+                    assert world.term.ready_counts()["False"] == 0, "no lookup of a silent name has ended"

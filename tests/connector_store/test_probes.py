@@ -4,7 +4,6 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -15,7 +14,8 @@ from connector_store.domain.objects.models import Address, HttpProbe, InvalidCon
 from connector_store.domain.status.conditions import ProbeFailure, ProbeResponse
 from connector_store.domain.status.facts import Facts
 from connector_store.probes import TIMEOUT, Prober, ProbeRequest, probe_request
-from connector_store.target_client import TargetClient, make_resolver
+from connector_store.resolver import Resolver
+from connector_store.target_client import TargetClient
 from connector_store.token_manager import TokenManager
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca
@@ -45,9 +45,10 @@ def request(server: TargetServer, host: str = "127.0.0.1", prefix: str = "", **c
 
 
 async def probe(request: ProbeRequest, policy: AddressPolicy = EVERYWHERE, *, seconds: float = TIMEOUT):
-    with ThreadPoolExecutor(1) as executor:
-        client = TargetClient(TrustStore(), policy, make_resolver(executor), user_agent="connectors-controller")
-        outcomes = await Prober(client, TokenManager(client, timeout=seconds), timeout=seconds).probe(request)
+    resolver = Resolver()
+    client = TargetClient(TrustStore(), policy, resolver, user_agent="connectors-controller")
+    outcomes = await Prober(client, TokenManager(client, timeout=seconds), timeout=seconds).probe(request)
+    resolver.close()
     # A TLS connection sends close_notify after it was closed. The test's loop must not end before.
     deadline = time.monotonic() + 30
     while _open_transports() and time.monotonic() < deadline:  # noqa: ASYNC110 - asyncio tells nobody

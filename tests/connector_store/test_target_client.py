@@ -1,8 +1,6 @@
 """Our own requests to targets: what is sent, what is read of the response, and with which identity."""
 
-import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from OpenSSL import SSL
@@ -10,7 +8,8 @@ from OpenSSL import SSL
 from connector_store.domain.credential.client_certificate import ClientCertificate
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.objects.models import Address
-from connector_store.target_client import TargetClient, TargetError, TargetResponse, make_resolver
+from connector_store.resolver import ResolvedAddresses, Resolver
+from connector_store.target_client import TargetClient, TargetError, TargetResponse
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca, make_leaf
 from lab.targets import CA, ENDLESS_RESPONSE, OK_RESPONSE, TargetServer, run_target, status_response
@@ -28,7 +27,7 @@ def server() -> Iterator[TargetServer]:
 
 
 def client(policy: AddressPolicy | None = None) -> TargetClient:
-    return TargetClient(TrustStore(), policy or AddressPolicy(), make_resolver(None), user_agent="us/1")
+    return TargetClient(TrustStore(), policy or AddressPolicy(), Resolver(), user_agent="us/1")
 
 
 def at(server: TargetServer, host: str = "127.0.0.1", prefix: str = "") -> Address:
@@ -93,15 +92,14 @@ async def test_an_invalid_response_is_an_error_that_quotes_nothing(server: Targe
 async def test_after_an_address_that_refuses_the_next_one_is_tried(
     server: TargetServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address_infos = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, 0)) for each in ("127.0.0.9", "127.0.0.1")]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: address_infos)
-    with ThreadPoolExecutor(1) as executor:
-        target_client = TargetClient(TrustStore(), AddressPolicy(), make_resolver(executor), user_agent="us/1")
-        address = Address(host="localhost", port=server.port)
-        with pytest.raises(TargetError, match="certificate is not valid"):
-            # The second address responds. Its certificate is not for the requested name.
-            async with target_client.connect(address, CA.pem, time_limit=30) as session:
-                await session.request("GET", "/", max_body=1)
+    async def resolve(self: Resolver, host: str, port: int) -> ResolvedAddresses:
+        return ResolvedAddresses(("127.0.0.9", "127.0.0.1"))
+
+    monkeypatch.setattr(Resolver, "resolve", resolve)
+    with pytest.raises(TargetError, match="certificate is not valid"):
+        # The second address responds. Its certificate is not for the requested name.
+        async with client().connect(at(server, "localhost"), CA.pem, time_limit=30) as session:
+            await session.request("GET", "/", max_body=1)
 
 
 async def test_time_is_for_all_requests_together(server: TargetServer) -> None:

@@ -15,7 +15,8 @@ from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.token_request import IssuingCredential, TokenRequest
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.objects.models import Address
-from connector_store.target_client import TargetClient, make_resolver
+from connector_store.resolver import Resolver
+from connector_store.target_client import TargetClient
 from connector_store.token_manager import MIN_AGE_TO_INVALIDATE, TokenEndpoint, TokenFailure, TokenManager
 from connector_store.trust import TrustStore
 from lab.targets import CA, TargetServer, run_target, status_response
@@ -66,7 +67,7 @@ class World:
         self.server = server
         self.clock = Clock()
         self.request_results: list[str] = []
-        client = TargetClient(TrustStore(), AddressPolicy(), make_resolver(None), user_agent="test")
+        client = TargetClient(TrustStore(), AddressPolicy(), Resolver(), user_agent="test")
         self.manager = TokenManager(client, timeout=30, clock=self.clock, on_token_request=self.request_results.append)
 
     def source(
@@ -261,7 +262,7 @@ async def test_a_token_that_arrives_after_the_change_is_not_used(world: World) -
 
 
 async def test_the_number_of_tokens_is_bounded(server: TargetServer) -> None:
-    client = TargetClient(TrustStore(), AddressPolicy(), make_resolver(None), user_agent="test")
+    client = TargetClient(TrustStore(), AddressPolicy(), Resolver(), user_agent="test")
     manager = TokenManager(client, timeout=30, max_tokens=2)
     world = World(server)
     for name in ("a", "b", "c"):

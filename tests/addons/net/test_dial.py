@@ -11,7 +11,6 @@ from OpenSSL import SSL
 
 from addons.net.connect import TargetServer
 from addons.net.dial import Dial
-from addons.net.resolver import ResolvedAddresses, Resolver
 from addons.net.stage import TimerExpired, TimerKind
 from addons.net.tls import TlsStream
 from connector_store.domain.base.names import ObjectKey
@@ -19,6 +18,7 @@ from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.models import Address
 from connector_store.domain.objects.models import Target as Usable
+from connector_store.resolver import ResolvedAddresses, Resolver
 from connector_store.trust import TrustStore
 from lab.certificates import KeyPair, make_leaf
 from tests.fakes.manifests import connector, secret, write

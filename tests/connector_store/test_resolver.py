@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from addons.net import resolver
-from addons.net.resolver import MAX_ADDRESSES, MAX_TTL, ResolvedAddresses, Resolver
+from connector_store import resolver
+from connector_store.resolver import MAX_ADDRESSES, MAX_TTL, ResolvedAddresses, Resolver
 from tests.fakes.name_server import NameServer
 from tests.fakes.waiting import until
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 TABLE = {
     "a.example": ["192.0.2.1"],
     "both.example": ["192.0.2.2", "2001:db8::2"],
@@ -183,7 +183,7 @@ async def test_concurrent_queries_are_bounded(monkeypatch: pytest.MonkeyPatch) -
 
 COMPARE = """
 import asyncio, json, socket, sys
-from addons.net.resolver import Resolver
+from connector_store.resolver import Resolver
 from tests.fakes.name_server import NameServer
 
 def resolve_with_system(name):
