@@ -23,7 +23,8 @@ class SingleFlight:
         task: asyncio.Task[V] | None = self._tasks.get(key)
         if task is None:
             if len(self._tasks) >= self._max_in_flight:
-                return Unavailable(reason=f"{self._max_in_flight} {self._description} are under way already")
+                reason = f"{self._max_in_flight} {self._description} are under way already"
+                return Unavailable(reason=reason, kind="too_many_reviews")
             task = self._tasks[key] = asyncio.create_task(fetch())
             task.add_done_callback(lambda _: self._tasks.pop(key))
         # A caller that is cancelled must not cancel the call for the others.

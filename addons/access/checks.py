@@ -6,11 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, get_args
 
 from addons.access.target_tokens import TargetTokens
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Access, AccessResult, Granted, Refused, Unavailable
+from connector_store.domain.callers.access import Access, AccessResult, Granted, Refused, Unavailable, UnavailableKind
 from connector_store.domain.decision.decide import AccessPolicy
 from connector_store.kube.rate_limiter import RateLimiterBySource
 
@@ -26,6 +26,8 @@ CHECK_TIMEOUT: Final = 15.0
 RETRY_AFTER: Final = 5
 """Value of Retry-After in seconds for clients at an address that has sent too many refused tokens."""
 NO_ANSWER: Final[AccessResult] = Unavailable(reason="nobody answered")
+QUIET_PERIOD: Final = 60.0
+"""Seconds without an unavailable check of a kind after which the log says that the kind has ended."""
 
 
 @dataclass(slots=True)
@@ -34,6 +36,27 @@ class CacheStats:
 
     hit_count: int = 0
     """Decisions that needed no check."""
+
+
+class UnavailableChecks:
+    """Number of unavailable checks by kind. The log says when a kind begins and when it has ended."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.counts: dict[str, int] = dict.fromkeys(get_args(UnavailableKind), 0)
+        self._now = now
+        self._last_at: dict[UnavailableKind, float] = {}
+
+    def record(self, result: AccessResult) -> None:
+        now = self._now()
+        for kind, last_at in tuple(self._last_at.items()):
+            if now - last_at >= QUIET_PERIOD:
+                del self._last_at[kind]
+                logger.info("callers can be checked again: no %s for %d s", kind, QUIET_PERIOD)
+        if isinstance(result, Unavailable):
+            if result.kind not in self._last_at:
+                logger.warning("callers cannot be checked: %s: %s", result.kind, result.reason)
+            self._last_at[result.kind] = now
+            self.counts[result.kind] += 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +70,7 @@ class Checks:
     connection_counts: Counter[tuple[str, ObjectKey]] = field(default_factory=Counter)
     """Number of connections by caller and Connector."""
     cache_stats: CacheStats = field(default_factory=CacheStats)
+    unavailable: UnavailableChecks = field(default_factory=UnavailableChecks)
     refusals: RateLimiterBySource = field(default_factory=lambda: RateLimiterBySource(REFUSAL_RATE, REFUSAL_BURST))
     """Limit on refused tokens by client address."""
     is_audit_log_full: Callable[[], bool] | None = None
@@ -55,11 +79,15 @@ class Checks:
 
 async def check_caller(checks: Checks, token: str, key: ObjectKey, source_ip: str) -> AccessResult:
     """Check a caller at `source_ip`. The result is Unavailable if too many tokens from this address were refused."""
+    result: AccessResult
     if not checks.refusals.take(source_ip, time.monotonic()):
-        return Unavailable(reason=f"too many tokens from {source_ip} were refused", retry_after=RETRY_AFTER)
-    result = await check_access(checks.access, token, key, on_granted=checks.target_tokens.wait_for_token)
-    if not (isinstance(result, Refused) and result.check == "token"):
-        checks.refusals.refund(source_ip)
+        reason = f"too many tokens from {source_ip} were refused"
+        result = Unavailable(reason=reason, kind="too_many_refused_tokens", retry_after=RETRY_AFTER)
+    else:
+        result = await check_access(checks.access, token, key, on_granted=checks.target_tokens.wait_for_token)
+        if not (isinstance(result, Refused) and result.check == "token"):
+            checks.refusals.refund(source_ip)
+    checks.unavailable.record(result)
     return result
 
 
@@ -82,7 +110,7 @@ async def check_access(
                 await on_granted(key)
             return result
     except TimeoutError:
-        return Unavailable(reason="the check took too long")
+        return Unavailable(reason="the check took too long", kind="check_timeout")
     except Exception as error:
         logger.error("check of a caller of Connector %s failed: %s", key, type(error).__name__)
         return Unavailable(reason="the check failed")

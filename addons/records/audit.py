@@ -124,6 +124,7 @@ def format_json(record: Record, *, now: float, commands: bool) -> str:
         f"{_caller_members(record.connector, record.identity, record.source_ip)},"
         f"{request_members(record.info, record.target, commands)},"
         f'"status":{record.status},"reason":{_encode_text(record.cause)},'
+        f'"detail":{_encode_text(record.detail)},'
         f'"role":{_encode_text(record.role)},"audit_id":"{record.audit_id}",'
         f'"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out},'
         f'"duration_ms":{record.duration * 1000:.1f},'

@@ -24,7 +24,11 @@ def format_text(record: Record, *, now: float, commands: bool) -> str:
         f"({_format_duration(record.duration)})",
     ]
     words.append(f"by {record.identity.user}" if record.identity is not None else f"from {record.source_ip}")
-    text = " ".join(words) + (f": {record.cause}" if record.cause else "")
+    text = (
+        " ".join(words)
+        + (f": {record.cause}" if record.cause else "")
+        + (f" ({record.detail})" if record.detail else "")
+    )
     return printable(text)
 
 

@@ -54,6 +54,7 @@ class Metrics(Collector):
         self._ages: Callable[[], Mapping[str, float]] = dict
         self._pool_discards: Callable[[], Mapping[str, int]] = dict
         self._unserved_count: Callable[[], int] | None = None
+        self._unavailable_checks: Callable[[], Mapping[str, int]] = dict
         self._is_current: Callable[[ObjectKey], bool] = lambda _: True
 
     def record(self, record: Record) -> None:
@@ -94,6 +95,10 @@ class Metrics(Collector):
         """Set the source of connector_kept_connections_dropped_total: the number of connections by reason."""
         self._pool_discards = discard_counts
 
+    def set_unavailable_checks(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        """Set the source of connector_unavailable_checks_total: the number of checks of callers by kind."""
+        self._unavailable_checks = counts
+
     def set_watches(self, ages: Callable[[], Mapping[str, float]], unserved_count: Callable[[], int]) -> None:
         """Set the sources of connector_watch_age_seconds, by kind, and connector_namespaces_not_served."""
         self._ages = ages
@@ -122,6 +127,10 @@ class Metrics(Collector):
         )
         yield from self._by_connector(body_bytes, self.bytes)
         yield _counter("connector_token_reviews", "TokenReviews of callers' tokens", ("result",), self.token_reviews)
+        unavailable_checks = self._unavailable_checks()
+        yield _counter(
+            "connector_unavailable_checks", "Checks of callers without a result", ("kind",), unavailable_checks
+        )
         yield _counter("connector_token_requests", "TokenRequests sent to targets", ("result",), self.token_requests)
         discard_counts = self._pool_discards()
         yield _counter(

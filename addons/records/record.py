@@ -29,6 +29,8 @@ class Record(NamedTuple):
     user_agent: str = ""
     cause: Cause | str = ""
     """Reason of a refusal or of a close by the proxy, or ""."""
+    detail: str = ""
+    """Kind of an unavailable access check, or ""."""
     bytes_in: int = 0
     """Bytes sent to the target after the head of the request, with the framing of chunks."""
     bytes_out: int = 0

@@ -195,6 +195,7 @@ class Exchange:
             target=self.head.target.decode("ascii"),
             user_agent=self.head.headers.user_agent,
             cause=self.cause,
+            detail=decision.detail if isinstance(decision, Deny) else "",
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             long_running_kind=self.long_running_kind,

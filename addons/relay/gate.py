@@ -207,10 +207,10 @@ class Gate:
         handshake.start(self._reader.take_pending())
 
     def _refuse(self, authorization: AuthorizationResult, deny: Deny, *, on_connect: bool) -> None:
-        self._record(authorization, deny.status, deny.cause)
+        self._record(authorization, deny.status, deny.cause, deny.detail)
         self._send_final_response(replies.render_refusal(deny, on_connect=on_connect))
 
-    def _record(self, authorization: AuthorizationResult, status: int, cause: str) -> None:
+    def _record(self, authorization: AuthorizationResult, status: int, cause: str, detail: str = "") -> None:
         head = self._head
         record = Record(
             event="connect",
@@ -222,6 +222,7 @@ class Gate:
             target=head.target.decode("ascii") if head is not None else "",
             user_agent=head.headers.user_agent if head is not None else "",
             cause=cause,
+            detail=detail,
         )
         for recorder in self._context.recorders:
             recorder(record)

@@ -171,7 +171,7 @@ class KubeAccess:
             reviewed_at = self._clock()
             token_issuer = parse_issuer(token)
             if token_issuer not in self._issuers and not self._unknown_issuer_limiter.take(reviewed_at):
-                return Unavailable(reason="too many tokens of unknown issuers", retry_after=1)
+                return Unavailable(reason="too many tokens of unknown issuers", kind="too_many_unknown_issuers")
             answer = await review_token(self._client, token, self._audience)
             if isinstance(answer, Granted) and len(self._issuers) < _MAX_ISSUERS:
                 self._issuers.add(token_issuer)

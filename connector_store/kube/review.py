@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from connector_store.domain.base.expiry import read_token_times
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.access import Granted, Identity, Refused, Unavailable, UnavailableKind
 from connector_store.domain.config.settings import AccessRule
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
@@ -140,6 +140,7 @@ def _identity(user: Mapping[str, Any]) -> Identity:
 
 def _unavailable(review: str, error: ApiError) -> Unavailable:
     retry_after = max(_MIN_RETRY_AFTER, min(error.retry_after or 0, _MAX_RETRY_AFTER))
-    if error.status == 403:
-        return Unavailable(reason=f"{review}: {error}; apply deploy/rbac", retry_after=retry_after)
-    return Unavailable(reason=f"{review}: {error}", retry_after=retry_after)
+    kinds: dict[int, UnavailableKind] = {403: "api_server_forbidden", 429: "api_server_throttled"}
+    kind = kinds.get(error.status, "api_server_error")
+    fix = "; apply deploy/rbac" if kind == "api_server_forbidden" else ""
+    return Unavailable(reason=f"{review}: {error}{fix}", kind=kind, retry_after=retry_after)

@@ -54,7 +54,7 @@ async def test_a_later_caller_starts_another_call() -> None:
 async def test_calls_above_the_limit_are_refused_at_once() -> None:
     world = World(max_in_flight=1)
     waiting = await world.start("a")
-    assert await world.once("b") == Unavailable(reason="1 reviews are under way already", retry_after=1)
+    assert await world.once("b") == Unavailable(reason="1 reviews are under way already", kind="too_many_reviews")
     (late,) = await world.start("a")
     world.go_on.set()
     assert await asyncio.gather(*waiting, late) == [1, 1]

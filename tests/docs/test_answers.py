@@ -6,6 +6,7 @@ from typing import get_args
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
+from connector_store.domain.callers.access import Unavailable, UnavailableKind
 from connector_store.domain.decision import denial
 from connector_store.domain.objects.address_matching import parse_address
 from connector_store.domain.objects.models import Target, Unusable
@@ -21,6 +22,11 @@ def test_every_reason_of_a_denial_is_there_with_its_statuses() -> None:
     for deny in every_denial():
         refusals[deny.cause].add(deny.status)
     assert documented == refusals
+
+
+def test_every_kind_of_an_unavailable_check_is_there() -> None:
+    documented = {name.strip("`") for name in rows(section("telemetry.md", "Unavailable checks"))}
+    assert documented == set(get_args(UnavailableKind))
 
 
 def test_every_status_of_a_refusal_is_among_the_answers() -> None:
@@ -53,7 +59,7 @@ def every_denial() -> list[denial.Deny]:
         denial.not_synced(),
         *(denial.bad_credentials(error, on_connect=on_connect) for on_connect in (True, False)),
         *(denial.bad_token(on_connect=on_connect) for on_connect in (True, False)),
-        denial.unavailable(1),
+        denial.unavailable(Unavailable(reason="")),
         denial.access_denied(key),
         denial.unusable(Unusable(key=key, reason="SecretNotFound", message="")),
         denial.wrong_address(key, address),
@@ -74,6 +80,6 @@ def every_denial() -> list[denial.Deny]:
         denial.target_denied(target, ""),
         denial.target_timeout(target, 1),
         denial.target_refused(target),
-        denial.internal_error(),
         denial.target_redirect(target),
+        denial.internal_error(),
     ]

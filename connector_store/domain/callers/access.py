@@ -69,6 +69,14 @@ class Refused:
     reason: str
 
 
+UnavailableKind = Literal[
+    "api_server_error", "api_server_forbidden", "api_server_throttled", "not_connected",
+    "too_many_reviews", "too_many_unknown_issuers", "too_many_refused_tokens",
+    "issuer_keys", "issuers_changed", "check_timeout", "check_failed",
+]  # fmt: skip
+"""Why a caller cannot be checked: the API server, a limit of the proxy, an issuer, or the check itself."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailable:
     """The check cannot run now.
@@ -77,6 +85,7 @@ class Unavailable:
     """
 
     reason: str
+    kind: UnavailableKind = "check_failed"
     retry_after: int = 1
     public_reason: str = ""
 

@@ -162,7 +162,7 @@ def _resolve(question: Question) -> Decision:
     if key is None or access is None:
         return denial.internal_error()
     if isinstance(access, Unavailable):
-        return denial.unavailable(access.retry_after, access.public_reason)
+        return denial.unavailable(access)
     if isinstance(access, Refused):
         on_connect = question.is_connect
         return denial.bad_token(on_connect=on_connect) if access.check == "token" else denial.access_denied(key)

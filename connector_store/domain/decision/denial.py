@@ -14,6 +14,7 @@ from connector_store.domain.base.headers import Header
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.printable import printable
 from connector_store.domain.base.request_info import RequestInfo
+from connector_store.domain.callers.access import Unavailable
 from connector_store.domain.credential.token_request import IssuedToken
 from connector_store.domain.decision.warning import warning_header
 from connector_store.domain.objects.models import TOKEN_NOT_ISSUED, Address, Target, Unusable
@@ -64,6 +65,8 @@ class Deny:
     request_info: RequestInfo | None = None
     role: str = ""
     """ClusterRole that denies the request."""
+    detail: str = ""
+    """Part of the cause, for the audit log. The caller does not get it."""
 
     @property
     def reason(self) -> str:
@@ -138,13 +141,15 @@ def bad_token(*, on_connect: bool) -> Deny:
     )
 
 
-def unavailable(retry_after: int, public_reason: str = "") -> Deny:
-    """Refuse because the access check failed. `public_reason` is the part of the reason that the caller may see."""
+def unavailable(access: Unavailable) -> Deny:
+    """Refuse because the access check failed."""
+    public_reason = f": {access.public_reason}" if access.public_reason else ""
     return Deny(
         status=503,
-        message=f"the caller cannot be checked at the moment{': ' if public_reason else ''}{public_reason}; try again",
+        message=f"the caller cannot be checked at the moment{public_reason}; try again",
         cause="unavailable",
-        retry_after=retry_after,
+        retry_after=access.retry_after,
+        detail=access.kind,
     )
 
 

@@ -1,10 +1,11 @@
 """Check whether a caller may use a Connector. Every failure refuses."""
 
 import asyncio
+import logging
 
 import pytest
 
-from addons.access.checks import REFUSAL_BURST, Checks, check_access, check_caller
+from addons.access.checks import REFUSAL_BURST, Checks, UnavailableChecks, check_access, check_caller
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.decision.decide import AccessPolicy
@@ -63,7 +64,7 @@ async def test_on_granted_is_limited_by_the_timeout() -> None:
         await asyncio.Event().wait()
 
     result = await check_access(FakeAccess(GRANTED), "t", KEY, on_granted=on_granted_key, timeout=0.01)
-    assert result == Unavailable(reason="the check took too long", retry_after=1)
+    assert result == Unavailable(reason="the check took too long", kind="check_timeout")
 
 
 async def test_a_check_that_raises_refuses_and_logs_no_secret(caplog: pytest.LogCaptureFixture) -> None:
@@ -75,7 +76,7 @@ async def test_a_check_that_raises_refuses_and_logs_no_secret(caplog: pytest.Log
 
 async def test_a_check_that_hangs_times_out() -> None:
     result = await check_access(FakeAccess(None), "t", KEY, on_granted=do_nothing, timeout=0.01)
-    assert result == Unavailable(reason="the check took too long", retry_after=1)
+    assert result == Unavailable(reason="the check took too long", kind="check_timeout")
 
 
 def checks(access: FakeAccess) -> Checks:
@@ -99,4 +100,25 @@ async def test_refused_tokens_are_rate_limited_by_address(result: AccessResult, 
     limited_results = [each for each in results if isinstance(each, Unavailable) and "192.0.2.1" in each.reason]
     assert bool(limited_results) is limited
     assert len(results) - len(limited_results) >= REFUSAL_BURST
+    assert {each.kind for each in limited_results} == ({"too_many_refused_tokens"} if limited else set())
+    assert inputs.unavailable.counts["too_many_refused_tokens"] == len(limited_results)
     assert await check_caller(inputs, "t", KEY, "192.0.2.2") == result, "another address has its own limit"
+
+
+def test_the_log_says_when_a_kind_of_unavailability_begins_and_ends(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    times = iter((0.0, 1.0, 2.0, 3.0, 61.0, 62.0, 63.0))
+    checks = UnavailableChecks(now=lambda: next(times))
+    down, slow = Unavailable(reason="refused", kind="api_server_error"), Unavailable(reason="", kind="check_timeout")
+    for result in (down, down, slow, GRANTED):
+        checks.record(result)
+    assert [each.message for each in caplog.records] == [
+        "callers cannot be checked: api_server_error: refused",
+        "callers cannot be checked: check_timeout: ",
+    ]
+    caplog.clear()
+    checks.record(GRANTED)
+    assert [each.message for each in caplog.records] == ["callers can be checked again: no api_server_error for 60 s"]
+    checks.record(down)
+    assert len(caplog.records) == 3
+    assert (checks.counts["api_server_error"], checks.counts["check_timeout"]) == (3, 1)

@@ -81,6 +81,7 @@ def test_a_request_has_every_field() -> None:
             "path": "/api/v1/namespaces/web/pods/a/exec?command=ls&command=-l&stdin",
             "status": 101,
             "reason": "",
+            "detail": "",
             "role": "view",
             "audit_id": "1-2",
             "bytes_in": 3,
@@ -102,6 +103,24 @@ def test_a_refused_connect_has_the_same_fields_without_values() -> None:
     assert refused.keys() == whole.keys()
     assert (refused["caller"], refused["connector"], refused["verb"]) == (None, None, "")
     assert (refused["status"], refused["reason"]) == (407, "credentials")
+
+
+def test_a_line_says_why_the_caller_was_not_checked() -> None:
+    output = Output()
+    output.log.record(
+        Record(
+            event="connect",
+            connector=None,
+            status=503,
+            source_ip="::1",
+            duration=0.0,
+            cause="unavailable",
+            detail="too_many_reviews",
+        )
+    )
+    output.log.flush()
+    [line] = output.lines()
+    assert (line["reason"], line["detail"]) == ("unavailable", "too_many_reviews")
 
 
 def test_commands_are_omitted_if_disabled() -> None:

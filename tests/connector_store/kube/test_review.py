@@ -84,23 +84,23 @@ async def test_a_right_that_is_not_there(client, server, status: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "retry_after", "text"),
+    ("status", "headers", "retry_after", "text", "kind"),
     [
-        pytest.param(429, {"Retry-After": "7"}, 7, "busy", id="429 with a time"),
-        pytest.param(429, {"Retry-After": "99999"}, 60, "busy", id="a time that is too long"),
-        pytest.param(500, {}, 1, "busy", id="500"),
-        pytest.param(403, {}, 1, "apply deploy/rbac", id="the proxy may not ask"),
-        pytest.param(401, {}, 1, "busy", id="the proxy's own token is refused"),
+        pytest.param(429, {"Retry-After": "7"}, 7, "busy", "api_server_throttled", id="429 with a time"),
+        pytest.param(429, {"Retry-After": "99999"}, 60, "busy", "api_server_throttled", id="a time that is too long"),
+        pytest.param(500, {}, 1, "busy", "api_server_error", id="500"),
+        pytest.param(403, {}, 1, "apply deploy/rbac", "api_server_forbidden", id="the proxy may not ask"),
+        pytest.param(401, {}, 1, "busy", "api_server_error", id="the proxy's own token is refused"),
     ],
 )
-async def test_a_failed_review_is_not_a_refusal(client, server, status, headers, retry_after, text) -> None:
+async def test_a_failed_review_is_not_a_refusal(client, server, status, headers, retry_after, text, kind) -> None:
     server.faults.append(lambda request: refusal(status, "", "busy", headers))
     for answer in (
         await review_token(client, "t", "connectors-proxy"),
         await review_access(client, Identity(user="sa"), KEY, RULE),
     ):
         assert isinstance(answer, Unavailable)
-        assert answer.retry_after == retry_after
+        assert (answer.retry_after, answer.kind) == (retry_after, kind)
         assert text in answer.reason
 
 

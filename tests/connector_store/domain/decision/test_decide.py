@@ -73,7 +73,9 @@ DENY_TENS = AccessPolicy(addresses=AddressPolicy(deny=(ip_network("10.0.0.0/8"),
         pytest.param(CREDENTIALS, NO_TOKEN, TARGET, "t:6443", denial.bad_token(on_connect=True), id="a bad token"),
         pytest.param(CREDENTIALS, NO_USE, TARGET, "t:6443", denial.access_denied(KEY), id="may not use it"),
         pytest.param(CREDENTIALS, GRANTED, None, "t:6443", denial.access_denied(KEY), id="no such Connector"),
-        pytest.param(CREDENTIALS, UNAVAILABLE, TARGET, "t:6443", denial.unavailable(7), id="the check is unavailable"),
+        pytest.param(
+            CREDENTIALS, UNAVAILABLE, TARGET, "t:6443", denial.unavailable(UNAVAILABLE), id="the check is unavailable"
+        ),
         pytest.param(CREDENTIALS, None, TARGET, "t:6443", denial.internal_error(), id="no access check was made"),
         pytest.param(CREDENTIALS, GRANTED, BROKEN, "x:1", denial.unusable(BROKEN), id="not usable"),
         pytest.param(CREDENTIALS, GRANTED, TARGET, "t:443", denial.wrong_address(KEY, ADDRESS), id="another address"),

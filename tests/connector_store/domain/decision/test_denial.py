@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
+from connector_store.domain.callers.access import Unavailable
 from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.token_request import IssuedToken
 from connector_store.domain.decision import denial
@@ -16,6 +17,7 @@ from connector_store.domain.objects.models import Address, Target, Unusable
 from connector_store.domain.permissions.permissions import NotAllowed
 
 KEY = ObjectKey("team-a", "k8s")
+UNAVAILABLE = Unavailable(reason="timeout of 10.0.0.1", kind="api_server_error", retry_after=7)
 ADDRESS = Address(host="t", port=6443, prefix="/p")
 TARGET = Target(key=KEY, uid="", address=ADDRESS, credential=BearerToken("s3cret"), secret_name="k8s-secret", ca=None)
 NAMELESS = Target(key=KEY, uid="", address=ADDRESS, credential=None, secret_name=None, ca=None)
@@ -33,7 +35,7 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.bad_credentials(MISSING, on_connect=False), 401, "Unauthorized", "is missing"),
         (denial.bad_token(on_connect=True), 407, "Unauthorized", "get a new kubeconfig"),
         (denial.bad_token(on_connect=False), 401, "Unauthorized", "expired"),
-        (denial.unavailable(7), 503, "ServiceUnavailable", "try again"),
+        (denial.unavailable(UNAVAILABLE), 503, "ServiceUnavailable", "try again"),
         (denial.access_denied(KEY), 403, "Forbidden", 'connectors.connectors.alauda.io "k8s" not found'),
         (
             denial.unusable(Unusable(key=KEY, reason="SecretNotFound", message="fix it")),
@@ -111,7 +113,7 @@ def test_every_refusal_is_a_status(deny: Deny, status: int, reason: str, message
             b'Basic realm="connectors"',
         ),
         (denial.bad_token(on_connect=False), b"WWW-Authenticate", b'Bearer realm="connectors"'),
-        (denial.unavailable(7), b"Retry-After", b"7"),
+        (denial.unavailable(UNAVAILABLE), b"Retry-After", b"7"),
         (denial.not_synced(), b"Retry-After", b"1"),
         (denial.internal_error(), b"Content-Type", b"application/json"),
         (denial.internal_error(), b"Warning", b'299 kubernetes-connector "the proxy failed; its log says why"'),
@@ -121,10 +123,17 @@ def test_headers_of_refusals(deny: Deny, name: bytes, value: bytes) -> None:
     assert (name, value) in deny.headers
 
 
+def test_why_a_caller_cannot_be_checked_is_only_in_the_audit_log() -> None:
+    deny = denial.unavailable(UNAVAILABLE)
+    assert deny.detail == "api_server_error"
+    assert not any(text in deny.body + deny.phrase for text in (b"api_server_error", b"10.0.0.1"))
+    assert b"issuer https://i" in denial.unavailable(replace(UNAVAILABLE, public_reason="issuer https://i")).body
+
+
 def test_only_temporary_refusals_have_retry_after() -> None:
     names = {name for name, _ in denial.unusable(Unusable(key=KEY, reason="", message="")).headers}
     assert b"Retry-After" not in names
-    assert json.loads(denial.unavailable(7).body)["details"] == {"retryAfterSeconds": 7}
+    assert json.loads(denial.unavailable(UNAVAILABLE).body)["details"] == {"retryAfterSeconds": 7}
 
 
 @given(st.text())
