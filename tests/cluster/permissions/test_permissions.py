@@ -18,6 +18,7 @@ from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 CANARY = "c4n4ry-of-the-target"
 DENY = {"deny": [{"clusterRole": "connectors-credentials"}]}
 ALL, LIMITED, READER, NAMED = "all", "limited", "reader", "named"
+DENIED_NAMESPACE, DENIED_NAME = "denied-namespace", "denied-name"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,10 @@ def lending(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactor
         ALL: {},
         LIMITED: {"permissions": DENY},
         READER: {"permissions": {"allow": [{"clusterRole": "connectors-read-only"}], **DENY}},
+        DENIED_NAMESPACE: {
+            "permissions": {"deny": [{"clusterRole": "connectors-credentials-secrets", "namespaces": [namespace]}]}
+        },
+        DENIED_NAME: {"permissions": {"deny": [{"clusterRole": "bait"}]}},
         NAMED: {"impersonate": {"userPrefix": "c:", "groupPrefix": "c:"}},
     }
     objects = {name: manifests(plane, token, name=name) for name in specs}
@@ -55,6 +60,9 @@ def lending(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactor
     for name, (connector, secret) in objects.items():
         connector["spec"] |= specs[name]
         proxy.write(f"{name}.yaml", connector, secret)
+    rule = {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["bait"], "verbs": ["*"]}
+    role = {"kind": "ClusterRole", "apiVersion": f"{RBAC}/v1", "metadata": {"name": "bait"}, "rules": [rule]}
+    proxy.write("bait.yaml", role)
     with proxy:
         yield Permissions(
             plane=plane,
@@ -142,6 +150,31 @@ def test_requests_that_return_a_credential_are_denied(lending: Permissions, way:
         assert any(each in refused.stderr for each in NOT_LENT), refused.stderr
         assert encoded not in refused.stdout + refused.stderr
         assert "eyJ" not in refused.stdout
+
+
+@pytest.mark.parametrize("connector", [DENIED_NAMESPACE, DENIED_NAME])
+@pytest.mark.parametrize(
+    ("way", "stdin"), [pytest.param(each[1], each[2], id=each[0]) for each in YIELDING if each[0] != "a token"]
+)
+def test_requests_that_return_a_denied_secret_among_others_are_denied(
+    lending: Permissions, connector: str, way: tuple[str, ...], stdin: str
+) -> None:
+    refused = lending.run(
+        connector, *(each.format(namespace=lending.namespace) if each.startswith("/") else each for each in way),
+        stdin=stdin,
+    )  # fmt: skip
+    assert refused.returncode != 0
+    assert any(each in refused.stderr for each in NOT_LENT), refused.stderr
+    assert "YzRuNHJ5LW9mLXRoZS10YXJnZXQ=" not in refused.stdout + refused.stderr
+
+
+def test_requests_that_cannot_return_a_denied_secret_are_allowed(lending: Permissions) -> None:
+    elsewhere = lending.kubectls[DENIED_NAMESPACE].run("get", "secrets", namespace="default")
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    assert "plain" in lending.run(DENIED_NAMESPACE, "get", "configmaps", "-A").stdout
+    other = lending.run(DENIED_NAME, "get", "secrets", "--field-selector=metadata.name=other")
+    assert other.returncode == 0, other.stderr
+    assert "plain" in lending.run(DENIED_NAME, "get", "configmaps").stdout
 
 
 @pytest.mark.parametrize(("way", "stdin"), [pytest.param(each[1], each[2], id=each[0]) for each in OTHERS])
