@@ -323,11 +323,6 @@ def target_refused(target: Target) -> Deny:
     return Deny(status=502, message=message, cause=TARGET_REFUSED)
 
 
-def audit_log_full() -> Deny:
-    """Refuse because the audit log is full. The proxy serves only requests that it can record."""
-    return Deny(
-        status=503,
-        message="the proxy's audit log is not read, and nothing is served that is not written down; try again later",
 def target_redirect(target: Target) -> Deny:
     """Refuse a redirect to another server at direct access, because the client would send its token there."""
     return Deny(
@@ -338,6 +333,11 @@ def target_redirect(target: Target) -> Deny:
     )
 
 
+def audit_log_full() -> Deny:
+    """Refuse because the audit log is full. The proxy serves only requests that it can record."""
+    return Deny(
+        status=503,
+        message="the proxy's audit log is not read, and nothing is served that is not written down; try again later",
         cause="audit",
         retry_after=_AUDIT_RETRY_AFTER,
     )
