@@ -15,6 +15,7 @@ from connector_controller.observed import ObjectCache, ObservedConnector
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
+from connector_store.domain.credential.credentials import Credential
 from connector_store.domain.kubeconfig.proxy_service import alias_url
 from connector_store.domain.objects.credential_kinds import is_supported
 from connector_store.domain.objects.models import Connector, Unusable
@@ -154,11 +155,12 @@ class ConnectorReconciler:
         service = await self._services.ensure(observed.key, observed.connector.uid)
         now, expiry_warning = self._now(), self._settings.expiry_warning
         assessments = assess(facts, probes, service, now=now.timestamp(), expiry_warning=expiry_warning)
-        expires_at = facts.credential.expires_at if facts.credential is not None else None
+        credential = facts.credential
+        expires_at = credential.expires_at if credential is not None else None
         await self._update_status(observed, assessments, self._published_address(observed, service), expires_at, now)
         return _earliest(
             None if service.holds else self._settings.probe_interval,
-            _seconds_until_expiry_step(expires_at, now.timestamp(), expiry_warning),
+            _seconds_until_expiry_step(credential, now.timestamp(), expiry_warning),
         )
 
     async def _update_status(
@@ -238,11 +240,12 @@ def _reason_changed(previous: Condition, now: Condition) -> bool:
     return now.type == CREDENTIAL_FRESH and previous.reason != now.reason
 
 
-def _seconds_until_expiry_step(expires_at: float | None, now: float, expiry_warning: float) -> float | None:
+def _seconds_until_expiry_step(credential: Credential | None, now: float, expiry_warning: float) -> float | None:
     """Return the seconds until a credential's expiry warning or its expiry, or None if both are over."""
-    delays = (
-        [] if expires_at is None else [each - now for each in (expires_at - expiry_warning, expires_at) if each > now]
-    )
+    if credential is None or credential.expires_at is None:
+        return None
+    times = credential.expiry_warning_at(expiry_warning), credential.expires_at
+    delays = [each - now for each in times if each > now]
     return min(delays[0], _MAX_REQUEUE) if delays else None
 
 

@@ -38,5 +38,6 @@ def validate_certificate(certificate: ClientCertificate) -> ClientCertificate:
         raise InvalidKeyError(PRIVATE_KEY, "is of a kind that TLS does not take; use RSA, EC or Ed25519")
     if key.public_key() != chain[0].public_key():
         raise InvalidKeyError(PRIVATE_KEY, f"belongs to another certificate than the first of {CERTIFICATE_KEY}")
-    expires_at = min(each.not_valid_after_utc for each in chain).timestamp()
-    return ClientCertificate(certificate.chain, certificate.key, expires_at)
+    first = min(chain, key=lambda each: each.not_valid_after_utc)
+    times = first.not_valid_after_utc.timestamp(), first.not_valid_before_utc.timestamp()
+    return ClientCertificate(certificate.chain, certificate.key, *times)

@@ -12,6 +12,7 @@ from connector_store.domain.base.expiry import format_relative_time
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, ClientCertificate
+from connector_store.domain.credential.credentials import Credential
 from connector_store.domain.credential.placeholder import is_example_host, is_placeholder
 from connector_store.domain.objects.models import Connector, InvalidConnector, Secret, Target
 from connector_store.domain.status.facts import Facts, gather_facts
@@ -135,15 +136,15 @@ def _object_findings(located: LocatedObject, now: float, expiry_warning: float) 
         case Connector(address=address) if is_example_host(address.host):
             reason = f"{address.host} is an example's; put in the address of the target"
             yield finding_at(located, "spec.address", "error", reason)
-        case Secret(credential=BearerToken(authorization=bytes(authorization), expires_at=expires)):
+        case Secret(credential=BearerToken(authorization=bytes(authorization)) as credential):
             token = authorization.removeprefix(_BEARER).decode("ascii")
             path = _secret_key_path(located, "token")
             if is_placeholder(token):
                 yield finding_at(located, path, "error", "is a placeholder; put in a token of the target")
-            yield from _expiry_findings(located, path, "token", expires, now, expiry_warning)
-        case Secret(credential=ClientCertificate(expires_at=expires)):
+            yield from _expiry_findings(located, path, "token", credential, now, expiry_warning)
+        case Secret(credential=ClientCertificate() as credential):
             yield from _expiry_findings(
-                located, _secret_key_path(located, CERTIFICATE_KEY), "certificate", expires, now, expiry_warning
+                located, _secret_key_path(located, CERTIFICATE_KEY), "certificate", credential, now, expiry_warning
             )
 
 
@@ -153,11 +154,12 @@ def _secret_key_path(located: LocatedObject, key: str) -> str:
 
 
 def _expiry_findings(
-    located: LocatedObject, path: str, noun: str, expires: float | None, now: float, expiry_warning: float
+    located: LocatedObject, path: str, noun: str, credential: Credential, now: float, expiry_warning: float
 ) -> Iterator[Finding]:
+    expires = credential.expires_at
     if expires is not None and expires <= now:
         yield finding_at(located, path, "error", f"the {noun} expired {format_relative_time(expires - now)}; renew it")
-    elif expires is not None and expires <= now + expiry_warning:
+    elif expires is not None and now >= credential.expiry_warning_at(expiry_warning):
         yield finding_at(
             located, path, "warning", f"the {noun} expires {format_relative_time(expires - now)}; renew it before"
         )

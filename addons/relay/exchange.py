@@ -72,6 +72,16 @@ class Exchange:
     _info: RequestInfo | None = None
 
     @property
+    def caller(self) -> Identity | None:
+        """The authenticated caller, or None."""
+        return (self.authorization.identity if self.authorization is not None else None) or self.identity
+
+    @property
+    def user(self) -> str:
+        """User name of the caller, or an empty string."""
+        return self.caller.user if self.caller is not None else ""
+
+    @property
     def live_access(self) -> LiveAccess | None:
         """Access with which the request was authorized; None before that and after its end."""
         authorization, request = self.authorization, self.connector_request
@@ -190,7 +200,7 @@ class Exchange:
             status=self.status,
             source_ip=self.source_ip,
             duration=time.perf_counter() - self.started_at,
-            identity=(authorization.identity if authorization is not None else None) or self.identity,
+            identity=self.caller,
             info=self._request_info() if self.head.target else None,
             target=self.head.target.decode("ascii"),
             user_agent=self.head.headers.user_agent,

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+from typing import Final
 
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import events
@@ -43,6 +44,9 @@ from connector_store.domain.decision.warning import expiry_warning_text, warning
 from connector_store.domain.objects.models import Target
 
 logger = logging.getLogger(__name__)
+
+EXPIRY_WARNING_INTERVAL: Final = 60.0
+"""Seconds between two warnings of one caller about the expiry of one Connector's credential."""
 
 
 class NoRequest(Enum):
@@ -377,7 +381,7 @@ class Requests[E: Exchange]:
         A caller gets it once in `EXPIRY_WARNING_INTERVAL`, because programs like Helm open many connections.
         """
         text = expiry_warning_text(target, now=time.time(), expiry_warning=self._context.expiry_warning)
-        recent_warnings, key, now = self._context.recent_warnings, (exchange.caller, target.key), time.monotonic()
+        recent_warnings, key, now = self._context.recent_warnings, (exchange.user, target.key), time.monotonic()
         if text is None or recent_warnings.get(key, now=now):
             return []
         recent_warnings.put(key, True, expires_at=now + EXPIRY_WARNING_INTERVAL)
@@ -461,7 +465,7 @@ class Requests[E: Exchange]:
             upstream.idle_since = time.monotonic()
         self._has_warned = not response.warnings_omitted
         if response.warnings_omitted:
-            self._context.recent_warnings.drop((exchange.caller, response.target.key))
+            self._context.recent_warnings.drop((exchange.user, response.target.key))
         must_close = response.must_close or not (allows_reuse or not response.has_unsolicited_data)
         if must_close or not is_orderly or self._sockets.is_draining:
             self._end(CloseMode.AFTER_RESPONSE)

@@ -3,7 +3,8 @@
 `server/assembly` creates them. In a cluster, it creates them again when the API server has been found.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 from addons.access.checks import Checks
 from addons.access.live_connections import LiveConnections
@@ -12,10 +13,14 @@ from addons.net.sockets import CloseTimeouts
 from addons.records.record import Recorders
 from addons.relay.pages import Pages
 from addons.relay.upstream_pool import UpstreamPool
+from connector_store.cache import ExpiringCache
+from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.kubeconfig.own_names import OwnNames
 from connector_store.resolver import Resolver
 from connector_store.store import Store
 from connector_store.trust import TrustStore
+
+MAX_RECENT_WARNINGS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +51,10 @@ class SharedContext:
     """Maximum number of bytes of a head."""
     expiry_warning: float
     """Seconds before the expiry of a credential in which responses carry a warning."""
+    recent_warnings: ExpiringCache[tuple[str, ObjectKey], bool] = field(
+        default_factory=lambda: ExpiringCache(MAX_RECENT_WARNINGS)
+    )
+    """User names and Connectors with a recent warning about the expiry of the credential."""
     forwarded_for: bool
     """True if targets get the address of the client in X-Forwarded-For."""
     shows_flows: bool

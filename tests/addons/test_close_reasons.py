@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from addons.relay import requests
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Refused
 from connector_store.domain.credential.credentials import Credential
@@ -103,22 +104,34 @@ async def test_a_websocket_that_is_closed_within_a_frame_gets_no_close_frame(pro
     assert await stream.read_to_eof() == b""
 
 
-async def test_the_first_response_of_a_connection_warns_of_a_credential_that_expires_soon(
+WARNING = '299 kubernetes-connector "the credential of Connector team-a/k8s ends in 3 h; renew Secret secret"'
+
+
+async def test_a_caller_is_warned_once_a_minute_of_a_credential_that_expires_soon(
     proxy: Proxy, target: FakeTarget
 ) -> None:
     expire_soon(proxy)
     authority = f"127.0.0.1:{target.port}"
     request = f"GET /api HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode()
+    warnings = []
     for _ in range(2):
         stream = await proxy.tunnel(authority, f"team-a/k8s:{proxy.token('team-a/k8s')}")
-        await stream.send(request)
-        first = await stream.read_response()
-        await stream.send(request)
-        second = await stream.read_response()
-        assert first.headers["warning"] == (
-            '299 kubernetes-connector "the credential of Connector team-a/k8s ends in 3 h; renew Secret secret"'
-        )
-        assert "warning" not in second.headers
+        for _ in range(2):
+            await stream.send(request)
+            warnings.append((await stream.read_response()).headers.get("warning"))
+    assert warnings == [WARNING, None, None, None]
+
+
+async def test_each_connection_is_warned_if_the_last_warning_is_a_minute_old(
+    proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "EXPIRY_WARNING_INTERVAL", 0.0)
+    expire_soon(proxy)
+    authority = f"127.0.0.1:{target.port}"
+    for _ in range(2):
+        stream = await proxy.tunnel(authority, f"team-a/k8s:{proxy.token('team-a/k8s')}")
+        await stream.send(f"GET /api HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
+        assert (await stream.read_response()).headers["warning"] == WARNING
 
 
 async def test_a_response_that_clients_cache_has_no_expiry_warning_and_the_next_one_has(

@@ -32,6 +32,7 @@ def test_a_certificate_gets_its_expiry_even_if_it_has_expired() -> None:
     validated = validate_secret(secret(LEAF.pem + CA.pem, LEAF.key_pem))
     assert validated.credential is not None
     assert validated.credential.expires_at == min(end(LEAF), end(CA))
+    assert validated.credential.issued_at == LEAF.certificate.not_valid_before_utc.timestamp()
     over = validate_secret(secret(LEAF.pem + ENDED.pem, LEAF.key_pem))
     assert over.credential is not None
     assert over.credential.expires_at == end(ENDED), "the first of the chain to end"

@@ -39,8 +39,8 @@ def line_of(text: str, part: str) -> int:
     return 1 + next(number for number, line in enumerate(text.splitlines()) if part in line)
 
 
-def token(expires: float) -> str:
-    return jwt.encode({"exp": int(expires)}, "x" * 32, algorithm="HS256")
+def token(expires: float, **claims: int) -> str:
+    return jwt.encode({"exp": int(expires), **claims}, "x" * 32, algorithm="HS256")
 
 
 def certificate(*, days: float) -> str:
@@ -183,6 +183,14 @@ def test_a_valid_token_and_a_public_file_without_one_have_no_warning(tmp_path: P
     put(tmp_path, GOOD.replace("s3cret", token(NOW + 7 * 86400)))
     put(tmp_path, CONNECTOR.replace("k8s-connector", "other"), "b.yaml", mode=0o644)
     assert check(tmp_path).findings == ()
+
+
+def test_a_token_of_two_hours_has_a_warning_in_its_last_fifth_only(tmp_path: Path) -> None:
+    put(tmp_path, GOOD.replace("s3cret", token(NOW + 1800, iat=int(NOW - 5400))))
+    assert check(tmp_path).findings == ()
+    put(tmp_path, GOOD.replace("s3cret", token(NOW + 1200, iat=int(NOW - 6000))))
+    [line] = format_findings(tmp_path, check(tmp_path))
+    assert "the token expires in 20 min" in line
 
 
 def test_a_folder_without_manifests_is_an_error(tmp_path: Path) -> None:

@@ -18,12 +18,13 @@ _KEY: Final = "token"
 
 
 class BearerToken(Credential):
-    """A token of visible ASCII characters. If it is a JWT, its `exp` is the expiry."""
+    """A token of visible ASCII characters. If it is a JWT, its `exp` is the expiry, and its `iat` the time of issue."""
 
     __slots__ = ()
 
     def __init__(self, token: str) -> None:
-        super().__init__(b"Bearer " + token.encode("ascii"), read_token_times(token).expires_at)
+        times = read_token_times(token)
+        super().__init__(b"Bearer " + token.encode("ascii"), times.expires_at, times.issued_at)
 
 
 def _read_secret(values: Mapping[str, bytes]) -> BearerToken:

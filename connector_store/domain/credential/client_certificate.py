@@ -33,13 +33,16 @@ _ENCRYPTED_MARKERS: Final = (b"ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"
 class ClientCertificate(Credential):
     """A client certificate. `chain` and `key` are PEM.
 
-    `expires_at` is the expiry of the first certificate of the chain. It is None until the chain is loaded.
+    `expires_at` is the earliest expiry in the chain, and `issued_at` the start of that certificate. They are None until
+    the chain is loaded.
     """
 
     __slots__ = ("chain", "key")
 
-    def __init__(self, chain: bytes, key: bytes, expires_at: float | None = None) -> None:
-        super().__init__(None, expires_at)
+    def __init__(
+        self, chain: bytes, key: bytes, expires_at: float | None = None, issued_at: float | None = None
+    ) -> None:
+        super().__init__(None, expires_at, issued_at)
         self.chain: Final = chain
         self.key: Final = key
 

@@ -3,6 +3,7 @@
 Each kind is one module next to this one, which defines a `CredentialKind`, and one row of `credential_kinds.KINDS`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -18,15 +19,28 @@ class Credential:
 
     Its text forms hide the content, and it cannot be pickled. Credentials with the same content are equal.
     `authorization` is the value of the Authorization header (RFC 9110 section 11.6.2), or None for a kind without one.
-    Only the layer that owns the connection to the target uses it. `expires_at` is in Unix seconds, as the credential
-    states it, unverified. It is None if the credential does not state it.
+    Only the layer that owns the connection to the target uses it. `expires_at` and `issued_at` are in Unix seconds, as
+    the credential states them, unverified. They are None if the credential does not state them.
     """
 
-    __slots__ = ("authorization", "expires_at")
+    __slots__ = ("authorization", "expires_at", "issued_at")
 
-    def __init__(self, authorization: bytes | None, expires_at: float | None) -> None:
+    def __init__(self, authorization: bytes | None, expires_at: float | None, issued_at: float | None = None) -> None:
         self.authorization: Final = authorization
         self.expires_at: Final = expires_at
+        self.issued_at: Final = issued_at
+
+    def expiry_warning_at(self, expiry_warning: float) -> float:
+        """Return the time from which the expiry is reported. It is infinite without an expiry.
+
+        It is `expiry_warning` seconds before the expiry. A short-lived credential is reported in the last fifth of its
+        life.
+        """
+        if self.expires_at is None:
+            return math.inf
+        if self.issued_at is not None:
+            expiry_warning = min(expiry_warning, max(0.0, self.expires_at - self.issued_at) / 5)
+        return self.expires_at - expiry_warning
 
     def _comparison_key(self) -> object:
         """Return the content by which credentials of one kind are compared."""

@@ -64,7 +64,7 @@ class IssuingCredential(Credential):
     __slots__ = ("credential", "request")
 
     def __init__(self, credential: Credential, request: TokenRequest) -> None:
-        super().__init__(None, credential.expires_at)
+        super().__init__(None, credential.expires_at, credential.issued_at)
         self.credential: Final = credential
         self.request: Final = request
 
@@ -75,13 +75,13 @@ class IssuingCredential(Credential):
 class IssuedToken(BearerToken):
     """A token that a target issued.
 
-    `expires_at` is the expiry of the issuing credential. The token itself is renewed, so its expiry needs no warning.
+    Its times are those of the issuing credential. The token itself is renewed, so its expiry needs no warning.
     """
 
     __slots__ = ()
 
-    def __init__(self, token: str, expires_at: float | None) -> None:
-        Credential.__init__(self, b"Bearer " + token.encode("ascii"), expires_at)
+    def __init__(self, token: str, issuer: Credential) -> None:
+        Credential.__init__(self, b"Bearer " + token.encode("ascii"), issuer.expires_at, issuer.issued_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ def parse_token_response(response: object, credential: IssuingCredential, *, now
         raise ParseError("", "granted a token that has expired already")
     if lifetime < MIN_LIFETIME:
         raise ParseError("", f"granted a token for {lifetime:.0f} s only")
-    return TokenResponse(token=IssuedToken(token, credential.expires_at), lifetime=lifetime)
+    return TokenResponse(token=IssuedToken(token, credential), lifetime=lifetime)
 
 
 def describe_failure(status: int, request: TokenRequest, secret: str) -> str:

@@ -31,15 +31,16 @@ def warning_header(text: str) -> Header:
     return b"Warning", f'299 {_AGENT} "{"".join(pieces)}"'.encode("ascii")
 
 
-def expiry_warning_text(target: Target, *, expires_at: float, now: float, expiry_warning: float) -> str | None:
-    """Return a warning if the credential expires in less than `expiry_warning` seconds, else None.
+def expiry_warning_text(target: Target, *, now: float, expiry_warning: float) -> str | None:
+    """Return a warning if the expiry of the credential is reported now (`Credential.expiry_warning_at`), else None.
 
-    `expires_at` and `now` are Unix seconds. An expired credential also gets only a warning, because clocks differ and
-    the target decides.
+    `now` is in Unix seconds. An expired credential also gets only a warning, because clocks differ and the target
+    decides.
     """
-    remaining = expires_at - now
-    if remaining > expiry_warning:
+    credential = target.credential
+    if credential is None or credential.expires_at is None or now < credential.expiry_warning_at(expiry_warning):
         return None
+    remaining = credential.expires_at - now
     when = f"ends in {_format_duration(remaining)}" if remaining > 0 else "has ended"
     fix = f"; renew Secret {target.secret_name}" if target.secret_name else ""
     return f"the credential of Connector {target.key} {when}{fix}"

@@ -114,7 +114,7 @@ def assess(
 ) -> Mapping[str, Assessment]:
     """Assess all conditions. `probes` is None before the first results.
 
-    `now` is in Unix seconds. A credential gets a warning `expiry_warning` seconds before it expires.
+    `now` is in Unix seconds. The expiry of a credential is reported from its `expiry_warning_at`.
     """
     unprobed = {
         CLASS_READY: _class(facts),
@@ -231,7 +231,7 @@ def _credential_fresh(facts: Facts, now: float, expiry_warning: float) -> Assess
         return Assessment(
             holds=False, reason="Expired", message=f'the credential in secrets "{name}" ended at {when}; renew it there'
         )
-    if expires_at <= now + expiry_warning:
+    if now >= facts.credential.expiry_warning_at(expiry_warning):
         return Assessment(
             holds=False,
             reason="ExpiresSoon",

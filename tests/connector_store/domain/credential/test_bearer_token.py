@@ -6,13 +6,15 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN, KIND, MAX_TOKEN_BYTES, BearerToken
 
 TOKEN = "canary-0d1c7a"
-JWT = "e30." + base64.urlsafe_b64encode(b'{"exp":1200}').decode().rstrip("=") + ".sig"
+JWT = "e30." + base64.urlsafe_b64encode(b'{"iat":600,"exp":1200}').decode().rstrip("=") + ".sig"
 
 
 def test_a_token_has_its_header_and_expiry() -> None:
     token = BearerToken(TOKEN)
     assert (token.authorization, token.expires_at) == (b"Bearer canary-0d1c7a", None)
-    assert BearerToken(JWT).expires_at == 1200.0
+    issued = BearerToken(JWT)
+    assert (issued.issued_at, issued.expires_at) == (600.0, 1200.0)
+    assert issued.expiry_warning_at(3600.0) == 1080.0, "the last fifth of ten minutes"
     assert KIND.secret_types == (BEARER_TOKEN,)
 
 

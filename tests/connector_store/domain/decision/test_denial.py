@@ -84,7 +84,8 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.target_timeout(TARGET, 10), 504, "Timeout", "within 10 s"),
         (denial.target_refused(TARGET), 502, "InternalError", "renew Secret k8s-secret"),
         (
-            denial.target_refused(replace(TARGET, credential=IssuedToken("s3cret", None))), 502, "InternalError",
+            denial.target_refused(replace(TARGET, credential=IssuedToken("s3cret", BearerToken("issuer")))),
+            502, "InternalError",
             "refused the token that it granted for Connector team-a/k8s; try again",
         ),
         (denial.target_refused(NAMELESS), 502, "InternalError", "team-a/k8s"),

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.credential.credentials import Credential
 from connector_store.domain.decision.warning import (
     MAX_WARNING,
     expiry_warning_text,
@@ -19,12 +20,14 @@ QUOTED = re.compile(rb'299 kubernetes-connector "((?:[^"\\]|\\["\\])*)"')
 """Format that ParseWarningHeader of k8s.io/apimachinery accepts."""
 
 
-def target(secret_name: str | None = "target-token") -> Target:
+def target(
+    secret_name: str | None = "target-token", *, expires_at: float | None = None, issued_at: float | None = None
+) -> Target:
     return Target(
         key=ObjectKey("team-a", "k8s"),
         uid="",
         address=Address(host="t", port=6443),
-        credential=None,
+        credential=Credential(b"Bearer t", expires_at, issued_at),
         secret_name=secret_name,
         ca=None,
     )
@@ -79,13 +82,36 @@ def test_every_warning_can_be_parsed_and_is_short(text: str) -> None:
     ],
 )
 def test_a_credential_that_expires_soon_gets_a_warning(remaining: float, message: str | None) -> None:
-    text = expiry_warning_text(target(), expires_at=1e9 + remaining, now=1e9, expiry_warning=DAY)
+    text = expiry_warning_text(target(expires_at=1e9 + remaining), now=1e9, expiry_warning=DAY)
     assert text == (message and f"the credential of Connector team-a/k8s {message}; renew Secret target-token")
 
 
 def test_long_durations_are_in_days() -> None:
-    text = expiry_warning_text(target(None), expires_at=1e9 + 6 * DAY, now=1e9, expiry_warning=7 * DAY)
+    text = expiry_warning_text(target(None, expires_at=1e9 + 6 * DAY), now=1e9, expiry_warning=7 * DAY)
     assert text == "the credential of Connector team-a/k8s ends in 6 d"
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "remaining", "warns"),
+    [
+        pytest.param(2 * HOUR, 25 * 60, False, id="two hours, before the last fifth"),
+        pytest.param(2 * HOUR, 24 * 60, True, id="two hours, in the last fifth"),
+        pytest.param(365 * DAY, DAY + 1, False, id="a year, before the last day"),
+        pytest.param(365 * DAY, DAY, True, id="a year, on the last day"),
+    ],
+)
+def test_a_short_lived_credential_gets_a_warning_in_the_last_fifth_of_its_life(
+    lifetime: float, remaining: float, warns: bool
+) -> None:
+    expires_at = 1e9 + remaining
+    text = expiry_warning_text(
+        target(expires_at=expires_at, issued_at=expires_at - lifetime), now=1e9, expiry_warning=DAY
+    )
+    assert (text is not None) is warns
+
+
+def test_a_credential_without_an_expiry_gets_no_warning() -> None:
+    assert expiry_warning_text(target(), now=1e9, expiry_warning=DAY) is None
 
 
 def test_a_self_review_gets_a_warning() -> None:
