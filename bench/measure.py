@@ -3,7 +3,6 @@
 import contextlib
 import json
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -95,13 +94,3 @@ def _measurement(
         rss_peak=max(peak, before.rss, after.rss),
         rss_after=after.rss,
     )
-
-
-def settle(peer: Endpoint, files: int, seconds: float = 30.0) -> Usage:
-    """Wait at most `seconds` until the peer has at most `files` open files, and return its usage."""
-    deadline = time.monotonic() + seconds
-    usage = peer.process.usage()
-    while usage.fds > files and time.monotonic() < deadline:
-        time.sleep(0.1)
-        usage = peer.process.usage()
-    return usage

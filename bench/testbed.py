@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.certificates import CertificateAuthority, create_ca
+from bench.certificates import CertificateAuthority
 from bench.go_programs import GoPrograms, build
 from bench.process import MeasuredProcess
 
@@ -47,7 +47,7 @@ def open_testbed() -> Iterator[Testbed]:
     with tempfile.TemporaryDirectory(prefix="connector-bench-") as name:
         directory = Path(name)
         directory.chmod(0o711)
-        target_ca, proxy_ca = create_ca(directory, "target"), create_ca(directory, "proxy")
+        target_ca, proxy_ca = CertificateAuthority(directory, "target"), CertificateAuthority(directory, "proxy")
         token = secrets.token_urlsafe(600)
         cert = target_ca.issue(directory / "target.pem")
         env = {"BENCH_TOKEN": token, "GOMAXPROCS": os.environ.get("GOMAXPROCS", "2")}

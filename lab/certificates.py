@@ -38,10 +38,15 @@ class KeyPair:
         return self.key_pem + self.pem + chain_pem
 
 
-def make_ca(name: str = "test CA", *, issuer: KeyPair | None = None, without_key_usage: bool = False) -> KeyPair:
-    """Create a CA, self-signed without `issuer`. `without_key_usage` adds only basic constraints, as older tools do."""
+def make_ca(
+    name: str = "test CA", *, issuer: KeyPair | None = None, without_key_usage: bool = False, days: int = 1
+) -> KeyPair:
+    """Create a CA that is valid for `days`, self-signed without `issuer`.
+
+    `without_key_usage` adds only basic constraints, as older tools do.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = _builder(name, key, issuer)
+    builder = _builder(name, key, issuer, days=days)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     if not without_key_usage:
         builder = builder.add_extension(CA_KEY_USAGE, critical=True)
@@ -65,11 +70,17 @@ def cross_sign(ca: KeyPair, issuer: KeyPair) -> KeyPair:
 
 
 def make_leaf(
-    ca: KeyPair | None, hosts: Sequence[str], *, name: str = "server", expired: bool = False, send_chain: bool = True
+    ca: KeyPair | None,
+    hosts: Sequence[str],
+    *,
+    name: str = "server",
+    expired: bool = False,
+    send_chain: bool = True,
+    days: int = 1,
 ) -> KeyPair:
     """Create a server certificate for `hosts` (DNS names and IP addresses), self-signed without `ca`."""
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = _builder(name, key, ca, expired=expired)
+    builder = _builder(name, key, ca, days=-1 if expired else days)
     if hosts:
         names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
         builder = builder.add_extension(names, critical=False)
@@ -93,7 +104,7 @@ CA_KEY_USAGE = x509.KeyUsage(
 
 
 def _builder(
-    name: str, key: ec.EllipticCurvePrivateKey, issuer: KeyPair | None, *, expired: bool = False
+    name: str, key: ec.EllipticCurvePrivateKey, issuer: KeyPair | None, *, days: int
 ) -> x509.CertificateBuilder:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -104,7 +115,7 @@ def _builder(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - 2 * _DAY)
-        .not_valid_after(now - _DAY if expired else now + _DAY)
+        .not_valid_after(now + days * _DAY)
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,6 @@ from lab.kubectl import Kubectl
 ROOT = Path(__file__).parents[3]
 CORPUS = Path(__file__).parent / "corpus"
 DEADLINE = 60.0
-
-Apply = Callable[[dict[str, Any]], str]
 
 
 @pytest.fixture(scope="module")

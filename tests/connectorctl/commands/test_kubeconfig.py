@@ -14,7 +14,6 @@ from tests.connectorctl.cli_result import RunCli
 
 NAME = "default/k8s-connector"
 MAKE = f"kubeconfig {NAME} --confdir confdir"
-FILE = "connectors/k8s-connector.yaml"
 FOREIGN = """\
 apiVersion: v1
 kind: Config
