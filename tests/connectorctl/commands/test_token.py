@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from kubernetes import config
+from kubernetes.client import Configuration
 
 from tests.connectorctl.cli_result import RunCli
 
@@ -12,6 +14,25 @@ NAME = "default/k8s-connector"
 def test_the_output_is_one_line(run_cli: RunCli, connectors: Path) -> None:
     code, out, err = run_cli(f"token {NAME} --confdir confdir")
     assert (code, out.count("\n"), out.count("."), err) == (0, 1, 2, "")
+
+
+def test_a_file_is_replaced_by_the_token_alone(run_cli: RunCli, connectors: Path, workdir: Path) -> None:
+    (workdir / "context.token").write_text("old\n")
+    assert run_cli(f"token {NAME} --confdir confdir -o context.token") == (0, "", "wrote context.token\n")
+    token = (workdir / "context.token").read_text()
+    assert (token.count("."), token) == (2, token.strip())
+    assert (workdir / "context.token").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_python_client_reads_a_renewed_token_of_a_rotating_kubeconfig(
+    run_cli: RunCli, connectors: Path, workdir: Path
+) -> None:
+    assert run_cli(f"kubeconfig {NAME} --confdir confdir --direct --rotating -o kubeconfig").code == 0
+    assert run_cli(f"token {NAME} --confdir confdir -o context.token").code == 0
+    configuration = Configuration()
+    config.load_kube_config(str(workdir / "kubeconfig"), client_configuration=configuration)
+    assert configuration.api_key["BearerToken"] == f"Bearer {(workdir / 'context.token').read_text()}"
+    assert configuration.api_key["BearerToken"].isprintable()
 
 
 @pytest.mark.parametrize(
