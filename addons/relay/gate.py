@@ -143,7 +143,8 @@ class Gate:
             self._sockets.run_task("a page of the proxy", page, fallback, lambda page: self._send_page(head, page))
 
     def _direct_route(self) -> DirectRoute:
-        return DirectRoute(self._context.names, _server_name(self._port_tls) if self._port_tls is not None else None)
+        server_name = _server_name(self._port_tls) if self._port_tls is not None else None
+        return DirectRoute(self._context.names, server_name, self._context.via_key)
 
     def _serve_direct(self, route: DirectRoute, messages: list[MessageEvent]) -> None:
         """Start the stage for requests that name their Connector themselves."""

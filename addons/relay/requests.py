@@ -308,7 +308,7 @@ class Requests[E: Exchange]:
     def _rewrite_for_target(self, exchange: E, connector_request: ConnectorRequest, decision: Inject | Forward) -> None:
         """Rewrite a request that was addressed to the proxy for the target."""
         address = decision.target.address
-        exchange.head = self._route.rewrite_head(exchange.head, address)
+        exchange.head = self._route.rewrite_head(exchange.head, decision.target)
         exchange.connector_request = ConnectorRequest(connector_request.key, address.authority, connector_request.token)
 
     def _connect_target(self, exchange: E, decision: Inject | Forward) -> None:

@@ -13,7 +13,7 @@ from connector_store.domain.decision import denial, direct_access
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.kubeconfig.own_names import OwnNames
 from connector_store.domain.objects.address_matching import host_of_header
-from connector_store.domain.objects.models import Address
+from connector_store.domain.objects.models import Target
 
 
 class RoutedRequest(NamedTuple):
@@ -38,8 +38,8 @@ class Route(Protocol):
     def resolve(self, head: RequestHead) -> RoutedRequest | Deny:
         """Return Connector and token of a request, or the reason to refuse it."""
 
-    def rewrite_head(self, head: RequestHead, address: Address) -> RequestHead:
-        """Return the head for the target at `address`."""
+    def rewrite_head(self, head: RequestHead, target: Target) -> RequestHead:
+        """Return the head for `target`."""
 
 
 class TunnelRoute:
@@ -55,7 +55,7 @@ class TunnelRoute:
     def resolve(self, head: RequestHead) -> RoutedRequest | Deny:
         return RoutedRequest(self.connector_request or self._request._replace(token=parse_bearer_token(head)), head)
 
-    def rewrite_head(self, head: RequestHead, address: Address) -> RequestHead:
+    def rewrite_head(self, head: RequestHead, target: Target) -> RequestHead:
         """Return `head` unchanged, because the client addresses the target."""
         return head
 
@@ -64,16 +64,18 @@ class DirectRoute:
     """Route of direct access: each request names its Connector by path or by Host.
 
     `server_name` is the server name of TLS, None without TLS. If Host is an alias of a Connector, it must equal the
-    server name, because the client verified the certificate for that name.
+    server name, because the client verified the certificate for that name. `via_key` is a secret of the process, from
+    which the Via of each Connector follows.
     """
 
-    def __init__(self, names: OwnNames, server_name: str | None) -> None:
+    def __init__(self, names: OwnNames, server_name: str | None, via_key: bytes) -> None:
         self.identity: Identity | None = None
         self.key: ObjectKey | None = None
         self.connector_request: ConnectorRequest | None = None
         self._names = names
         self._server_name = server_name
-        self._rewrite_cache: tuple[Headers, Address, Headers] | None = None
+        self._via_key = via_key
+        self._rewrite_cache: tuple[Headers, Target, Headers] | None = None
 
     def is_for_connector(self, head: RequestHead) -> bool:
         """Return True if the request is for a Connector, False if it is for the proxy itself."""
@@ -97,20 +99,21 @@ class DirectRoute:
             # Clients send the cookies of the path form to all Connectors.
             headers = head.headers.without(b"cookie") if head.headers.values(b"cookie") else head.headers
         key, target = path_match
+        if headers.values(b"via") and direct_access.via(key, self._via_key) in headers.list_members(b"via"):
+            return denial.loop(key)
         connector_request = ConnectorRequest(key, None, _parse_token(head, key))
         target_head = RequestHead(head.method, target, head.minor_version, headers, head.body)
         return RoutedRequest(connector_request, target_head, path_prefix)
 
-    def rewrite_head(self, head: RequestHead, address: Address) -> RequestHead:
-        """Add the path prefix of the address and replace Host by that of the target."""
-        if (
-            self._rewrite_cache is None
-            or self._rewrite_cache[0] is not head.headers
-            or self._rewrite_cache[1] != address
-        ):
-            self._rewrite_cache = (head.headers, address, direct_access.with_target_host(head.headers, address))
-        target = address.prefix.encode("ascii") + head.target
-        return RequestHead(head.method, target, head.minor_version, self._rewrite_cache[2], head.body)
+    def rewrite_head(self, head: RequestHead, target: Target) -> RequestHead:
+        """Add the path prefix of the address and Via, and replace Host by that of the target."""
+        cache = self._rewrite_cache
+        if cache is None or cache[0] is not head.headers or cache[1] is not target:
+            via = direct_access.via(target.key, self._via_key)
+            headers = direct_access.rewrite_request_headers(head.headers, target.address, via)
+            cache = self._rewrite_cache = (head.headers, target, headers)
+        request_target = target.address.prefix.encode("ascii") + head.target
+        return RequestHead(head.method, request_target, head.minor_version, cache[2], head.body)
 
     def _key_from_host(self, head: RequestHead) -> ObjectKey | None:
         host = self._host(head)

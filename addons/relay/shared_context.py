@@ -4,6 +4,8 @@
 """
 
 from dataclasses import dataclass, field
+from functools import partial
+from secrets import token_bytes
 from typing import Final
 
 from addons.access.checks import Checks
@@ -61,3 +63,5 @@ class SharedContext:
     """True if requests to targets are shown as flows."""
     keep_body: int
     """Maximum number of bytes of each body in a flow."""
+    via_key: bytes = field(default_factory=partial(token_bytes, 16), repr=False)
+    """Secret with which this process recognizes its own Via."""

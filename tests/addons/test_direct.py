@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,9 +13,12 @@ import pytest
 from addons.net.sockets import CloseTimeouts
 from addons.records.record import Record
 from addons.relay.gate import Gate
+from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.models import Target
 from lab.certificates import KeyPair
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
 from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
+from tests.fakes.relay import TcpRelay
 from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
@@ -59,8 +63,8 @@ async def test_by_path_the_target_sees_its_own_request_with_its_own_token(proxy:
     stream = await proxy.open_tls()
     assert await status(stream, ask("/connectors/team-a/other/api?x=y", proxy.token("team-a/other"), "X-A: b")) == 200
     head, _, audit_id = target.received.partition(b"Audit-ID: ")
-    assert head == (
-        b"GET /kubernetes/global/api?x=y HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nX-A: b\r\n"
+    assert re.sub(rb"1\.1 proxy-[0-9a-f]{16}", b"VIA", head) == (
+        b"GET /kubernetes/global/api?x=y HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nX-A: b\r\nVia: VIA\r\n"
         b"Authorization: Bearer other-target-token\r\n" % target.port
     )
     assert audit_id.endswith(b"\r\nX-Forwarded-For: 127.0.0.1\r\n\r\n")
@@ -438,3 +442,36 @@ async def test_cookies_pass_by_alias_only(proxy: Proxy, target: FakeTarget, host
     response = await stream.read_response()
     assert ("set-cookie" in response.headers) is (host == ALIAS)
     assert (b"Cookie: c=d" in target.received) is (host == ALIAS)
+
+
+async def test_connectors_that_lead_to_each_other_make_no_loop(
+    tmp_path: Path, target: FakeTarget, target_ca: KeyPair, confdir: Path, records: list[Record]
+) -> None:
+    """Connectors a and b lead to each other by a load balancer. Connector chain leads to end, and end to the target."""
+    folder = tmp_path / "connectors"
+    folder.mkdir()
+    async with (
+        running_proxy(folder, confdir) as proxy,
+        TcpRelay(f"https://127.0.0.1:{proxy.port}").serving() as balancer,
+    ):
+        ca = (confdir / "mitmproxy-ca-cert.pem").read_bytes()
+        path = "/connectors/team-a/"
+        write(
+            folder,
+            connector("a", f"{balancer.url}{path}b", secret="b"),
+            connector("b", f"{balancer.url}{path}a", secret="a"),
+            connector("chain", f"{balancer.url}{path}end", secret="end"),
+            connector("end", f"https://127.0.0.1:{target.port}"),
+            *(secret(name, token=proxy.token(f"team-a/{name}"), ca=ca) for name in ("a", "b", "end")),
+            secret(ca=target_ca.pem),
+        )
+        await until(lambda: isinstance(proxy.context.store.get(ObjectKey("team-a", "end")), Target))
+        stream = await proxy.open_tls("localhost")
+        assert await status(stream, ask(f"{path}chain/api", proxy.token("team-a/chain"))) == 200
+        assert target.received.count(b"Via: 1.1 proxy-") == 2
+        records.clear()
+        await stream.send(ask(f"{path}a/api", proxy.token("team-a/a")))
+        response = await stream.read_response()
+        assert response.status == 508
+        assert "leads back to the Connector" in response.json()["message"]
+        await until(lambda: len(records) == 3)

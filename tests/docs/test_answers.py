@@ -34,10 +34,10 @@ def test_every_status_of_a_refusal_is_among_the_answers() -> None:
     inside, _, remainder = remainder.partition("**At the direct door**")
     direct, _, itself = remainder.partition("**The proxy itself**")
     possible = {deny.status for deny in every_denial()}
-    assert documented_statuses(on_connect) == possible - {401, 404, 421, 502, 504}
-    assert documented_statuses(inside) == possible - {404, 407, 421}
+    assert documented_statuses(on_connect) == possible - {401, 404, 421, 502, 504, 508}
+    assert documented_statuses(inside) == possible - {404, 407, 421, 508}
     # In addition to those of a tunnel.
-    assert documented_statuses(direct) == {401, 403, 404, 421, 502}
+    assert documented_statuses(direct) == {401, 403, 404, 421, 502, 508}
     assert "404" in itself
 
 
@@ -81,5 +81,6 @@ def every_denial() -> list[denial.Deny]:
         denial.target_timeout(target, 1),
         denial.target_refused(target),
         denial.target_redirect(target),
+        denial.loop(key),
         denial.internal_error(),
     ]

@@ -24,7 +24,7 @@ Cause = Literal[
     "not_synced", "credentials", "token", "access", "unavailable", "unusable",
     "address", "path", "host", "identity_header", "absolute_form", "not_lent", "impersonation",
     "bad_request", "header_too_large", "too_many", "not_found", "timeout",
-    "target_unreachable", "target_denied", "target_refused", "target_redirect", "audit", "internal",
+    "target_unreachable", "target_denied", "target_refused", "target_redirect", "loop", "audit", "internal",
 ]  # fmt: skip
 """Values of the label `cause` of the metric connector_denials_total."""
 TARGET_REFUSED: Final = "target_refused"
@@ -330,6 +330,15 @@ def target_redirect(target: Target) -> Deny:
         message=f"target {target.address} of Connector {target.key} redirects to another server, where the client "
         "would send its token; set the address of the Connector to a server that does not redirect",
         cause="target_redirect",
+    )
+
+
+def loop(key: ObjectKey) -> Deny:
+    """Refuse a request that was sent to a target for the same Connector before."""
+    return Deny(
+        status=508,
+        message=f"the address of Connector {key} leads back to the Connector; set it to the API server of the target",
+        cause="loop",
     )
 
 

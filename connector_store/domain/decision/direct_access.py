@@ -7,6 +7,8 @@ DirectRequest(key=ObjectKey(namespace='team-a', name='k8s'), target=b'/api/v1/po
 """
 
 import re
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Final, NamedTuple
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -56,9 +58,19 @@ def parse_request_token(headers: Headers, key: ObjectKey) -> str:
     return authorization.token or ""
 
 
-def with_target_host(headers: Headers, address: Address) -> Headers:
-    """Return `headers` with the target's Host in place of the proxy's."""
-    return Headers([(b"Host", host_header(address)), *(header for header in headers if header[0].lower() != b"host")])
+def rewrite_request_headers(headers: Headers, address: Address, via: bytes) -> Headers:
+    """Return `headers` with the target's Host in place of the proxy's, and with `via` as another Via."""
+    end_to_end = (header for header in headers if header[0].lower() != b"host")
+    return Headers([(b"Host", host_header(address)), *end_to_end, (b"Via", via)])
+
+
+@lru_cache(maxsize=1024)
+def via(key: ObjectKey, secret: bytes) -> bytes:
+    """Return the Via of requests for the Connector `key`, in lower case (RFC 9110 section 7.6.3).
+
+    Only the holder of `secret` recognizes it, and targets cannot learn the Connector's name from it.
+    """
+    return f"1.1 proxy-{blake2b(str(key).encode(), key=secret, digest_size=8).hexdigest()}".encode()
 
 
 def host_header(address: Address) -> bytes:

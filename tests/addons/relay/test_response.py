@@ -22,9 +22,10 @@ def create_response(head: RequestHead | None = None, upgrade: bytes | None = Non
 
 def test_a_response_with_a_length_is_passed_unchanged() -> None:
     response = create_response()
-    assert response.progress is Progress.EMPTY
+    progress = [response.progress]
     assert response.receive(HEAD + b"a") + response.receive(b"bc") == HEAD + b"abc"
-    assert response.progress is Progress.COMPLETE
+    progress.append(response.progress)
+    assert progress == [Progress.EMPTY, Progress.COMPLETE]
     assert not response.must_close
 
 

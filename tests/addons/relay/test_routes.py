@@ -9,7 +9,7 @@ from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.kubeconfig.own_names import OwnNames
-from connector_store.domain.objects.models import Address
+from connector_store.domain.objects.models import Address, Target
 
 KEY = ObjectKey("team-a", "k8s")
 NAMES = OwnNames(hosts=("localhost",), cluster_domain="cluster.local")
@@ -19,6 +19,10 @@ ALIAS = "c-k8s.team-a.svc"
 def head(target: str, host: str = "localhost", token: str = "t") -> RequestHead:
     fields = Headers([(b"Host", host.encode()), (b"Authorization", b"Bearer " + token.encode())])
     return RequestHead(b"GET", target.encode(), 1, fields, 0)
+
+
+def create_target(address: Address, key: ObjectKey = KEY) -> Target:
+    return Target(key=key, uid="", address=address, credential=None, secret_name=None, ca=None)
 
 
 def test_requests_in_a_tunnel_use_the_token_of_the_connect() -> None:
@@ -33,7 +37,7 @@ def test_without_a_token_in_the_connect_each_request_has_its_own() -> None:
     routed = route.resolve(head("/api", token="own"))
     assert isinstance(routed, RoutedRequest)
     assert routed.connector_request.token == "own"
-    assert route.rewrite_head(routed.head, Address(host="h", port=1)) is routed.head
+    assert route.rewrite_head(routed.head, create_target(Address(host="h", port=1))) is routed.head
 
 
 @pytest.mark.parametrize(
@@ -49,7 +53,7 @@ def test_without_a_token_in_the_connect_each_request_has_its_own() -> None:
     ],
 )
 def test_a_request_names_its_connector(server_name: str | None, target: str, host: str, rest: str) -> None:
-    route = DirectRoute(NAMES, server_name)
+    route = DirectRoute(NAMES, server_name, b"secret")
     routed = route.resolve(head(target, host))
     assert route.is_for_connector(head(target, host))
     assert isinstance(routed, RoutedRequest)
@@ -74,15 +78,33 @@ def test_a_request_names_its_connector(server_name: str | None, target: str, hos
 def test_a_request_that_names_no_connector_or_two_is_refused(
     server_name: str | None, target: str, host: str, status: int
 ) -> None:
-    refusal = DirectRoute(NAMES, server_name).resolve(head(target, host))
+    refusal = DirectRoute(NAMES, server_name, b"secret").resolve(head(target, host))
     assert isinstance(refusal, Deny)
     assert refusal.status == status
 
 
 def test_the_path_prefix_of_the_address_is_added() -> None:
-    route, address = DirectRoute(NAMES, None), Address(host="h", port=6443, prefix="/kubernetes/global")
+    route = DirectRoute(NAMES, None, b"secret")
+    target = create_target(Address(host="h", port=6443, prefix="/kubernetes/global"))
     first = head("/api?a=b")
     for _ in range(2):
-        rewritten = route.rewrite_head(first, address)
+        rewritten = route.rewrite_head(first, target)
         assert (rewritten.target, rewritten.headers.values(b"host")) == (b"/kubernetes/global/api?a=b", [b"h:6443"])
-    assert route.rewrite_head(first, Address(host="i", port=443)).headers.values(b"host") == [b"i"]
+    assert route.rewrite_head(first, create_target(Address(host="i", port=443))).headers.values(b"host") == [b"i"]
+
+
+def test_a_request_that_comes_back_to_its_connector_is_refused() -> None:
+    route, target = DirectRoute(NAMES, None, b"secret"), create_target(Address(host="h", port=1))
+    sent = route.rewrite_head(head("/api"), target)
+    returned = sent._replace(target=b"/connectors/team-a/k8s/api", headers=sent.headers.without(b"host"))
+    refusal = route.resolve(returned)
+    assert isinstance(refusal, Deny)
+    assert (refusal.status, refusal.cause) == (508, "loop")
+    assert isinstance(route.resolve(returned._replace(target=b"/connectors/team-a/other/api")), RoutedRequest)
+    assert isinstance(DirectRoute(NAMES, None, b"of another process").resolve(returned), RoutedRequest)
+
+
+def test_the_rewritten_headers_of_one_connector_are_not_those_of_another() -> None:
+    route, first, address = DirectRoute(NAMES, None, b"secret"), head("/api"), Address(host="h", port=1)
+    targets = [create_target(address), create_target(address, ObjectKey("team-a", "other"))]
+    assert len({route.rewrite_head(first, target).headers.single_value(b"via") for target in targets}) == 2

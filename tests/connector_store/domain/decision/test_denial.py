@@ -88,6 +88,8 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
             502, "InternalError",
             "refused the token that it granted for Connector team-a/k8s; try again",
         ),
+        (denial.target_redirect(TARGET), 502, "InternalError", "redirects to another server"),
+        (denial.loop(KEY), 508, "InternalError", "leads back to the Connector"),
         (denial.target_refused(NAMELESS), 502, "InternalError", "team-a/k8s"),
         (denial.audit_log_full(), 503, "ServiceUnavailable", "audit log is not read"),
         (denial.target_redirect(TARGET), 502, "InternalError", "redirects to another server"),

@@ -10,8 +10,9 @@ from connector_store.domain.decision.direct_access import (
     host_header,
     parse_direct_path,
     parse_request_token,
+    rewrite_request_headers,
     rewrite_response_headers,
-    with_target_host,
+    via,
 )
 from connector_store.domain.objects.models import Address
 
@@ -80,7 +81,14 @@ def test_invalid_credentials_are_refused(fields: Headers, message: str) -> None:
 
 def test_the_target_gets_its_own_host() -> None:
     fields = Headers([(b"Accept", b"*/*"), (b"host", b"proxy"), (b"HOST", b"other")])
-    assert with_target_host(fields, Address(host="h", port=6443)) == ((b"Host", b"h:6443"), (b"Accept", b"*/*"))
+    rewritten = rewrite_request_headers(fields, Address(host="h", port=6443), b"1.1 a")
+    assert rewritten == ((b"Host", b"h:6443"), (b"Accept", b"*/*"), (b"Via", b"1.1 a"))
+
+
+def test_via_tells_connectors_and_processes_apart_and_shows_no_name() -> None:
+    values = {via(key, secret) for key in (KEY, ObjectKey("team-a", "other")) for secret in (b"a", b"b")}
+    assert len(values) == 4
+    assert not any(b"k8s" in value or b"team" in value or value != value.lower() for value in values)
 
 
 def test_the_default_port_of_https_is_omitted() -> None:
