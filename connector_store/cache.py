@@ -12,7 +12,7 @@
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 
 class Lru[K: Hashable, V]:
@@ -36,6 +36,10 @@ class Lru[K: Hashable, V]:
         if value is not None:
             self._entries.move_to_end(key)
         return value
+
+    def values(self) -> Iterable[V]:
+        """Return all values, which does not count as use."""
+        return self._entries.values()
 
     def drop(self, key: K) -> None:
         self._entries.pop(key, None)

@@ -3,19 +3,22 @@
 A bounded cache has one TLS context for each name, so a new connection needs no signature of the CA and can resume a
 session. The certificates share a separate EC P-256 key. A signature with it costs a twentieth of one with RSA, and the
 CA's key signs only certificates. Clients can invent names that no Connector has. Certificates for these names are
-rate-limited and have their own cache, so they do not evict the others.
+rate-limited and have their own cache, so they do not evict the others. A context is replaced when a third of its
+certificate's lifetime has passed.
 """
 
 import contextlib
+import datetime
 import ipaddress
+import math
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from mitmproxy.certs import CertStore, CertStoreEntry
+from mitmproxy.certs import CERT_EXPIRY, CERT_VALIDITY_OFFSET, CertStore, CertStoreEntry
 from OpenSSL import SSL
 
 from connector_store.cache import Lru
@@ -45,6 +48,14 @@ _CIPHERS: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_P
 _Names = tuple[str, ...]
 
 
+class _CachedContext(NamedTuple):
+    """TLS context, and the times at which its certificate expires and the proxy replaces it, in Unix seconds."""
+
+    context: SSL.Context
+    expires_at: float
+    renew_at: float
+
+
 class TooManyNamesError(ConnectionError):
     """The rate limit for new certificates is exceeded, so this name gets none now."""
 
@@ -53,7 +64,7 @@ class Certificates:
     """Factory of TLS server sessions.
 
     `get_signer` returns the current CA, or None before there is one. After a change, new sessions use the new CA.
-    `is_connector_host` returns True if a Connector has that host.
+    `is_connector_host` returns True if a Connector has that host. `wall_clock` returns Unix seconds.
     """
 
     def __init__(
@@ -64,17 +75,19 @@ class Certificates:
         is_connector_host: Callable[[str], bool] = lambda host: True,
         max_contexts: int = MAX_CONTEXTS,
         now: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._get_signer = get_signer
         self._is_connector_host = is_connector_host
-        self._unknown_contexts = Lru[_Names, SSL.Context](MAX_UNKNOWN_CONTEXTS)
+        self._wall_clock = wall_clock
+        self._unknown_contexts = Lru[_Names, _CachedContext](MAX_UNKNOWN_CONTEXTS)
         self._unknown_limit = TokenBucket(rate=UNKNOWN_RATE, burst=UNKNOWN_BURST, now=now)
         self._own_names = own_names
-        self._alias_contexts = Lru[_Names, SSL.Context](max_contexts)
+        self._alias_contexts = Lru[_Names, _CachedContext](max_contexts)
         self._alias_limit = TokenBucket(rate=ALIAS_RATE, burst=ALIAS_BURST, now=now)
         self._signer: CertStore | None = None
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._contexts = Lru[_Names, SSL.Context](max_contexts)
+        self._contexts = Lru[_Names, _CachedContext](max_contexts)
         self._names_by_address = Lru[str, _Names](max_contexts)
         """Names in the certificate for each of the proxy's addresses."""
 
@@ -87,6 +100,15 @@ class Certificates:
         """Time at which the current CA expires, in Unix seconds. None if there is no CA."""
         signer = self._get_signer()
         return signer.default_ca.notafter.timestamp() if signer is not None else None
+
+    @property
+    def earliest_expires_at(self) -> float | None:
+        """Earliest expiry of the certificates that new sessions can get, in Unix seconds. None if there are none."""
+        now = self._wall_clock()
+        caches = (self._contexts, self._unknown_contexts, self._alias_contexts)
+        return min(
+            (cached.expires_at for cache in caches for cached in cache.values() if now < cached.renew_at), default=None
+        )
 
     def create_tunnel_session(self, host: str) -> SSL.Connection:
         """Create the server side of a session in a tunnel to `host`, a DNS name or an IP address.
@@ -119,9 +141,12 @@ class Certificates:
         return self._get_or_create(self._unknown_contexts, names, self._unknown_limit)
 
     def _get_or_create(
-        self, contexts: Lru[_Names, SSL.Context], names: _Names, limit: TokenBucket | None
+        self, contexts: Lru[_Names, _CachedContext], names: _Names, limit: TokenBucket | None
     ) -> SSL.Context:
-        """Return the context for `names` from `contexts`, or create it. Raises TooManyNamesError above `limit`."""
+        """Return the context for `names` from `contexts`, or create it. Raises TooManyNamesError above `limit`.
+
+        The limit does not apply to the replacement of a context.
+        """
         signer = self._get_signer()
         if signer is None:
             raise RuntimeError("there is no CA yet")
@@ -129,15 +154,15 @@ class Certificates:
             for cache in (self._contexts, self._unknown_contexts, self._alias_contexts):
                 cache.clear()
             self._signer = signer
-        context = contexts.get(names)
-        if context is None:
-            if limit is not None and not limit.take():
+        cached = contexts.get(names)
+        if cached is None or self._wall_clock() >= cached.renew_at:
+            if cached is None and limit is not None and not limit.take():
                 raise TooManyNamesError("too many certificates for names that no Connector has; try again")
-            context = self._create_context(signer, names)
-            contexts.put(names, context)
-        return context
+            cached = self._create_context(signer, names)
+            contexts.put(names, cached)
+        return cached.context
 
-    def _create_context(self, signer: CertStore, names: _Names) -> SSL.Context:
+    def _create_context(self, signer: CertStore, names: _Names) -> _CachedContext:
         entry = signer.get_cert(names[0], [_general_name(name) for name in names])
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
@@ -147,31 +172,38 @@ class Certificates:
         # pyOpenSSL has no public function for several groups (SSL_CTX_set1_groups_list(3)).
         if SSL._lib.SSL_CTX_set1_curves_list(context._context, _GROUPS) != 1:  # type: ignore[attr-defined]  # pyOpenSSL has no call for it
             raise RuntimeError("OpenSSL has none of the key exchanges")
+        now = self._wall_clock()
         if entry.privatekey is signer.default_privatekey:
+            leaf = self._issue(signer, entry, now)
+            renew_at = now + (leaf.not_valid_after_utc.timestamp() - now) / 3
             context.use_privatekey(self._key)
-            context.use_certificate(self._issue(signer, entry))
         else:
-            # The administrator's own certificate, from mitmproxy's option `certs`.
+            # The administrator's own certificate, from mitmproxy's option `certs`, which the proxy cannot renew.
+            leaf, renew_at = entry.cert.to_cryptography(), math.inf
             context.use_privatekey(entry.privatekey)
-            context.use_certificate(entry.cert.to_cryptography())
+        context.use_certificate(leaf)
         for certificate in (cert.to_cryptography() for cert in entry.chain_certs):
             # Clients have their trusted roots. Intermediates, as after a rotation of the CA, complete the chain.
             if certificate.issuer != certificate.subject:
                 context.add_extra_chain_cert(certificate)
         context.set_alpn_select_callback(_select_alpn)
         context.set_tlsext_servername_callback(self._on_server_name)
-        return context
+        return _CachedContext(context, leaf.not_valid_after_utc.timestamp(), renew_at)
 
-    def _issue(self, signer: CertStore, entry: CertStoreEntry) -> x509.Certificate:
-        """Issue mitmproxy's certificate again, for our own key instead of the CA's."""
+    def _issue(self, signer: CertStore, entry: CertStoreEntry, now: float) -> x509.Certificate:
+        """Issue mitmproxy's certificate again, for our own key instead of the CA's, and valid from now.
+
+        mitmproxy's store keeps its certificates past their expiry, so their times are not used.
+        """
         template = entry.cert.to_cryptography()
+        not_before = datetime.datetime.fromtimestamp(now, datetime.UTC) + CERT_VALIDITY_OFFSET
         builder = x509.CertificateBuilder(
             issuer_name=template.issuer,
             subject_name=template.subject,
             public_key=self._key.public_key(),
             serial_number=x509.random_serial_number(),
-            not_valid_before=template.not_valid_before_utc,
-            not_valid_after=template.not_valid_after_utc,
+            not_valid_before=not_before,
+            not_valid_after=not_before + CERT_EXPIRY,
             extensions=list(template.extensions),
         )
         return builder.sign(signer.default_privatekey, hashes.SHA256())

@@ -276,6 +276,11 @@ def _add_metrics(metrics: Metrics, store: Store, certificates: Certificates) -> 
     metrics.add_gauge(
         "connector_ca_expiry_timestamp_seconds", "Time at which the CA expires", lambda: certificates.ca_expires_at
     )
+    metrics.add_gauge(
+        "connector_served_certificate_expiry_timestamp_seconds",
+        "Time at which the first certificate that clients get expires",
+        lambda: certificates.earliest_expires_at,
+    )
 
 
 def _read_ca(path: Path) -> bytes:

@@ -53,7 +53,7 @@ def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
 
 @pytest.mark.slow
 def test_the_operators_object_is_what_the_script_writes() -> None:
-    program = "import monitoring, sys; sys.stdout.write(monitoring.rendered())"
+    program = "import monitoring, sys; sys.stdout.write(monitoring.render_rule())"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT / "scripts", capture_output=True, text=True, check=True
     )

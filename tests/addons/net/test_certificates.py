@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,74 @@ def test_a_new_ca_signs_all_later_certificates(confdir: Path, tmp_path: Path) ->
     signers.append(load(other))
     assert sessions.create_tunnel_session("a.example").get_context() is not before
     assert sessions.ca_expires_at is not None
+
+
+def expires_at(client: SSL.Connection) -> float:
+    certificate = client.get_peer_certificate(as_cryptography=True)
+    assert certificate is not None
+    return certificate.not_valid_after_utc.timestamp()
+
+
+@pytest.mark.parametrize(
+    ("host", "name", "at_port"),
+    [
+        pytest.param("k8s.example", "", False, id="the host of a Connector"),
+        pytest.param("unknown.example", "", False, id="an unknown host"),
+        pytest.param("k8s.example", "kubernetes", False, id="another server name"),
+        pytest.param("10.0.0.1", "", True, id="the proxy's own names"),
+        pytest.param("10.0.0.1", "c-k8s.team-a", True, id="an alias"),
+    ],
+)
+def test_certificates_are_renewed_after_a_third_of_their_lifetime(
+    confdir: Path, host: str, name: str, *, at_port: bool
+) -> None:
+    store, start = load(confdir), 1_900_000_000.0
+    clock = [start]
+    sessions = Certificates(
+        lambda: store, OWN, is_connector_host="k8s.example".__eq__, now=lambda: 0.0, wall_clock=lambda: clock[0]
+    )
+
+    def expiry() -> float:
+        return expires_at(handshake(sessions, host, name=name, at_port=at_port))
+
+    lifetime = timedelta(days=197).total_seconds()
+    first = expiry()
+    assert first == start + lifetime
+    clock[0] = start + lifetime / 3 - 1
+    assert expiry() == first
+    clock[0] = start + lifetime / 3
+    assert expiry() == start + lifetime / 3 + lifetime
+    clock[0] = start + timedelta(days=400).total_seconds()
+    assert expiry() == clock[0] + lifetime
+
+
+def test_the_renewal_of_certificates_is_not_rate_limited(confdir: Path) -> None:
+    store, clock = load(confdir), [1_900_000_000.0]
+    sessions = Certificates(
+        lambda: store, OWN, is_connector_host=lambda host: False, now=lambda: 0.0, wall_clock=lambda: clock[0]
+    )
+    hosts = [f"{number}.example" for number in range(int(certificates.UNKNOWN_BURST))]
+    before = [sessions.create_tunnel_session(host).get_context() for host in hosts]
+    clock[0] += timedelta(days=100).total_seconds()
+    after = [sessions.create_tunnel_session(host).get_context() for host in hosts]
+    assert not set(before) & set(after)
+
+
+def test_the_earliest_expiry_is_that_of_certificates_that_clients_can_get(confdir: Path, tmp_path: Path) -> None:
+    store, clock = load(confdir), [1_900_000_000.0]
+    sessions = Certificates(lambda: store, OWN, wall_clock=lambda: clock[0])
+    assert sessions.earliest_expires_at is None
+    first = expires_at(handshake(sessions, "a.example"))
+    clock[0] += timedelta(days=1).total_seconds()
+    second = expires_at(handshake(sessions, "10.0.0.1", name="c-k8s.team-a", at_port=True))
+    assert sessions.earliest_expires_at == first < second
+    clock[0] += timedelta(days=65).total_seconds()
+    assert sessions.earliest_expires_at == second
+    own = make_leaf(None, ["own.example"])
+    (tmp_path / "own.pem").write_bytes(own.key_pem + own.pem)
+    store.add_cert_file("own.example", tmp_path / "own.pem")
+    sessions.create_tunnel_session("own.example")
+    assert sessions.earliest_expires_at == own.certificate.not_valid_after_utc.timestamp()
 
 
 def sent_by(ca: KeyPair, *others: KeyPair) -> list[str]:

@@ -21,16 +21,18 @@ async def test_health_readiness_and_metrics_are_served(folder: Path, confdir: Pa
         async with aiohttp.ClientSession() as session, session.get(f"http://{address}{path}") as response:
             return f"{response.status} {await response.text()}"
 
-    async with running_proxy(folder, confdir, connector_admin=address):
+    async with running_proxy(folder, confdir, connector_admin=address) as proxy:
         for _ in range(int(PATIENCE / 0.05)):
             try:
                 assert await get("/readyz") == "200 ok\n"
                 break
             except aiohttp.ClientConnectionError:
                 await asyncio.sleep(0.05)
+        proxy.context.certificates.create_tunnel_session("k8s.example")
         metrics = await get("/metrics")
     assert "connector_store_synced 1.0" in metrics
     assert "connector_ca_expiry_timestamp_seconds" in metrics
+    assert "connector_served_certificate_expiry_timestamp_seconds" in metrics
 
 
 async def test_the_cas_of_a_file_serve_connectors_without_one(
