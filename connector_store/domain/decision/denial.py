@@ -286,7 +286,8 @@ def too_many_connections(limit: int) -> Deny:
 
 def not_found() -> Deny:
     """Refuse a request to the proxy itself."""
-    return Deny(status=404, message="not found; the proxy itself serves /ca.crt and /kubeconfig", cause="not_found")
+    message = "not found; the proxy itself serves /ca.crt and /kubeconfig, and Connectors at /connectors/NAMESPACE/NAME"
+    return Deny(status=404, message=message, cause="not_found")
 
 
 def target_unreachable(target: Target, problem: str) -> Deny:

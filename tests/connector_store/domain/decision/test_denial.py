@@ -78,7 +78,7 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.invalid_message(431, "", 65536), 431, "RequestEntityTooLarge", "65536 bytes"),
         (denial.invalid_message(400, "two lengths", 65536), 400, "BadRequest", "two lengths"),
         (denial.too_many_connections(1000), 429, "TooManyRequests", "1000 connections"),
-        (denial.not_found(), 404, "NotFound", "/ca.crt"),
+        (denial.not_found(), 404, "NotFound", "Connectors at /connectors/NAMESPACE/NAME"),
         (denial.target_unreachable(TARGET, "refused"), 502, "InternalError", "Connector team-a/k8s: refused"),
         (denial.target_denied(TARGET, "127.0.0.1"), 503, "ServiceUnavailable", "127.0.0.1"),
         (denial.target_timeout(TARGET, 10), 504, "Timeout", "within 10 s"),
