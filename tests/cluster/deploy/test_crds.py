@@ -165,7 +165,7 @@ def test_connectors_can_be_selected_by_class_and_conditions_are_one_for_each_typ
         assert refused.returncode != 0
         assert all(each in refused.stderr for each in words), refused.stderr
     explained = installed("explain", "connector.status.conditions.reason")
-    assert "One word for why" in explained
+    assert "Reason of the status, in one word" in explained
 
 
 @pytest.mark.parametrize("own", [None, ""], ids=["its own namespace", "an empty one"])
