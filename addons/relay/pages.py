@@ -15,7 +15,7 @@ from addons.access.checks import Checks, check_caller
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Headers
 from connector_store.domain.callers.authorization_header import BasicAuthorization, parse_basic
-from connector_store.domain.decision import decide, denial
+from connector_store.domain.decision import decide, denial, direct_access
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, KubeconfigStyle, build_kubeconfig, to_yaml
 from connector_store.domain.objects.models import Target
@@ -71,6 +71,8 @@ class Pages:
     async def _authorize_kubeconfig(
         self, headers: Headers, ca: bytes, source_ip: str, style: KubeconfigStyle
     ) -> Page | Deny:
+        if direct_access.is_cross_site(headers):
+            return denial.cross_site()
         checks, caller = self._checks, _parse_caller(headers)
         question = decide.Question(
             is_connect=True,

@@ -98,6 +98,8 @@ class DirectRoute:
             path_prefix = direct_access.PATH_PREFIX + str(path_match.key).encode("ascii")
             # Clients send the cookies of the path form to all Connectors.
             headers = head.headers.without(b"cookie") if head.headers.values(b"cookie") else head.headers
+        if direct_access.is_cross_site(headers):
+            return denial.cross_site()
         key, target = path_match
         if headers.values(b"via") and direct_access.via(key, self._via_key) in headers.list_members(b"via"):
             return denial.loop(key)

@@ -475,3 +475,20 @@ async def test_connectors_that_lead_to_each_other_make_no_loop(
         assert response.status == 508
         assert "leads back to the Connector" in response.json()["message"]
         await until(lambda: len(records) == 3)
+
+
+@pytest.mark.parametrize("path", ["/connectors/team-a/k8s/api", "/kubeconfig"])
+@pytest.mark.parametrize("header", ["Sec-Fetch-Site: cross-site", "Origin: https://evil.test"])
+async def test_a_login_that_a_browser_stores_is_not_for_other_pages(
+    proxy: Proxy, target: FakeTarget, path: str, header: str
+) -> None:
+    token = proxy.token(KEY)
+    basic = "Basic " + base64.b64encode(f"team-a%2Fk8s:{token}".encode()).decode()
+    results = []
+    for authorization, origin in ((basic, header), (basic, "Origin: https://localhost"), (f"Bearer {token}", header)):
+        stream = await proxy.open_tls("localhost")
+        lines = [f"GET {path} HTTP/1.1", "Host: localhost", f"Authorization: {authorization}", origin, "", ""]
+        await stream.send("\r\n".join(lines).encode())
+        results.append((await stream.read_response()).status)
+    assert results == [403, 200, 401 if path == "/kubeconfig" else 200]
+    assert len(target.connections) <= 2

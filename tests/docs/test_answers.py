@@ -82,5 +82,6 @@ def every_denial() -> list[denial.Deny]:
         denial.target_refused(target),
         denial.target_redirect(target),
         denial.loop(key),
+        denial.cross_site(),
         denial.internal_error(),
     ]

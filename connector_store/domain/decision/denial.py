@@ -21,7 +21,7 @@ from connector_store.domain.objects.models import TOKEN_NOT_ISSUED, Address, Tar
 from connector_store.domain.permissions.permissions import NotAllowed
 
 Cause = Literal[
-    "not_synced", "credentials", "token", "access", "unavailable", "unusable",
+    "not_synced", "credentials", "cross_site", "token", "access", "unavailable", "unusable",
     "address", "path", "host", "identity_header", "absolute_form", "not_lent", "impersonation",
     "bad_request", "header_too_large", "too_many", "not_found", "timeout",
     "target_unreachable", "target_denied", "target_refused", "target_redirect", "loop", "audit", "internal",
@@ -131,6 +131,15 @@ def not_synced() -> Deny:
 def bad_credentials(error: ParseError, *, on_connect: bool) -> Deny:
     """Refuse missing or invalid credentials."""
     return Deny(status=407 if on_connect else 401, message=str(error), cause="credentials")
+
+
+def cross_site() -> Deny:
+    """Refuse Basic credentials that a browser added to a request of a page of another origin."""
+    return Deny(
+        status=403,
+        message="Basic credentials are not accepted in requests of pages of another origin; send the token as Bearer",
+        cause="cross_site",
+    )
 
 
 def bad_token(*, on_connect: bool) -> Deny:

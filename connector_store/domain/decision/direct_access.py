@@ -21,6 +21,8 @@ from connector_store.domain.objects.models import Address
 
 PATH_PREFIX: Final = b"/connectors/"
 _PATH: Final = re.compile(rb"/connectors/([a-z0-9.-]+/[a-z0-9.-]+)(/[^?]*)?(\?.*)?")
+_OWN_SITES: Final = frozenset({b"same-origin", b"none"})
+"""Values of Sec-Fetch-Site for requests of a page of the same origin, and for those of the user."""
 _COOKIE_DOMAIN: Final = re.compile(rb";[ \t]*domain[ \t]*=", re.IGNORECASE)
 _NOT_IN_URL: Final = re.compile(rb"[^\x21-\x7e]|\\")
 """Bytes that clients drop or read in different ways in a URL. Browsers read a backslash as a slash."""
@@ -56,6 +58,20 @@ def parse_request_token(headers: Headers, key: ObjectKey) -> str:
     if authorization.key != key:
         raise ParseError("Authorization", "names another Connector than the address of the request")
     return authorization.token or ""
+
+
+def is_cross_site(headers: Headers) -> bool:
+    """Return True for Basic credentials that a browser may have added to a request of a page of another origin.
+
+    Browsers add them without the page's knowledge of the token, also to images, forms and WebSockets. The scheme of the
+    origin is not compared, because a front end may end TLS.
+    """
+    authorization = headers.single_value(b"authorization") or b""
+    if authorization[:6].lower() != b"basic ":
+        return False
+    if any(site not in _OWN_SITES for site in headers.values(b"sec-fetch-site")):
+        return True
+    return any(origin.partition(b"://")[2] != headers.single_value(b"host") for origin in headers.values(b"origin"))
 
 
 def rewrite_request_headers(headers: Headers, address: Address, via: bytes) -> Headers:

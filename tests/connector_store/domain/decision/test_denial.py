@@ -89,6 +89,7 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
             "refused the token that it granted for Connector team-a/k8s; try again",
         ),
         (denial.target_redirect(TARGET), 502, "InternalError", "redirects to another server"),
+        (denial.cross_site(), 403, "Forbidden", "send the token as Bearer"),
         (denial.loop(KEY), 508, "InternalError", "leads back to the Connector"),
         (denial.target_refused(NAMELESS), 502, "InternalError", "team-a/k8s"),
         (denial.audit_log_full(), 503, "ServiceUnavailable", "audit log is not read"),

@@ -8,6 +8,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision.direct_access import (
     DirectRequest,
     host_header,
+    is_cross_site,
     parse_direct_path,
     parse_request_token,
     rewrite_request_headers,
@@ -172,3 +173,26 @@ def test_clients_get_cookies_only_by_alias_and_only_for_its_host() -> None:
     cookies = (b"Set-Cookie", b"a=domain; Path=/"), (b"set-cookie", b"b=c; Domain = svc.cluster.local")
     assert rewrite(*cookies, (b"A", b"b"), is_redirect=False) == ((b"A", b"b"),)
     assert rewrite(*cookies, path_prefix=b"", is_redirect=False) == cookies[:1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        (b"Sec-Fetch-Site", b"cross-site", True),
+        (b"Sec-Fetch-Site", b"same-site", True),
+        (b"sec-fetch-site", b"same-origin", False),
+        (b"Sec-Fetch-Site", b"none", False),
+        (b"Origin", b"https://evil.test", True),
+        (b"Origin", b"null", True),
+        (b"Origin", b"https://proxy", True),
+        (b"Origin", b"https://proxy:8080.evil.test", True),
+        (b"origin", b"https://proxy:8080", False),
+        (b"Accept", b"*/*", False),
+    ],
+)
+def test_basic_credentials_in_a_request_of_another_origin_are_cross_site(
+    name: bytes, value: bytes, expected: bool
+) -> None:
+    host = (b"Host", b"proxy:8080")
+    assert is_cross_site(Headers([host, *basic("team-a/k8s:tok"), (name, value)])) is expected
+    assert not is_cross_site(Headers([host, (b"Authorization", b"Bearer tok"), (name, value)]))
