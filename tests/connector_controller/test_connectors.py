@@ -183,13 +183,13 @@ def token_until(when: datetime) -> str:
 
 
 async def test_a_credential_has_one_event_at_its_warning_and_one_at_its_expiry(world) -> None:
-    soon = timedelta(seconds=Settings().expiry_warning)
+    expiry_warning = timedelta(seconds=Settings().expiry_warning)
     ends = datetime(2026, 1, 10, tzinfo=UTC)
     world.put_secret(secret(token=token_until(ends)))
     # The next run is exactly at the next event.
     for now, again, reasons in (
-        (ends - soon - timedelta(seconds=5), 5.0, ("Normal", "Ready")),
-        (ends - soon, soon.total_seconds(), ("Warning", "ExpiresSoon")),
+        (ends - expiry_warning - timedelta(seconds=5), 5.0, ("Normal", "Ready")),
+        (ends - expiry_warning, expiry_warning.total_seconds(), ("Warning", "ExpiresSoon")),
         (ends, None, ("Warning", "Expired")),
         (ends + timedelta(days=9), None, None),
     ):
