@@ -31,7 +31,7 @@ def test_every_kind_of_an_unavailable_check_is_there() -> None:
 
 def test_every_status_of_a_refusal_is_among_the_answers() -> None:
     on_connect, _, remainder = (REFERENCE / "answers.md").read_text().partition("**Inside the tunnel**")
-    inside, _, remainder = remainder.partition("**At the direct door**")
+    inside, _, remainder = remainder.partition("**With direct access**")
     direct, _, itself = remainder.partition("**The proxy itself**")
     possible = {deny.status for deny in every_denial()}
     assert documented_statuses(on_connect) == possible - {401, 404, 421, 502, 504, 508}

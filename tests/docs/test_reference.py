@@ -51,7 +51,7 @@ REASON_SOURCES = (
         ("reference/telemetry.md", f"{audit.MAX_PENDING_LINES:,} or {audit.MAX_PENDING_CHARACTERS >> 20} MiB at most"),
         ("reference/telemetry.md", f"{audit.UNAUTHENTICATED_RATE:g} lines a second in the long run"),
         ("reference/telemetry.md", f"and {audit.UNAUTHENTICATED_BURST:g} at once"),
-        ("reference/answers.md", f"takes new connections for {draining.ACCEPT_SECONDS:g} s more"),
+        ("reference/answers.md", f"accepts new connections for {draining.ACCEPT_SECONDS:g} s more"),
         ("reference/objects.md", f"A probe has {TIMEOUT:g} s"),
         (
             "decisions/0026-a-lease-of-our-own.md",
@@ -166,6 +166,8 @@ def test_every_metric_of_the_proxy_is_there() -> None:
         "connector_served_certificate_expiry_timestamp_seconds",
         "connector_namespaces_not_served",
         "connector_access_cache_hits_total",
+        "connector_oldest_access_check_age_seconds",
+        "connector_recheck_seconds",
         "connector_kept_connections",
         "connector_kept_connections_taken_total",
         "connector_requests_sent_again_total",
