@@ -76,6 +76,7 @@ class ControllerProcess:
             on_problem=self._set_problem,
         )
         logs.set_format(settings.log_format)
+        self._metrics.unknown_settings.set(len(settings.unknown_keys))
         identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
         options = ControllerOptions(instance=identity, ca_file=_read_file(settings.ca_file), workers=self._workers)
         self._election = LeaderElector(self._client, ObjectKey(settings.system_namespace, LEASE_NAME), identity)

@@ -55,6 +55,11 @@ class ControllerMetrics:
             "Namespaces that are not served because they cannot be read",
             registry=self.registry,
         )
+        self.unknown_settings = Gauge(
+            "connector_settings_unknown_keys",
+            "Keys of the ConfigMap with the settings that are not settings",
+            registry=self.registry,
+        )
         self.credential_expiry = Gauge(
             "connector_credential_expiry_timestamp_seconds",
             "Expiry of a Connector's credential, in unix seconds; absent if it does not say",

@@ -109,6 +109,7 @@ class ClusterCache:
             self._client, explicit={}, environ=self._environ, until_valid=True, on_problem=self._set_not_synced_reason
         )
         logs.set_format(self.settings.log_format)
+        self._metrics.unknown_settings.set(len(self.settings.unknown_keys))
         self._set_not_synced_reason(
             "the Connectors of the cluster are not listed yet; the log says what the API server says"
         )

@@ -57,6 +57,11 @@ class CsiMetrics:
             ("kind",),
             registry=self._registry,
         )
+        self.unknown_settings = Gauge(
+            "connector_settings_unknown_keys",
+            "Keys of the ConfigMap with the settings that are not settings.",
+            registry=self._registry,
+        )
         self.synced = Gauge(
             "connector_store_synced", "1 if the watches have listed their objects.", registry=self._registry
         )

@@ -186,7 +186,7 @@ def assemble(
     )
     records.metrics.set_unavailable_checks(lambda: checks.unavailable.counts)
     pool = _create_pool(config, records.metrics, store, trust)
-    _add_metrics(records.metrics, store, certificates)
+    _add_metrics(records.metrics, store, certificates, settings)
     context = SharedContext(
         store=store,
         checks=checks,
@@ -266,12 +266,17 @@ def _own_hosts(config: Config, settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*hosts, *config.names)))
 
 
-def _add_metrics(metrics: Metrics, store: Store, certificates: Certificates) -> None:
+def _add_metrics(metrics: Metrics, store: Store, certificates: Certificates, settings: Settings) -> None:
     metrics.set_objects(lambda: store.object_counts, lambda key: store.connector(key) is not None)
     metrics.add_gauge(
         "connector_store_synced",
         "1 when the store has read all Connectors",
         lambda: float(not store.unsynced_sources - {CA}),
+    )
+    metrics.add_gauge(
+        "connector_settings_unknown_keys",
+        "Keys of the ConfigMap with the settings that are not settings",
+        lambda: float(len(settings.unknown_keys)),
     )
     metrics.add_gauge(
         "connector_ca_expiry_timestamp_seconds", "Time at which the CA expires", lambda: certificates.ca_expires_at

@@ -13,7 +13,8 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.config.settings import CONFIG_MAP, Settings, parse_settings
+from connector_store.domain.base.schema import suggest_name
+from connector_store.domain.config.settings import CONFIG_MAP, SETTINGS, Settings, is_feature_flag, parse_settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.config_loader import in_pod
 from connector_store.kube.errors import ApiError
@@ -51,7 +52,8 @@ async def read_settings(
     logged_problem, backoff = "", initial_backoff
     while True:
         try:
-            return parse(await _read_config_map(client, namespace, default_if_forbidden=not in_pod(environ)))
+            config_map = await _read_config_map(client, namespace, default_if_forbidden=not in_pod(environ))
+            settings = parse(config_map)
         except ApiError as error:
             problem = f'configmaps "{CONFIG_MAP}" in namespace "{namespace}" cannot be read: {error}'
             delay = max(backoff, float(error.retry_after or 0))
@@ -59,11 +61,23 @@ async def read_settings(
             if not until_valid:
                 raise
             problem, delay = str(error), backoff
+        else:
+            _warn_of_unknown_keys(namespace, config_map, settings)
+            return settings
         on_problem(problem)
         if problem != logged_problem:
             logger.warning("%s; retrying until it is usable", problem)
         logged_problem, backoff = problem, min(backoff * 2, MAX_BACKOFF)
         await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not security
+
+
+def _warn_of_unknown_keys(namespace: str, config_map: Mapping[str, str], settings: Settings) -> None:
+    source = f'configmaps "{CONFIG_MAP}" in namespace "{namespace}"'
+    for key in settings.unknown_keys:
+        logger.warning("%s: key %s is not a setting and has no effect%s", source, key, suggest_name(key, SETTINGS))
+    flags = ", ".join(sorted(filter(is_feature_flag, config_map)))
+    if flags:
+        logger.warning("%s: feature flags of the Alauda product have no effect: %s", source, flags)
 
 
 async def _read_config_map(client: KubeClient, namespace: str, *, default_if_forbidden: bool) -> Mapping[str, str]:

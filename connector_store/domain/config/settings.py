@@ -193,6 +193,8 @@ class Settings:
     )
     in_cluster: bool = False
     """True also denies addresses that no target in a cluster may have (see `address_policy.AddressPolicy`)."""
+    unknown_keys: tuple[str, ...] = ()
+    """Keys of the ConfigMap that have no effect, without feature flags."""
     ca_file: str | None = field(
         default=None,
         metadata=_setting(
@@ -317,14 +319,20 @@ def environment_name(key: str) -> str:
     return "CONNECTORS_" + key.replace("-", "_").upper()
 
 
+def is_feature_flag(key: str) -> bool:
+    """Return True for a flag of the Alauda product, whose ConfigMap has the same name. This product has no flags."""
+    return key.startswith("enable-")
+
+
 def parse_settings(
     *, explicit: Mapping[str, str], environ: Mapping[str, str], config_map: Mapping[str, str], in_cluster: bool
 ) -> Settings:
     """Parse all settings. ParseError names the first invalid one and where it was set.
 
-    `explicit` and `config_map` use the keys of `SETTINGS`. Unknown keys of `config_map` belong to other programs and
-    are ignored. An unknown key in `explicit` is an error. An unknown CONNECTORS_ variable in `environ` is an error too,
-    except those that Kubernetes sets for Services, such as CONNECTORS_PROXY_SERVICE_HOST.
+    `explicit` and `config_map` use the keys of `SETTINGS`. Unknown keys of `config_map` become `unknown_keys`. They are
+    not an error, because another product can use the same ConfigMap. An unknown key in `explicit` is an error. An
+    unknown CONNECTORS_ variable in `environ` is an error too, except those that Kubernetes sets for Services, such as
+    CONNECTORS_PROXY_SERVICE_HOST.
     """
     for key in explicit:
         if key not in SETTINGS:
@@ -347,7 +355,8 @@ def parse_settings(
                 values[key.replace("-", "_")] = _parse(setting, source, texts[name].strip())
                 source_by_key[key] = source
                 break
-    return _derive(Settings(in_cluster=in_cluster, **values), source_by_key)
+    unknown_keys = tuple(sorted(key for key in config_map.keys() - SETTINGS.keys() if not is_feature_flag(key)))
+    return _derive(Settings(in_cluster=in_cluster, unknown_keys=unknown_keys, **values), source_by_key)
 
 
 # Kubernetes, pkg/kubelet/envvars.

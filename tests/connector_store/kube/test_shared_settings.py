@@ -120,3 +120,17 @@ async def test_an_invalid_environment_is_an_error(server: FakeApiServer) -> None
     with pytest.raises(ParseError, match="CONNECTORS_ACCESS"):
         await read(server, environ=POD | {"CONNECTORS_ACCESS": "nonsense"}, until_valid=True)
     assert not server.requests
+
+
+async def test_keys_without_effect_are_logged_with_the_likely_setting(
+    server: FakeApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = {"targets-denny": "10.0.0.0/8", "enable-b": "true", "enable-a": "true"}
+    await server.put(CONFIG_MAPS, CONFIG_MAP | {"data": data})
+    settings = await read(server)
+    assert (settings.targets_deny, settings.unknown_keys) == ((), ("targets-denny",))
+    source = 'configmaps "connectors-config" in namespace "connectors-system"'
+    assert caplog.messages == [
+        f"{source}: key targets-denny is not a setting and has no effect; did you mean targets-deny?",
+        f"{source}: feature flags of the Alauda product have no effect: enable-a, enable-b",
+    ]

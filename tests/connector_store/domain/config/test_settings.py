@@ -29,7 +29,7 @@ def test_without_settings_the_defaults_apply() -> None:
 
 
 def test_every_key_has_a_field() -> None:
-    assert {key.replace("-", "_") for key in SETTINGS} | {"in_cluster"} == set(Settings.__dataclass_fields__)
+    assert {key.replace("-", "_") for key in SETTINGS} | {"in_cluster", "unknown_keys"} == set(Settings.__dataclass_fields__)
 
 
 PACKAGES = Path(__file__).parents[4]
@@ -163,7 +163,7 @@ def test_an_unknown_option_is_refused_with_a_list_of_the_options() -> None:
         parse({"colour": "red"})
 
 
-def test_unknown_keys_of_the_config_map_are_ignored() -> None:
+def test_variables_of_services_and_feature_flags_are_ignored() -> None:
     environ = {
         "CONNECTORS_SERVICE_HOST": "10.0.0.1",
         "CONNECTORS_PROXY_SERVICE_HOST": "10.0.0.1",
@@ -176,6 +176,11 @@ def test_unknown_keys_of_the_config_map_are_ignored() -> None:
         "HOME": "/",
     }
     assert parse(environ=environ, config_map={"enable-custom-ca-certs": "false"}) == Settings()
+
+
+def test_unknown_keys_of_the_config_map_are_named() -> None:
+    config_map = {"targets-denny": "10.0.0.0/8", "acces": "x", "enable-flag": "true", "audience": "mine"}
+    assert parse(config_map=config_map) == Settings(audience="mine", unknown_keys=("acces", "targets-denny"))
 
 
 @pytest.mark.parametrize("text", ["use:connectors/proxy", "get:connectors", "*:connectors"])
