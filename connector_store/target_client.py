@@ -34,6 +34,10 @@ class TargetError(Exception):
     """The request got no response. The text says why and what to do, and never contains a header."""
 
 
+class DialTimeoutError(TargetError):
+    """The target did not complete the TLS handshake in time. This does not depend on the request or the credential."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetResponse:
     """Response of a target. `body` is the part that was read. `is_complete` is True if that is the whole body."""
@@ -180,21 +184,38 @@ class TargetSession:
             raise TargetError(
                 f"{self._address.authority} cannot be asked: the class's probe is not a valid request"
             ) from None
+        connection = await self._open_connection()
         try:
             async with asyncio.timeout_at(self._deadline):
-                return await self._exchange(request, body, max_body)
+                return await self._exchange(connection, request, body, max_body)
         except TimeoutError:
             self.close()
-            raise TargetError(
-                f"{self._address.authority} did not answer within {self._time_limit:.0f} s; "
-                "check the address, and firewalls on the way"
-            ) from None
+            raise TargetError(self._timeout_text()) from None
 
-    async def _exchange(self, request: h11.Request, body: bytes | None, max_body: int) -> TargetResponse:
-        connection = self._connection
-        if connection is None:
-            connection = await self._client.open_connection(self._address, self._ca, self._identity, self._deadline)
-            self._connection = connection
+    async def dial(self) -> None:
+        """Open the connection if none is open. Raises DialTimeoutError if the session's time is over."""
+        await self._open_connection()
+
+    async def _open_connection(self) -> "_TlsConnection":
+        if self._connection is None:
+            try:
+                async with asyncio.timeout_at(self._deadline):
+                    self._connection = await self._client.open_connection(
+                        self._address, self._ca, self._identity, self._deadline
+                    )
+            except TimeoutError:
+                raise DialTimeoutError(self._timeout_text()) from None
+        return self._connection
+
+    def _timeout_text(self) -> str:
+        return (
+            f"{self._address.authority} did not answer within {self._time_limit:.0f} s; "
+            "check the address, and firewalls on the way"
+        )
+
+    async def _exchange(
+        self, connection: "_TlsConnection", request: h11.Request, body: bytes | None, max_body: int
+    ) -> TargetResponse:
         try:
             response = await connection.exchange(request, body, max_body)
         except TimeoutError:

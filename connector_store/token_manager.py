@@ -3,14 +3,19 @@
 A token is renewed when it is used in the last fifth of its lifetime, with jitter. Each Connector has one request at a
 time. If a renewal fails, the old token serves until it expires, and the request is retried with growing backoff. A
 changed Secret, address, CA or token request discards the token at once. So does a target that refuses it.
+
+A target that hangs delays only its own Connectors. At most MAX_DIALS_PER_ADDRESS of them dial it at the same time. If
+one does not complete the TLS handshake in time, all others fail with it, and one of them tries again after
+DIAL_RETRY_INTERVAL. A request without a response after SLOT_TIMEOUT gives its slot to the next one and continues.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -28,14 +33,21 @@ from connector_store.domain.credential.token_request import (
     parse_token_response,
 )
 from connector_store.domain.objects.models import Address
-from connector_store.target_client import TargetClient, TargetError, TargetResponse
+from connector_store.target_client import DialTimeoutError, TargetClient, TargetError, TargetResponse
 
 logger = logging.getLogger(__name__)
 
 MAX_TOKENS: Final = 10_000
 """Maximum number of Connectors with a token, about 4 kB each. The least recently used token is evicted first."""
-MAX_CONCURRENT_REQUESTS: Final = 32
-"""Maximum number of concurrent token requests. Further requests wait."""
+START_SLOTS: Final = 64
+"""Maximum number of token requests that start at the same time. Further requests wait."""
+SLOT_TIMEOUT: Final = 0.5
+"""Maximum number of seconds that a request holds its slot. A request takes 10 s at most by default, so at most 1,280 are
+open."""
+MAX_DIALS_PER_ADDRESS: Final = 8
+"""Maximum number of concurrent dials of one address. Further requests to it wait."""
+DIAL_RETRY_INTERVAL: Final = 10.0
+"""Seconds until an address that did not complete a TLS handshake in time is dialled again."""
 MAX_RESPONSE_BYTES: Final = 65536
 """Maximum size of a TokenRequest's response, in bytes."""
 INITIAL_BACKOFF: Final = 1.0
@@ -86,11 +98,20 @@ class _TokenEntry:
     request_task: asyncio.Task[None] | None = None
 
 
+class _AddressDials:
+    """State of the dials of one address. `failure` is the result of the last dial if it did not end in time."""
+
+    def __init__(self) -> None:
+        self.slots = asyncio.Semaphore(MAX_DIALS_PER_ADDRESS)
+        self.failure: TokenFailure | None = None
+        self.retry_at = 0.0
+
+
 class TokenManager:
     """Tokens of all Connectors that issue tokens.
 
-    One request, with its response, takes at most `timeout` seconds. After each request, `on_token_request` is called
-    with `ok`, `refused` or `error`.
+    One request, with its response, takes at most `timeout` seconds. After each request, or each failure in its place,
+    `on_token_request` is called with `ok`, `refused` or `error`.
     """
 
     def __init__(
@@ -111,7 +132,8 @@ class TokenManager:
         self._now = now
         self._on_token_request = on_token_request
         self._entries = Lru[ObjectKey, _TokenEntry](max_tokens)
-        self._slots = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
+        self._dials = Lru[Address, _AddressDials](max_tokens)
+        self._start_slots = asyncio.Semaphore(START_SLOTS)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -185,9 +207,7 @@ class TokenManager:
 
     async def _renew(self, entry: _TokenEntry) -> None:
         try:
-            async with self._slots:
-                requested_at = self._clock()
-                outcome = await self._request_token(entry.endpoint)
+            outcome = await self._request_token(entry.endpoint)
         except Exception as error:
             # The log must not show the error's text or its locals, because the response contains a token.
             logger.error("token request for Connector %s failed: %s", entry.endpoint.key, type(error).__name__)
@@ -197,7 +217,7 @@ class TokenManager:
         if isinstance(outcome, TokenFailure):
             self._record_failure(entry, outcome)
             return
-        token, lifetime = outcome
+        token, requested_at, lifetime = outcome
         entry.token, entry.requested_at, entry.expires_at = token, requested_at, requested_at + lifetime
         entry.renew_at = requested_at + lifetime * (RENEWAL_FRACTION - random.uniform(0, _JITTER))  # noqa: S311 - jitter, not security
         entry.failure, entry.backoff, entry.retry_at = None, 0.0, 0.0
@@ -212,7 +232,41 @@ class TokenManager:
         entry.retry_at = self._clock() + max(delay, min(failure.retry_after or 0, MAX_BACKOFF))
         self._on_token_request("refused" if failure.refused else "error")
 
-    async def _request_token(self, endpoint: TokenEndpoint) -> tuple[BearerToken, float] | TokenFailure:
+    async def _request_token(self, endpoint: TokenEndpoint) -> tuple[BearerToken, float, float] | TokenFailure:
+        """Return the token, the time of its request and its lifetime in seconds."""
+        dials = self._dials.get(endpoint.address)
+        if dials is None:
+            dials = _AddressDials()
+            self._dials.put(endpoint.address, dials)
+        await dials.slots.acquire()
+        with contextlib.ExitStack() as dial_slot:
+            dial_slot.callback(dials.slots.release)
+            if dials.failure is not None:
+                if self._clock() < dials.retry_at:
+                    return dials.failure
+                # Only this request tries the address again. The others fail until it has ended.
+                dials.retry_at = self._clock() + self._timeout
+            async with self._start_slot():
+                requested_at = self._clock()
+                outcome = await self._send_request(endpoint, dials, dial_slot)
+        return outcome if isinstance(outcome, TokenFailure) else (outcome[0], requested_at, outcome[1])
+
+    @contextlib.asynccontextmanager
+    async def _start_slot(self) -> AsyncIterator[None]:
+        """Hold a slot for at most SLOT_TIMEOUT seconds."""
+        await self._start_slots.acquire()
+        with contextlib.ExitStack() as slot:
+            slot.callback(self._start_slots.release)
+            timer = asyncio.get_running_loop().call_later(SLOT_TIMEOUT, slot.close)
+            try:
+                yield
+            finally:
+                timer.cancel()
+
+    async def _send_request(
+        self, endpoint: TokenEndpoint, dials: _AddressDials, dial_slot: contextlib.ExitStack
+    ) -> tuple[BearerToken, float] | TokenFailure:
+        """Request a token. `dial_slot` is closed when the connection is open."""
         credential, token_request = endpoint.issuing_credential.credential, endpoint.issuing_credential.request
         identity = credential if isinstance(credential, ClientCertificate) else None
         headers = [("Content-Type", "application/json")]
@@ -223,10 +277,17 @@ class TokenManager:
             async with self._client.connect(
                 endpoint.address, endpoint.ca, identity, time_limit=self._timeout
             ) as session:
+                await session.dial()
+                dials.failure = None
+                dial_slot.close()
                 response = await session.request(
                     "POST", token_request.path, headers, body=body, max_body=MAX_RESPONSE_BYTES
                 )
+        except DialTimeoutError as error:
+            dials.failure, dials.retry_at = TokenFailure(message=str(error)), self._clock() + DIAL_RETRY_INTERVAL
+            return dials.failure
         except TargetError as error:
+            dials.failure = None
             return TokenFailure(message=str(error))
         if response.status != 201:
             refused = response.status in (400, 401, 403, 404, 422)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,14 +13,21 @@ import pytest
 from connector_store import token_manager as subject
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BearerToken
-from connector_store.domain.credential.token_request import IssuingCredential, TokenRequest
+from connector_store.domain.credential.token_request import IssuedToken, IssuingCredential, TokenRequest
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.objects.models import Address
 from connector_store.resolver import Resolver
 from connector_store.target_client import TargetClient
-from connector_store.token_manager import MIN_AGE_TO_INVALIDATE, TokenEndpoint, TokenFailure, TokenManager
+from connector_store.token_manager import (
+    DIAL_RETRY_INTERVAL,
+    MAX_DIALS_PER_ADDRESS,
+    MIN_AGE_TO_INVALIDATE,
+    TokenEndpoint,
+    TokenFailure,
+    TokenManager,
+)
 from connector_store.trust import TrustStore
-from lab.targets import CA, TargetServer, run_target, status_response
+from lab.targets import CA, OK_RESPONSE, TargetServer, run_target, status_response
 from tests.fakes.waiting import until
 
 HELD = "canary-held"
@@ -291,6 +299,71 @@ async def test_a_thousand_connectors_cost_one_request_each(world: World) -> None
     assert all(isinstance(each, BearerToken) for each in tokens), time.monotonic() - started_at
     assert len(world.server.request_heads) == 1000
     assert all(world.manager.cached_token(each) is token for each, token in zip(sources, tokens, strict=True))
+
+
+async def test_connectors_of_a_hanging_target_do_not_delay_other_targets_and_share_its_dials() -> None:
+    with run_target() as hanging, run_target() as healthy:
+        hanging.silent, healthy.respond = True, Grants()
+        world, healthy_world = World(hanging), World(healthy)
+        world.manager = healthy_world.manager = TokenManager(
+            TargetClient(TrustStore(), AddressPolicy(), Resolver(), user_agent="test"), timeout=5, clock=world.clock
+        )
+        keys = [ObjectKey("n", f"c{number}") for number in range(200)]
+        waiting = [asyncio.ensure_future(world.manager.get_token(world.source(key=key))) for key in keys]
+        await until(lambda: hanging.connection_count == MAX_DIALS_PER_ADDRESS)
+        await healthy_world.token()
+        assert not any(each.done() for each in waiting), "no request to the hanging target has ended"
+
+        failures = await asyncio.gather(*waiting)
+        assert {type(each) for each in failures} == {TokenFailure}
+        assert hanging.connection_count == MAX_DIALS_PER_ADDRESS
+        assert await world.manager.get_token(world.source(key=ObjectKey("n", "new"))) == failures[0]
+        assert hanging.connection_count == MAX_DIALS_PER_ADDRESS
+
+        world.clock.now += DIAL_RETRY_INTERVAL
+        hanging.silent, hanging.respond = False, Grants()
+        results = await asyncio.gather(
+            *(world.manager.get_token(world.source(key=ObjectKey("n", name))) for name in ("first", "second"))
+        )
+        assert [type(each) for each in results] == [IssuedToken, TokenFailure], "one request tries the target again"
+        assert isinstance(await world.manager.get_token(world.source(key=ObjectKey("n", "third"))), IssuedToken)
+
+
+async def test_requests_without_a_response_release_their_slots(
+    server: TargetServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "START_SLOTS", 2)
+    monkeypatch.setattr(subject, "SLOT_TIMEOUT", 0.05)
+    world, go = World(server), threading.Event()
+    with run_target(lambda head: OK_RESPONSE if go.wait(30) else b"") as slow:
+        address = Address(host="127.0.0.1", port=slow.port)
+        sources = [world.source(key=ObjectKey("n", f"c{number}"))._replace(address=address) for number in range(20)]
+        waiting = [asyncio.ensure_future(world.manager.get_token(each)) for each in sources]
+        await world.token()
+        await until(lambda: len(slow.request_heads) == len(sources))
+        assert not any(each.done() for each in waiting)
+        go.set()
+        await asyncio.gather(*waiting)
+
+
+async def test_at_most_start_slots_requests_start_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "START_SLOTS", 2)
+    monkeypatch.setattr(subject, "SLOT_TIMEOUT", 60)
+    grant, lock, counts = Grants(), threading.Lock(), [0]
+
+    def respond(head: bytes) -> bytes:
+        with lock:
+            counts.append(counts[-1] + 1)
+        response = grant(head)
+        with lock:
+            counts.append(counts[-1] - 1)
+        return response
+
+    with run_target(respond) as server:
+        world = World(server)
+        sources = [world.source(key=ObjectKey("n", f"c{number}")) for number in range(30)]
+        await asyncio.gather(*(world.manager.get_token(each) for each in sources))
+    assert max(counts) <= 2
 
 
 async def test_an_unreachable_target_is_named(world: World) -> None:
