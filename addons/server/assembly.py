@@ -154,6 +154,12 @@ def assemble(
     certificates = Certificates(authority.get_signer, names, is_connector_host=ConnectorHosts(store).__contains__)
     live_connections = LiveConnections(store, access, recheck=config.recheck, cut_expired=config.cut_expired)
     store.subscribe(live_connections.on_connectors_changed)
+    records.metrics.add_gauge(
+        "connector_oldest_access_check_age_seconds",
+        "Age of the oldest access check of a live connection",
+        lambda: live_connections.oldest_check_age,
+    )
+    records.metrics.add_gauge("connector_recheck_seconds", "The option connector_recheck", lambda: config.recheck)
 
     def not_ready_reason() -> str | None:
         if store.unsynced_sources - {CA}:

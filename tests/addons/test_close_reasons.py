@@ -1,5 +1,6 @@
 """A closed live connection tells its client the reason if its protocol can. An expiring credential causes a warning."""
 
+import asyncio
 import json
 import time
 from dataclasses import replace
@@ -71,7 +72,8 @@ async def test_a_response_that_is_not_a_watch_gets_no_added_event(
         delete(proxy)
     else:
         monkeypatch.setattr(TokenAccess, "recheck", refuse)
-        await proxy.context.live_connections.recheck_all()
+        async with asyncio.TaskGroup() as tasks:
+            await proxy.context.live_connections.start_rechecks(tasks)
     assert await stream.read_to_eof() == b""
 
 

@@ -168,6 +168,8 @@ def test_every_metric_of_the_proxy_is_there() -> None:
         "connector_access_cache_hits_total",
         "connector_oldest_access_check_age_seconds",
         "connector_recheck_seconds",
+        "connector_oldest_access_check_age_seconds",
+        "connector_recheck_seconds",
         "connector_kept_connections",
         "connector_kept_connections_taken_total",
         "connector_requests_sent_again_total",

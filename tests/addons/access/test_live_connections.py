@@ -3,10 +3,16 @@
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
-from addons.access.live_connections import BATCH_SIZE, MAX_CONCURRENT_REVIEWS, LiveAccess, LiveConnections
+from addons.access.live_connections import (
+    BATCH_SIZE,
+    RECHECK_BATCH_SIZE,
+    LiveAccess,
+    LiveConnections,
+)
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
@@ -16,6 +22,7 @@ from connector_store.domain.permissions.impersonation import Impersonation
 from connector_store.domain.permissions.permissions import PermissionEvaluator, RequestAttributes
 from connector_store.domain.permissions.rbac import BoundRole, PolicyRule
 from tests.addons.relay.test_inject import target
+from tests.fakes.virtual_time import run_in_virtual_time
 from tests.fakes.waiting import until
 
 KEY = ObjectKey("n", "a")
@@ -29,9 +36,11 @@ def allow(resource: str) -> PermissionEvaluator:
 
 
 class FakeConnection:
-    def __init__(self, token: str = "t", expires: float | None = None, *, idle: bool = False) -> None:
+    def __init__(
+        self, token: str = "t", expires: float | None = None, *, idle: bool = False, valid_until: float = 0.0
+    ) -> None:
         self.key = KEY
-        granted = Granted(identity=Identity(user="u"), token_expires_at=expires)
+        granted = Granted(identity=Identity(user="u"), token_expires_at=expires, valid_until=valid_until)
         self.live_access = None if idle else LiveAccess(TARGET, token, granted, lambda: LIST_PODS)
         self.reasons: list[str] = []
         self.check_count = 0
@@ -67,26 +76,73 @@ class FakeParts:
         return self.result
 
 
-class EndError(Exception):
-    """Ends a loop that would run forever."""
+async def recheck_all(running: LiveConnections) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        await running.start_rechecks(tasks)
 
 
-async def test_callers_are_rechecked_twice_in_the_recheck_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
+@pytest.mark.parametrize("latency", [0.025, 0.05], ids="a review takes {} s".format)
+def test_a_revoked_right_is_noticed_within_the_recheck_and_rechecks_are_spread(latency: float) -> None:
+    recheck, caller_count = 30, 2000
+    started_at: dict[str, list[float]] = {}
 
-    async def sleep(seconds: float) -> None:
-        if not seconds:
-            return
-        if len(slept) == 3:
-            raise EndError
-        slept.append(seconds)
+    class SlowParts(FakeParts):
+        async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
+            started_at.setdefault(token, []).append(clock())
+            await asyncio.sleep(2 * latency)
+            return self.result
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    def clock() -> float:
+        return asyncio.get_running_loop().time()
+
+    async def run() -> None:
+        parts = SlowParts()
+        running = LiveConnections(parts, parts, recheck=recheck, cut_expired=False, clock=clock)
+        work = asyncio.ensure_future(running.run())
+        await asyncio.sleep(1)
+        for number in range(caller_count):
+            running.add(FakeConnection(str(number), valid_until=clock() + recheck))
+        for _ in range(60):
+            await asyncio.sleep(1)
+            assert running.oldest_check_age <= recheck
+        work.cancel()
+
+    run_in_virtual_time(run())
+    assert len(started_at) == caller_count
+    # A recheck may use reviews that are a third of `recheck` old.
+    longest = recheck - recheck / 3 - 2 * latency
+    for times in started_at.values():
+        assert times[0] < 1 + longest
+        assert all(later - earlier <= longest for earlier, later in pairwise((*times, 61.0)))
+    rates = Counter(int(each) for times in started_at.values() for each in times)
+    assert max(rates.values()) <= 3 * caller_count / (recheck / 2)
+
+
+async def test_a_caller_with_a_cached_grant_is_rechecked_before_the_grant_is_too_old() -> None:
     parts = FakeParts()
-    with pytest.raises(EndError):
-        await live_connections(parts, FakeConnection()).run()
-    assert slept == [15, 15, 15]
-    assert parts.rechecks == ["t"] * 3
+    running = live_connections(
+        parts, FakeConnection("old", valid_until=101.0), FakeConnection("new", valid_until=130.0)
+    )
+    running._clock = lambda: 100.0
+    async with asyncio.TaskGroup() as tasks:
+        await running.start_rechecks(tasks, due_before=103.0)
+    assert parts.rechecks == ["old"]
+
+
+async def test_the_age_of_the_oldest_check_grows_while_no_check_is_available() -> None:
+    parts, now = FakeParts(), [100.0]
+    running = live_connections(parts, FakeConnection())
+    running._clock = lambda: now[0]
+    assert running.oldest_check_age == 0
+    await recheck_all(running)
+    now[0] = 120.0
+    assert running.oldest_check_age == 20
+    parts.result = Unavailable(reason="")
+    await recheck_all(running)
+    assert running.oldest_check_age == 20
+    parts.result = Granted(identity=Identity(user="u"))
+    await recheck_all(running)
+    assert running.oldest_check_age == 0
 
 
 async def test_rechecks_of_many_connections_let_other_tasks_run() -> None:
@@ -122,7 +178,7 @@ async def test_rechecks_of_many_connections_let_other_tasks_run() -> None:
     other_task.cancel()
     await asyncio.gather(work, other_task, return_exceptions=True)
     assert max(check_count.values()) <= BATCH_SIZE
-    assert max(recheck_counts.values()) <= 2 * MAX_CONCURRENT_REVIEWS
+    assert max(recheck_counts.values()) <= 2 * RECHECK_BATCH_SIZE
     assert set(parts.rechecks) == {each.live_access.token for each in many if each.live_access is not None}
 
 
@@ -167,7 +223,7 @@ def test_live_connections_are_closed_when_their_connector_changes(resolution: Re
 async def test_connections_of_a_caller_without_the_right_are_closed(result: AccessResult, closed: bool) -> None:
     parts, live = FakeParts(), FakeConnection()
     parts.result = result
-    await live_connections(parts, live).recheck_all()
+    await recheck_all(live_connections(parts, live))
     assert bool(live.reasons) is closed
 
 
@@ -180,7 +236,7 @@ async def test_a_connection_with_a_new_token_stays_open() -> None:
         return Refused(check="token", reason="")
 
     parts.recheck = refuse  # type: ignore[method-assign]  # of a fake, for this test
-    await live_connections(parts, live).recheck_all()
+    await recheck_all(live_connections(parts, live))
     assert live.reasons == []
 
 
@@ -195,16 +251,18 @@ async def test_closed_clients_are_detected_as_often_as_callers_are_rechecked() -
 
 async def test_many_connections_of_one_caller_are_rechecked_once() -> None:
     parts = FakeParts()
-    await live_connections(
-        parts, FakeConnection("a"), FakeConnection("a"), FakeConnection("b"), FakeConnection("c", idle=True)
-    ).recheck_all()
+    await recheck_all(
+        live_connections(
+            parts, FakeConnection("a"), FakeConnection("a"), FakeConnection("b"), FakeConnection("c", idle=True)
+        )
+    )
     assert sorted(parts.rechecks) == ["a", "b"]
 
 
 @pytest.mark.parametrize("closed", [False, True])
 async def test_expired_tokens_close_connections_only_with_cut_expired(closed: bool) -> None:
     expired, running, unknown = FakeConnection(expires=1.0), FakeConnection(expires=1e12), FakeConnection()
-    await live_connections(FakeParts(), expired, running, unknown, cut_expired=closed).recheck_all()
+    await recheck_all(live_connections(FakeParts(), expired, running, unknown, cut_expired=closed))
     assert (bool(expired.reasons), running.reasons, unknown.reasons) == (closed, [], [])
 
 

@@ -33,6 +33,8 @@ async def test_health_readiness_and_metrics_are_served(folder: Path, confdir: Pa
     assert "connector_store_synced 1.0" in metrics
     assert "connector_ca_expiry_timestamp_seconds" in metrics
     assert "connector_served_certificate_expiry_timestamp_seconds" in metrics
+    assert "connector_oldest_access_check_age_seconds 0.0" in metrics
+    assert "connector_recheck_seconds 30.0" in metrics
 
 
 async def test_the_cas_of_a_file_serve_connectors_without_one(
