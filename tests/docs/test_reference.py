@@ -18,13 +18,13 @@ from connector_csi.metrics import CsiMetrics as DriverMetrics
 from connector_store.domain.config.settings import SETTINGS, Settings
 from connector_store.domain.kubeconfig.volume_files import (
     BUILT_IN_FILES,
-    CONFIGURATIONS,
     ERROR_FILE,
     IN_CLUSTER,
     IN_CLUSTER_FILES,
 )
 from connector_store.domain.kubeconfig.volume_request import ATTRIBUTES
 from connector_store.domain.objects import models
+from connector_store.domain.objects.builtin import CONFIGURATIONS
 from connector_store.domain.status.conditions import NOT_PROBED, OWN_CONDITIONS
 from connector_store.domain.status.serving import NAMESPACE_NOT_SERVED
 from connector_store.kube import lease
@@ -166,8 +166,6 @@ def test_every_metric_of_the_proxy_is_there() -> None:
         "connector_served_certificate_expiry_timestamp_seconds",
         "connector_namespaces_not_served",
         "connector_access_cache_hits_total",
-        "connector_oldest_access_check_age_seconds",
-        "connector_recheck_seconds",
         "connector_oldest_access_check_age_seconds",
         "connector_recheck_seconds",
         "connector_kept_connections",

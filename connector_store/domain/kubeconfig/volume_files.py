@@ -23,7 +23,6 @@ _STYLES: Final = {
     "kubeconfig-direct": KubeconfigStyle(rotating=True, direct=True, ca_file=CA_FILE),
 }
 """Configurations that are a kubeconfig. The file has the name of the configuration."""
-CONFIGURATIONS: Final = (*_STYLES, IN_CLUSTER)
 REQUIRED_FILES: Final[Mapping[str, tuple[str, ...]]] = {
     "kubeconfig-rotating": (TOKEN_FILE,),
     "kubeconfig-direct": (TOKEN_FILE, CA_FILE),
@@ -56,9 +55,10 @@ def render_files(
     *,
     namespace: str,
 ) -> Mapping[str, bytes]:
-    """Return all files of a volume by name. `entries` must not be empty, `configurations` are from CONFIGURATIONS.
+    """Return all files of a volume by name. `entries` must not be empty.
 
-    `namespace` is the pod's. It is the default namespace of programs that use the target as their own cluster.
+    `configurations` are from `builtin.CONFIGURATIONS`. `namespace` is the pod's. It is the default namespace of programs
+    that use the target as their own cluster.
     """
     first = entries[0]
     url = proxy_url(first)

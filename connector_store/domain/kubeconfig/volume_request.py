@@ -18,7 +18,8 @@ from connector_store.domain.base.duration import parse_duration
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey, is_dns_label, is_dns_subdomain
 from connector_store.domain.callers.pod_token import TOKENS_KEY
-from connector_store.domain.kubeconfig.volume_files import BUILT_IN_FILES, CONFIGURATIONS, REQUIRED_FILES
+from connector_store.domain.kubeconfig.volume_files import BUILT_IN_FILES, REQUIRED_FILES
+from connector_store.domain.objects.builtin import CONFIGURATIONS
 
 KUBELET_PREFIX: Final = "csi.storage.k8s.io/"
 POD_NAME: Final = KUBELET_PREFIX + "pod.name"

@@ -11,10 +11,8 @@ from typing import Final
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.metadata import parse_metadata
+from connector_store.domain.objects.builtin import CONFIGURATIONS
 from connector_store.domain.objects.models import AuthType, ConnectorClass, HttpProbe
-
-SUPPORTED_CONFIGURATIONS: Final = ("kubeconfig", "kubeconfig-rotating")
-"""Configurations that the programs render themselves. They ignore the class's templates for them."""
 
 _TEMPLATE_MARK: Final = "{{"
 # Probes are relative to the address's path, and an auth probe sends the token. These templates ask for the same.
@@ -92,7 +90,7 @@ def _auth_probes(spec: Fields, unsupported: _UnsupportedFields) -> Iterator[tupl
 def _configurations(spec: Fields, unsupported: _UnsupportedFields) -> Iterator[str]:
     for configuration in _items(spec, ("configurations",), unsupported):
         name = configuration.value("name")
-        if name in SUPPORTED_CONFIGURATIONS:
+        if name in CONFIGURATIONS:
             yield str(name)
             unsupported.add_if_set(configuration, "data", "params")
         else:

@@ -11,12 +11,12 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
 from connector_store.domain.kubeconfig.volume_files import (
     BUILT_IN_FILES,
-    CONFIGURATIONS,
     IN_CLUSTER,
     IN_CLUSTER_FILES,
     REQUIRED_FILES,
     render_files,
 )
+from connector_store.domain.objects.builtin import CONFIGURATIONS
 from connector_store.domain.objects.models import Address
 
 ENTRY = KubeconfigEntry(

@@ -1,9 +1,10 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.objects.builtin import K8S
+from connector_store.domain.objects.builtin import CONFIGURATIONS, K8S
 from connector_store.domain.objects.manifest_class import parse_class
 from connector_store.domain.objects.models import AuthType, ConnectorClass, HttpProbe
 
@@ -12,7 +13,7 @@ def read(spec: object) -> ConnectorClass:
     return parse_class({"metadata": {"name": "c"}, "spec": spec})
 
 
-def test_the_class_of_the_product_equals_the_built_in_class() -> None:
+def test_the_class_of_the_product_equals_the_built_in_class_but_for_configurations() -> None:
     cls = parse_class(
         {
             "apiVersion": "connectors.alauda.io/v1alpha1",
@@ -51,7 +52,7 @@ def test_the_class_of_the_product_equals_the_built_in_class() -> None:
             },
         }
     )
-    assert cls == K8S
+    assert cls == replace(K8S, configurations=("kubeconfig", "kubeconfig-rotating"))
 
 
 def test_every_field_of_the_schema_is_parsed_or_reported() -> None:
@@ -159,3 +160,9 @@ def test_invalid_fields_are_reported(spec: object, expected: tuple[str, ...]) ->
 def test_a_class_without_a_name_is_refused() -> None:
     with pytest.raises(ParseError, match=r"metadata\.name"):
         parse_class({"metadata": {}})
+
+
+def test_every_configuration_of_a_volume_is_supported() -> None:
+    configurations = [{"name": name} for name in CONFIGURATIONS]
+    cls = parse_class({"metadata": {"name": "x"}, "spec": {"configurations": configurations}})
+    assert (cls.configurations, cls.unsupported_fields) == (CONFIGURATIONS, ())
