@@ -42,8 +42,8 @@ MAX_TOKENS: Final = 10_000
 START_SLOTS: Final = 64
 """Maximum number of token requests that start at the same time. Further requests wait."""
 SLOT_TIMEOUT: Final = 0.5
-"""Maximum number of seconds that a request holds its slot. A request takes 10 s at most by default, so at most 1,280 are
-open."""
+"""Maximum number of seconds that a request holds its slot. A request takes 10 s at most by default, so 1,280 are open
+at most."""
 MAX_DIALS_PER_ADDRESS: Final = 8
 """Maximum number of concurrent dials of one address. Further requests to it wait."""
 DIAL_RETRY_INTERVAL: Final = 10.0

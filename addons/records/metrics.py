@@ -131,7 +131,9 @@ class Metrics(Collector):
         yield _counter(
             "connector_unavailable_checks", "Checks of callers without a result", ("kind",), unavailable_checks
         )
-        yield _counter("connector_token_requests", "Attempts to get a token of a target", ("result",), self.token_requests)
+        yield _counter(
+            "connector_token_requests", "Attempts to get a token of a target", ("result",), self.token_requests
+        )
         discard_counts = self._pool_discards()
         yield _counter(
             "connector_kept_connections_dropped",
