@@ -12,7 +12,7 @@ from addons.access.target_tokens import TargetTokens
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access, AccessResult, Granted, Refused, Unavailable, UnavailableKind
 from connector_store.domain.decision.decide import AccessPolicy
-from connector_store.kube.rate_limiter import RateLimiterBySource
+from connector_store.token_bucket import TokenBucketBySource
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,9 @@ class Checks:
     """Number of connections by caller and Connector."""
     cache_stats: CacheStats = field(default_factory=CacheStats)
     unavailable: UnavailableChecks = field(default_factory=UnavailableChecks)
-    refusals: RateLimiterBySource = field(default_factory=lambda: RateLimiterBySource(REFUSAL_RATE, REFUSAL_BURST))
+    refusals: TokenBucketBySource = field(
+        default_factory=lambda: TokenBucketBySource(rate=REFUSAL_RATE, burst=REFUSAL_BURST)
+    )
     """Limit on refused tokens by client address."""
     is_audit_log_full: Callable[[], bool] | None = None
     """Return True while the audit log cannot accept records, so that new requests are refused. None disables this."""
@@ -80,7 +82,7 @@ class Checks:
 async def check_caller(checks: Checks, token: str, key: ObjectKey, source_ip: str) -> AccessResult:
     """Check a caller at `source_ip`. The result is Unavailable if too many tokens from this address were refused."""
     result: AccessResult
-    if not checks.refusals.take(source_ip, time.monotonic()):
+    if not checks.refusals.take(source_ip):
         reason = f"too many tokens from {source_ip} were refused"
         result = Unavailable(reason=reason, kind="too_many_refused_tokens", retry_after=RETRY_AFTER)
     else:

@@ -19,9 +19,9 @@ from connector_store.domain.callers.access import AccessResult, Granted, Identit
 from connector_store.domain.callers.token_claims import parse_issuer, rejection_reason
 from connector_store.domain.config.settings import AccessRule
 from connector_store.kube.client import KubeClient
-from connector_store.kube.rate_limiter import RateLimiter
 from connector_store.kube.review import review_access, review_owner, review_token, service_account
 from connector_store.single_flight import SingleFlight
+from connector_store.token_bucket import TokenBucket
 
 RECHECK: Final = 30.0
 """Seconds; the option `connector_recheck`."""
@@ -85,7 +85,7 @@ class KubeAccess:
         self._now = now
         self._clock = clock
         self._issuers = {each for each in issuers if each}
-        self._unknown_issuer_limiter = RateLimiter(UNKNOWN_ISSUER_RATE, UNKNOWN_ISSUER_BURST)
+        self._unknown_issuer_limit = TokenBucket(rate=UNKNOWN_ISSUER_RATE, burst=UNKNOWN_ISSUER_BURST, now=clock)
         self._on_review = on_review
         self.revocation_count = 0
         # Separate caches, so that many bad tokens do not evict good ones.
@@ -170,7 +170,7 @@ class KubeAccess:
         async def review() -> Granted | Refused | Unavailable:
             reviewed_at = self._clock()
             token_issuer = parse_issuer(token)
-            if token_issuer not in self._issuers and not self._unknown_issuer_limiter.take(reviewed_at):
+            if token_issuer not in self._issuers and not self._unknown_issuer_limit.take():
                 return Unavailable(reason="too many tokens of unknown issuers", kind="too_many_unknown_issuers")
             answer = await review_token(self._client, token, self._audience)
             if isinstance(answer, Granted) and len(self._issuers) < _MAX_ISSUERS:

@@ -1,4 +1,7 @@
-from connector_store.token_bucket import TokenBucket
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector_store.token_bucket import TokenBucket, TokenBucketBySource
 
 
 def taken(bucket: TokenBucket, tries: int) -> int:
@@ -27,3 +30,42 @@ def test_a_clock_that_is_set_back_adds_no_tokens() -> None:
     bucket = TokenBucket(rate=2, burst=5, now=lambda: clock[0])
     clock[0] = 0.0
     assert taken(bucket, 9) == 5
+
+
+@given(st.lists(st.floats(0, 100), max_size=50), st.floats(0.1, 5), st.integers(1, 10))
+def test_for_every_sequence_at_most_the_burst_and_the_refill_are_taken(
+    pauses: list[float], per_second: float, burst: int
+) -> None:
+    clock, taken_count = [0.0], 0
+    bucket = TokenBucket(rate=per_second, burst=burst, now=lambda: clock[0])
+    for pause in pauses:
+        clock[0] += pause
+        taken_count += bucket.take()
+    assert taken_count <= burst + clock[0] * per_second + 1e-6
+
+
+def test_after_a_clock_was_set_back_the_rate_continues() -> None:
+    clock = [100.0]
+    bucket = TokenBucket(rate=1, burst=1, now=lambda: clock[0])
+    assert bucket.take()
+    clock[0] = 50.0
+    assert not bucket.take()
+    clock[0] = 51.0
+    assert bucket.take()
+
+
+def test_refunds_do_not_exceed_the_burst() -> None:
+    bucket = TokenBucket(rate=1, burst=2, now=lambda: 0.0)
+    bucket.refund()
+    assert taken(bucket, 9) == 2
+
+
+def test_each_source_has_its_own_and_the_number_of_sources_is_bounded() -> None:
+    buckets = TokenBucketBySource(rate=1, burst=1, max_sources=2, now=lambda: 0.0)
+    assert [buckets.take(each) for each in ("a", "a", "b")] == [True, False, True]
+    buckets.refund("a")
+    buckets.refund("unknown")
+    assert buckets.take("a")
+    assert buckets.take("c")
+    assert len(buckets) == 2
+    assert buckets.take("b"), "evicted, and so it starts full again"
