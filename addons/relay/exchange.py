@@ -82,16 +82,22 @@ class Exchange:
         return self.caller.user if self.caller is not None else ""
 
     @property
+    def token(self) -> str:
+        """Token with which the request is authorized, or an empty string."""
+        request = self.connector_request
+        return request.token if request is not None and isinstance(request.token, str) else ""
+
+    @property
     def live_access(self) -> LiveAccess | None:
         """Access with which the request was authorized; None before that and after its end."""
-        authorization, request = self.authorization, self.connector_request
+        authorization = self.authorization
         if authorization is None or self.is_recorded or not isinstance(authorization.decision, Inject | Forward):
             return None
         decision, head = authorization.decision, self.head
         prefix = decision.target.address.prefix
         return LiveAccess(
             decision.target,
-            request.token if request is not None and isinstance(request.token, str) else "",
+            self.token,
             decision.grant,
             lambda: parse_request_attributes(head.method, head.target, head.headers, prefix),
         )

@@ -313,7 +313,11 @@ class Requests[E: Exchange]:
 
     def _connect_target(self, exchange: E, decision: Inject | Forward) -> None:
         context, upstream = self._context, self._upstream
-        if upstream is not None and upstream.can_serve(decision.target, context.trust):
+        if (
+            upstream is not None
+            and (upstream.exclusive_token is None or upstream.exclusive_token == exchange.token)
+            and upstream.can_serve(decision.target, context.trust)
+        ):
             self._send_head(exchange, decision, upstream)
             return
         self._release_target()
@@ -372,6 +376,8 @@ class Requests[E: Exchange]:
         )
         if not self._has_warned:
             response.warnings += self._expiry_warnings(exchange, decision.target)
+        if exchange.head.body or response.requested_upgrade is not None:
+            upstream.exclusive_token = exchange.token
         upstream.start_request(request_bytes)
         self._state = Responding(exchange, response, upstream)
 

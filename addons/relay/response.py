@@ -77,7 +77,7 @@ class Response:
         """The body is chunked and contains JSON."""
         self._last_byte = _LINE_END
         self.target = target
-        self._upgrade = upgrade
+        self.requested_upgrade = upgrade
         self._request_target = head.target
         self._path_prefix = path_prefix
         self._reader = ResponseReader(max_head=max_head, method=head.method)
@@ -194,7 +194,7 @@ class Response:
                 return
             head = head._replace(headers=headers)
         if head.status == 101:
-            if not inject.is_requested_upgrade(head, self._upgrade):
+            if not inject.is_requested_upgrade(head, self.requested_upgrade):
                 self._fail("it switched to a protocol that was not asked for")
                 return
             self.progress = Progress.UPGRADED
@@ -215,7 +215,7 @@ class Response:
                 head, close=self.must_close and is_final, warnings=self.warnings if is_final else ()
             )
         )
-        if self.progress is Progress.UPGRADED and self._upgrade == b"websocket":
+        if self.progress is Progress.UPGRADED and self.requested_upgrade == b"websocket":
             self.frame_tracker = FrameTracker(skip=sum(map(len, out)))
 
     def _fail(self, reason: str) -> None:

@@ -31,6 +31,12 @@ class UpstreamConnection:
 
         It is set after a complete exchange on a connection that the target keeps open, until the next request.
         """
+        self.exclusive_token: str | None = None
+        """Token of the only caller whose requests the connection may get; None if it may get those of all callers.
+
+        It is set with a request that has a body or asks for an upgrade. A target that breaks HTTP could read the body
+        as another request, and send its response to the next caller.
+        """
         self.request_count = 0
         """Number of requests sent on the connection."""
         self.at_eof = False

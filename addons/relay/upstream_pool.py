@@ -74,7 +74,7 @@ class UpstreamPool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Pool `connection`, or close it if it is not reusable. The caller must not use it afterwards."""
-        if connection.idle_since is None or not self._keepalive_expiry:
+        if connection.idle_since is None or connection.exclusive_token is not None or not self._keepalive_expiry:
             connection.close()
             return
         try:

@@ -19,7 +19,7 @@ from lab.certificates import KeyPair
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
 from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
 from tests.fakes.relay import TcpRelay
-from tests.fakes.target import FakeTarget, TargetConnection
+from tests.fakes.target import OK, FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
 KEY = "team-a/k8s"
@@ -492,3 +492,21 @@ async def test_a_login_that_a_browser_stores_is_not_for_other_pages(
         results.append((await stream.read_response()).status)
     assert results == [403, 200, 401 if path == "/kubeconfig" else 200]
     assert len(target.connections) <= 2
+
+
+async def test_after_a_body_no_other_caller_of_the_same_client_gets_the_connection(
+    proxy: Proxy, target: FakeTarget
+) -> None:
+    async def handler(conversation: TargetConnection) -> None:
+        while b"Content-Length: 4" in await conversation.read_head():
+            await conversation.read_exactly(4)
+            await conversation.send(OK)
+        await conversation.send(OK)
+
+    target.handler = handler
+    stream, path = await proxy.open_tls(), "/connectors/team-a/k8s/api"
+    first, second = proxy.token(KEY), proxy.token(KEY)
+    for token in (first, first, second):
+        await stream.send(ask(path, token, "Content-Length: 4", method="POST") + b"body")
+        assert (await stream.read_response()).status == 200
+    assert [bytes(connection.received).count(b"POST") for connection in target.connections] == [2, 1]

@@ -140,7 +140,9 @@ def _sending(*pieces: bytes, body: int = 0) -> Callable[[TargetConnection], Awai
         pytest.param(respond_to_all, ("GET /api",), id="a length"),
         pytest.param(respond_to_all, ("GET /api", "Connection: close"), id="only the client closes its connection"),
         pytest.param(
-            _respond_created, ("POST /api", "Content-Length: 4"), id="a request with a body, a chunked response"
+            _sending(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+            ("POST /api", "Content-Length: 0"),
+            id="a chunked response",
         ),
         pytest.param(_sending(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"), ("HEAD /api",), id="HEAD"),
         pytest.param(_sending(b"HTTP/1.1 204 No Content\r\n\r\n"), ("DELETE /none",), id="204"),
@@ -154,10 +156,41 @@ async def test_after_a_complete_exchange_the_connection_is_pooled(
     request_head: tuple[str, ...],
 ) -> None:
     target.handler = handler
-    await call_once(proxy, target, *request_head, body=b"body" if "Content-Length: 4" in request_head else b"")
+    await call_once(proxy, target, *request_head)
     assert len(proxy.context.upstream_pool) == 1
     assert (await call_once(proxy, target)).body == b"ok"
     assert len(target.connections) == 1
+
+
+UPGRADE = ("GET /exec", "Connection: Upgrade", "Upgrade: websocket")
+
+
+@pytest.mark.parametrize(
+    ("handler", "request_head"),
+    [
+        pytest.param(_respond_created, ("POST /api", "Content-Length: 4"), id="a body"),
+        pytest.param(_sending(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"), UPGRADE, id="a refused upgrade"),
+    ],
+)
+async def test_after_a_body_or_a_refused_upgrade_the_connection_is_not_for_other_clients(
+    proxy: Proxy,
+    target: FakeTarget,
+    handler: Callable[[TargetConnection], Awaitable[None]],
+    request_head: tuple[str, ...],
+) -> None:
+    target.handler = handler
+    client = await open_request(
+        proxy, target, *request_head, body=b"body" if "Content-Length: 4" in request_head else b""
+    )
+    await client.read_response()
+    await client.send(request(target, "GET /api"))
+    await client.read_response()
+    assert len(target.connections) == 1, "the same client uses it again"
+    target.handler = respond_to_all
+    await disconnect(proxy, client)
+    assert len(proxy.context.upstream_pool) == 0
+    await call_once(proxy, target)
+    assert len(target.connections) == 2
 
 
 def _closing(kind: str) -> Callable[[TargetConnection], Awaitable[None]]:
