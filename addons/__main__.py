@@ -1,7 +1,8 @@
 """Program `python -m addons`: mitmdump reduced to a service, on libuv's event loop (docs/decisions/0034).
 
 It has only those of mitmproxy's addons that a service needs. It accepts mitmdump's arguments, except those that other
-addons declare (-w, -n, web interfaces and their options). For these, start mitmdump.
+addons declare (-w, -n, web interfaces and their options). For these, start mitmdump. It exits with code 1 unless its
+scripts include `addons/connector.py`, because it would be an open proxy without it.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import uvloop
@@ -16,6 +18,7 @@ import uvloop
 from connector_store.logs import initial_format, make_formatter
 
 PACKAGE: Final = "mitmproxy.addons"
+SCRIPT: Final = Path(__file__).resolve().with_name("connector.py")
 
 
 def skip_addons_init() -> None:
@@ -46,6 +49,11 @@ def create_addons() -> list[Any]:
     ]
 
 
+def includes_proxy(scripts: Sequence[str]) -> bool:
+    """Return True if one of mitmproxy's scripts is `addons/connector.py`, in any spelling of its path."""
+    return SCRIPT in (Path(script).expanduser().resolve() for script in scripts)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Serve until a signal arrives. Raises SystemExit with code 1 if the start fails."""
     skip_addons_init()
@@ -63,6 +71,13 @@ def main(arguments: Sequence[str]) -> None:
             handler = self.addons.get("termlog").logger
             handler.setFormatter(make_formatter(initial_format(os.environ), handler.file, handler.formatter))
             self.addons.add(*create_addons())
+
+        async def run(self) -> None:
+            """Serve. Raises SystemExit with code 1 without our script, before any port is open."""
+            if not includes_proxy(self.options.scripts):
+                sys.stderr.write(f"error: the addons of the proxy are not loaded; add the argument: -s {SCRIPT}\n")
+                sys.exit(1)
+            await super().run()
 
     run(ServiceMaster, cmdline.mitmdump, arguments)
 

@@ -146,6 +146,30 @@ def test_a_start_error_is_one_line_as_in_mitmdump(tmp_path: Path, confdir: Path)
     assert done.stderr == "error: connector_recheck: must be a number of seconds, at most 86400\n"
 
 
+@pytest.mark.parametrize("has_other_script", [False, True])
+def test_without_the_proxys_script_it_says_so_and_exits(tmp_path: Path, confdir: Path, has_other_script: bool) -> None:
+    other_script = tmp_path / "connector.py"
+    other_script.touch()
+    port = Port()
+    done = subprocess.run(
+        tie_to_parent(
+            [sys.executable, "-m", "addons", "--set", f"confdir={confdir}", "-p", str(port.number)]
+            + (["-s", str(other_script)] if has_other_script else [])
+        ),
+        cwd=ROOT,
+        env=environment_without_proxies(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    port.release()
+    script = ROOT / "addons" / "connector.py"
+    assert done.returncode == 1
+    assert done.stderr == f"error: the addons of the proxy are not loaded; add the argument: -s {script}\n"
+    assert "listening" not in done.stdout
+
+
 def test_the_log_is_json_from_the_first_line_without_a_terminal(tmp_path: Path, confdir: Path) -> None:
     (tmp_path / "connectors").mkdir(exist_ok=True)
     port = Port()
