@@ -187,7 +187,10 @@ class Lifecycle:
             await asyncio.sleep(POLL_INTERVAL)
         logger.info(
             format_summary(
-                config.source, self._parts.context.store, ctx.master.addons.get("proxyserver").listen_addrs()
+                config.source,
+                self._parts.context.store,
+                ctx.master.addons.get("proxyserver").listen_addrs(),
+                confdir=config.confdir,
             )
         )
 

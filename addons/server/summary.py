@@ -1,26 +1,38 @@
 """Summary that a proxy logs when it is ready: served Connectors, problems, listen addresses, and the next step."""
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
 
 from connector_store.domain.config.connector_source import ClusterSource, FolderSource
+from connector_store.domain.credential.placeholder import is_example_host, is_placeholder
 from connector_store.domain.objects.models import Target
 from connector_store.store import Store
 
+DEFAULT_CONFDIR: Final = Path("~/.mitmproxy")
+"""Default of mitmproxy's option `confdir`, which connectorctl also uses."""
+DEFAULT_URL: Final = "http://127.0.0.1:8080"
+"""Proxy that connectorctl uses by default."""
+
 
 def format_summary(
-    source: FolderSource | ClusterSource, store: Store, listening: Iterable[tuple[str | int, ...]]
+    source: FolderSource | ClusterSource, store: Store, listening: Iterable[tuple[str | int, ...]], *, confdir: Path
 ) -> str:
-    """Return the summary as one line. `listening` contains the addresses of the proxy's sockets."""
+    """Return the summary as one line. `listening` contains the addresses of the proxy's sockets.
+
+    The commands in it work as they are: they name the confdir and the proxy if these are not the defaults.
+    """
     resolved = [store.get(each.key) for each in store.connectors()]
     targets = [each for each in resolved if each is not None]
     unusable_count = sum(not isinstance(each, Target) for each in targets)
-    check_command, kubeconfig_command = _commands(source)
+    problem_count = unusable_count + sum(isinstance(each, Target) and _is_example(each) for each in targets)
     # An IPv6 socket for all addresses is listed next to an IPv4 socket on the same port.
-
     ports = dict.fromkeys(f"http://{_host(str(each[0]))}:{each[1]}" for each in listening)
+    check_command, kubeconfig_command = _commands(source, [*ports], confdir)
     parts = [
         f"serving {_count(len(targets) - unusable_count)} of {_source_name(source)}",
-        f"{unusable_count} to mend ({check_command})" if unusable_count else "nothing to mend",
+        f"{problem_count} to mend ({check_command})" if problem_count else "nothing to mend",
         f"listening at {', '.join(ports) or 'no port'}",
         f"for a kubeconfig: {kubeconfig_command}",
     ]
@@ -29,12 +41,23 @@ def format_summary(
     return "; ".join(parts)
 
 
-def _commands(source: FolderSource | ClusterSource) -> tuple[str, str]:
+def _is_example(target: Target) -> bool:
+    """Return True if `connectorctl check` reports the token or the address as an example that was not replaced."""
+    authorization = target.credential.authorization if target.credential is not None else None
+    token = authorization.removeprefix(b"Bearer ").decode("ascii") if authorization is not None else ""
+    return is_placeholder(token) or is_example_host(target.address.host)
+
+
+def _commands(source: FolderSource | ClusterSource, urls: Sequence[str], confdir: Path) -> tuple[str, str]:
     if isinstance(source, FolderSource):
-        return (
-            f"connectorctl check {source.path}",
-            f"connectorctl kubeconfig NAMESPACE/NAME --source {source.path}",
-        )
+        options = ["--source", source.path]
+        if confdir != DEFAULT_CONFDIR.expanduser():
+            options += ["--confdir", str(confdir)]
+        if urls and DEFAULT_URL not in urls:
+            options += ["--proxy", urls[0].replace("*", "127.0.0.1")]
+        return shlex.join(
+            ("connectorctl", "check", source.path)
+        ), "connectorctl kubeconfig NAMESPACE/NAME " + shlex.join(options)
     return "kubectl get connectors --all-namespaces", "connectorctl kubeconfig NAMESPACE/NAME"
 
 

@@ -190,9 +190,9 @@ def test_on_a_folder_the_proxy_logs_a_summary_and_listens_on_loopback(home: Path
     with running(home, "-p", str(port)) as process:
         message = line_with(process, "serving ")
         assert (
-            "serving 1 Connector of folder connectors; 1 to mend (connectorctl check connectors); "
+            "serving 1 Connector of folder connectors; 2 to mend (connectorctl check connectors); "
             f"listening at http://127.0.0.1:{port}; for a kubeconfig: connectorctl kubeconfig NAMESPACE/NAME "
-            "--source connectors" in message
+            f"--source connectors --confdir {home / 'confdir'} --proxy http://127.0.0.1:{port}; " in message
         )
         assert _listening(process.pid) == {"0100007F"}
 

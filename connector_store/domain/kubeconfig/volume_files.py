@@ -57,8 +57,8 @@ def render_files(
 ) -> Mapping[str, bytes]:
     """Return all files of a volume by name. `entries` must not be empty.
 
-    `configurations` are from `builtin.CONFIGURATIONS`. `namespace` is the pod's. It is the default namespace of programs
-    that use the target as their own cluster.
+    `configurations` are from `builtin.CONFIGURATIONS`. `namespace` is the pod's. It is the default namespace of
+    programs that use the target as their own cluster.
     """
     first = entries[0]
     url = proxy_url(first)
