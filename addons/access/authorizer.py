@@ -6,7 +6,7 @@ frozen `AuthorizationResult`. While a check runs, the client is not read.
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from addons.access.checks import NO_ANSWER, Checks, check_caller
 from addons.access.connector_request import ConnectorRequest, parse_connect
@@ -17,15 +17,18 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity
 from connector_store.domain.credential.token_request import IssuingCredential
 from connector_store.domain.decision.decide import (
+    UNCHECKED,
     AuthenticateInTunnel,
     Decision,
     Question,
     Resolution,
     decide,
-    precheck,
 )
-from connector_store.domain.decision.denial import Deny
+from connector_store.domain.decision.denial import Cause, Deny
 from connector_store.domain.objects.models import Target
+
+_EARLY_CAUSES: Final[frozenset[Cause]] = frozenset({"audit", "not_synced"})
+"""Causes of refusals before the check of the caller."""
 
 
 class AuthorizationResult(NamedTuple):
@@ -52,39 +55,31 @@ class Authorizer:
         sockets.add_close_callback(self._release_slot)
 
     def authorize_connect(self, head: RequestHead, on_decision: OnDecision) -> AuthorizationResult | None:
-        """Like `authorize_request`, for a CONNECT. The result of a failed precheck has no Connector and no caller."""
-        request = parse_connect(head)
-        deny = precheck(self._question(True, head, request))
-        if deny is not None:
-            return AuthorizationResult(deny)
-        return self.authorize_request(head, request, on_decision, is_connect=True)
+        """Like `authorize_request`, for a CONNECT. A refusal before the check of the caller names no caller."""
+        result = self.authorize_request(head, parse_connect(head), on_decision, is_connect=True)
+        if result is not None and isinstance(result.decision, Deny) and result.decision.cause in _EARLY_CAUSES:
+            return AuthorizationResult(result.decision)
+        return result
 
     def authorize_request(
         self, head: RequestHead, request: ConnectorRequest, on_decision: OnDecision, *, is_connect: bool = False
     ) -> AuthorizationResult | None:
         """Decide on a request. Return None if the caller must be checked first. Then `on_decision` gets the result."""
-        key, token = request.key, request.token
-        access_result, resolution = None, None
-        if key is not None and isinstance(token, str):
-            access_result, resolution = self._get_cached(token, key)
-            if access_result is None and precheck(self._question(is_connect, head, request)) is None:
-                self._check_caller(
-                    token,
-                    key,
-                    lambda *checked: on_decision(self._decide(is_connect, head, request, *checked)),
-                )
-                return None
-        return self._decide(is_connect, head, request, access_result, resolution)
-
-    def _get_cached(self, token: str, key: ObjectKey) -> tuple[AccessResult | None, Resolution]:
-        """Like the function `get_cached`, but use the grant of the last request while it is valid."""
-        checks, granted = self._checks, self._granted
-        grant_key = (token, key, checks.access.revocation_count)
-        if granted is not None and grant_key == self._grant_key and time.monotonic() < granted.valid_until:
-            return _with_resolution(checks, granted, key)
-        access_result, resolution = get_cached(checks, token, key)
-        self._grant_key, self._granted = grant_key, access_result if isinstance(access_result, Granted) else None
-        return access_result, resolution
+        key, token, granted = request.key, request.token, self._granted
+        if key is None or not isinstance(token, str):
+            return self._decide(is_connect, head, request, None, None)
+        # Use the grant of the last request while it is valid.
+        grant_key = (token, key, self._checks.access.revocation_count)
+        if granted is None or grant_key != self._grant_key or time.monotonic() >= granted.valid_until:
+            granted = None
+        access_result, resolution = get_cached(self._checks, token, key, granted)
+        if granted is None:
+            self._grant_key, self._granted = grant_key, access_result if isinstance(access_result, Granted) else None
+        result = self._decide(is_connect, head, request, access_result, resolution)
+        if result.decision is not UNCHECKED:
+            return result
+        self._check_caller(token, key, lambda *checked: on_decision(self._decide(is_connect, head, request, *checked)))
+        return None
 
     def _check_caller(self, token: str, key: ObjectKey, on_checked: Callable[[AccessResult, Resolution], None]) -> None:
         """Check the caller. `on_checked` gets the result, and the resolution at that time."""
@@ -107,24 +102,9 @@ class Authorizer:
             # The records name a caller together with a Connector only if the caller may know that it exists.
             identity = access_result.identity if resolution is not None else None
         count = 0 if slot is None else checks.connection_counts[slot] - (slot == self._slot)
-        decision = decide(self._question(is_connect, head, request, access_result, resolution, count))
-        if slot is not None and identity is not None and slot != self._slot and not isinstance(decision, Deny):
-            self._acquire_slot(slot)
-        return AuthorizationResult(decision, request, identity)
-
-    def _question(
-        self,
-        is_connect: bool,
-        head: RequestHead,
-        request: ConnectorRequest,
-        access_result: AccessResult | None = None,
-        resolution: Resolution = None,
-        connection_count: int = 0,
-    ) -> Question:
-        checks = self._checks
-        return Question(
+        question = Question(
             is_connect,
-            request.key,
+            key,
             request.authority,
             request.token,
             head.method,
@@ -135,8 +115,12 @@ class Authorizer:
             checks.policy,
             access_result,
             resolution,
-            connection_count,
+            count,
         )
+        decision = decide(question)
+        if slot is not None and identity is not None and slot != self._slot and not isinstance(decision, Deny):
+            self._acquire_slot(slot)
+        return AuthorizationResult(decision, request, identity)
 
     def _acquire_slot(self, slot: tuple[str, ObjectKey]) -> None:
         if self._slot is None:
@@ -156,17 +140,14 @@ class Authorizer:
             del counts[slot]
 
 
-def get_cached(checks: Checks, token: str, key: ObjectKey) -> tuple[AccessResult | None, Resolution]:
-    """Return what is available without waiting: the access result and the resolution of `key`.
+def get_cached(
+    checks: Checks, token: str, key: ObjectKey, granted: Granted | None = None
+) -> tuple[AccessResult | None, Resolution]:
+    """Return what is available without waiting: the access result, or `granted`, and the resolution of `key`.
 
     The access result is None if `check_caller` is necessary.
     """
-    return _with_resolution(checks, checks.access.check_cached(token, key), key)
-
-
-def _with_resolution(
-    checks: Checks, access_result: AccessResult | None, key: ObjectKey
-) -> tuple[AccessResult | None, Resolution]:
+    access_result = granted or checks.access.check_cached(token, key)
     resolution = checks.target_tokens.get_stored(key)
     if isinstance(resolution, Target) and isinstance(resolution.credential, IssuingCredential):
         resolution = checks.target_tokens.get(key)

@@ -86,9 +86,9 @@ class Pages:
             synced=not checks.unsynced,
             policy=checks.policy,
         )
-        deny = decide.precheck(question)
-        if isinstance(caller, ParseError) or deny is not None:
-            return _as_origin_refusal(deny or denial.internal_error())
+        decision = decide.decide(question)
+        if isinstance(caller, ParseError) or decision is not decide.UNCHECKED:
+            return _as_origin_refusal(decision if isinstance(decision, Deny) else denial.internal_error())
         token = caller.token or ""
         access, resolution = get_cached(checks, token, caller.key)
         if access is None:

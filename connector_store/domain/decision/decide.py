@@ -108,20 +108,21 @@ class Question(NamedTuple):
         return f"Question({self.key}, {self.authority})"
 
 
+UNCHECKED: Final = denial.internal_error()
+"""Refusal of a caller for whom no access check was made. After the check, the same question has another decision."""
+
 Precheck = Callable[[Question], Deny | None]
 Check = Callable[[Question, Inject | Forward], Decision]
 """Returns a refusal, or the decision so far, with what the check adds to it."""
 
 
-def precheck(question: Question) -> Deny | None:
-    """Run the checks that need no TokenReview or SubjectAccessReview."""
-    return next((deny for check in PRECHECKS if (deny := check(question)) is not None), None)
-
-
 def decide(question: Question) -> Decision | AuthenticateInTunnel:
-    """Run all checks. The decision is AuthenticateInTunnel only for a CONNECT without a token."""
-    for early_check in PRECHECKS:
-        deny = early_check(question)
+    """Run all checks in their order, up to the first refusal. Without an access check, that is UNCHECKED at the latest.
+
+    The decision is AuthenticateInTunnel only for a CONNECT without a token.
+    """
+    for precheck in PRECHECKS:
+        deny = precheck(question)
         if deny is not None:
             return deny
     if question.is_connect and question.token is None and question.key is not None:
@@ -160,7 +161,7 @@ def _resolve(question: Question) -> Decision:
     """Return the decision for a verified caller and a usable Connector, or why the caller does not get one."""
     key, access, resolution = question.key, question.access, question.resolution
     if key is None or access is None:
-        return denial.internal_error()
+        return UNCHECKED
     if isinstance(access, Unavailable):
         return denial.unavailable(access)
     if isinstance(access, Refused):

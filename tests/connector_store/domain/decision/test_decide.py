@@ -17,6 +17,7 @@ from connector_store.domain.decision.decide import (
     ALLOWED_METHODS,
     CHECKS,
     CONNECT_CHECKS,
+    UNCHECKED,
     AccessPolicy,
     AuthenticateInTunnel,
     Decision,
@@ -25,7 +26,6 @@ from connector_store.domain.decision.decide import (
     Question,
     Resolution,
     decide,
-    precheck,
 )
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.models import Address, Target, Unusable
@@ -94,18 +94,20 @@ def test_connect(
 def test_every_request_is_refused_before_the_store_is_synced() -> None:
     not_synced = denial.not_synced()
     for credentials in (CREDENTIALS, WITHOUT_TOKEN, MISSING):
-        assert precheck(question_of_connect(credentials)._replace(synced=False)) == not_synced
+        assert decide(question_of_connect(credentials)._replace(synced=False, access=None)) == not_synced
         assert connect(synced=False, credentials=credentials) == not_synced
     assert request(synced=False) == not_synced
 
 
 def test_a_connect_is_refused_if_the_audit_log_is_full() -> None:
     assert connect(audit_log_full=True) == denial.audit_log_full()
-    assert precheck(question_of_connect(CREDENTIALS)._replace(audit_log_full=True)) == denial.audit_log_full()
+    assert (
+        decide(question_of_connect(CREDENTIALS)._replace(audit_log_full=True, access=None)) == denial.audit_log_full()
+    )
 
 
-def test_valid_credentials_pass_the_precheck() -> None:
-    assert precheck(question_of_connect(CREDENTIALS)) is None
+def test_valid_credentials_pass_the_prechecks() -> None:
+    assert decide(question_of_connect(CREDENTIALS)._replace(access=None)) is UNCHECKED
 
 
 @pytest.mark.parametrize("resolution", [None, TARGET, OPEN, BROKEN])
@@ -287,10 +289,11 @@ def test_a_tunnel_without_a_token_needs_a_valid_authority(authority: str) -> Non
 
 
 def test_prechecks_refuse_requests_without_a_review() -> None:
-    assert precheck(REQUEST._replace(method=b"TRACE")) == denial.bad_method()
-    assert precheck(REQUEST._replace(synced=False)) == denial.not_synced()
-    assert precheck(REQUEST._replace(token=MISSING)) == denial.bad_credentials(MISSING, on_connect=False)
-    assert precheck(REQUEST) is None
+    unchecked = REQUEST._replace(access=None, resolution=None)
+    assert decide(unchecked._replace(method=b"TRACE")) == denial.bad_method()
+    assert decide(unchecked._replace(synced=False)) == denial.not_synced()
+    assert decide(unchecked._replace(token=MISSING)) == denial.bad_credentials(MISSING, on_connect=False)
+    assert decide(unchecked) is UNCHECKED
 
 
 def test_only_a_connect_can_defer_the_authentication() -> None:
