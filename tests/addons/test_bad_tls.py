@@ -31,7 +31,7 @@ async def in_a_tunnel(proxy: Proxy, target: FakeTarget, context: SSL.Context | N
     return RawTls(stream, "", context), f"GET /api HTTP/1.1\r\nHost: 127.0.0.1:{target.port}"
 
 
-BOTH = pytest.mark.parametrize("opened", [at_the_port, in_a_tunnel], ids=["at the port", "in a tunnel"])
+BOTH = pytest.mark.parametrize("open_client", [at_the_port, in_a_tunnel], ids=["at the port", "in a tunnel"])
 
 
 async def ask(client: RawTls, head: str, *fields: str) -> bytes:

@@ -191,7 +191,7 @@ def _search(proxy: RunningProxy, outputs: dict[str, bytes], responses: list[byte
 
 
 @pytest.mark.parametrize(
-    ("option", "says"), [("proxy_debug", "prints what goes on the wire"), ("ssl_insecure", "always verified")]
+    ("option", "message"), [("proxy_debug", "prints what goes on the wire"), ("ssl_insecure", "always verified")]
 )
 def test_an_option_that_would_show_or_lose_a_secret_is_refused(tmp_path: Path, option: str, message: str) -> None:
     proxy = RunningProxy(tmp_path / "home", options={option: "true"})

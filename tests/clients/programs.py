@@ -19,7 +19,9 @@ DOCS = PINS.parents[1] / "docs" / "clients.md"
 
 def documented_python() -> str:
     """Return the lines of docs/clients.md for the synchronous Python client behind a proxy."""
-    [snippet] = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    [snippet] = re.findall(
+        r"^The synchronous Python client:\n\n```python\n(.*?)```", DOCS.read_text(), re.DOTALL | re.M
+    )
     return str(snippet)
 
 
