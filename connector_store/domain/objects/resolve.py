@@ -157,6 +157,8 @@ def target_ca(
 
     The order is: ca.crt of the credential's Secret, spec.caCertSecretRef, the shared CAs. A source that is set but
     cannot be read makes the Connector unusable. A fallback would let any public CA replace a pinned private one.
+    So does spec.caCertSecretRef next to a pinned Secret without ca.crt: it would let the author of the Connector choose
+    who can pose as the pinned address.
     """
     if credential_secret is not None and credential_secret.ca_problem is not None:
         message = f'secrets "{credential_secret.key.name}": {credential_secret.ca_problem}'
@@ -166,6 +168,14 @@ def target_ca(
     name = connector.ca_secret_name
     if name is None:
         return shared_ca
+    if credential_secret is not None and credential_secret.pinned_address is not None:
+        return _unusable(
+            connector,
+            "CACertNotAllowed",
+            f'secrets "{credential_secret.key.name}" is pinned, so spec.caCertSecretRef is not allowed; '
+            "add the CA to that Secret as ca.crt, or leave spec.caCertSecretRef out",
+            _CA_SECRET,
+        )
     secret = lookup_secret(ObjectKey(connector.key.namespace, name))
     if secret is None:
         return _unusable(

@@ -31,6 +31,7 @@ KEY = ObjectKey("team-a", "k8s")
 ADDRESS = Address(host="h", port=6443)
 CONNECTOR = Connector(key=KEY, class_name="k8s", address=ADDRESS, auth_name="bearerTokenAuth", secret_name="s", uid="u")
 SECRET = Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, credential=BearerToken("t"))
+PINNED = replace(SECRET, pinned_address=ADDRESS)
 CA_SECRET = Secret(key=ObjectKey("team-a", "ca"), type="Opaque", ca=b"ref")
 BASIC = ConnectorClass(name="git", auth_types=(AuthType(name="basic", secret_type="kubernetes.io/basic-auth"),))
 BOTH = replace(BASIC, auth_types=(*BASIC.auth_types, *K8S.auth_types))
@@ -176,6 +177,12 @@ def test_a_target_has_permissions_and_impersonation() -> None:
             "no PEM",
             id="a CA Secret without PEM",
         ),
+        pytest.param(
+            {"connector": replace(CONNECTOR, ca_secret_name="ca"), "secrets": (PINNED, CA_SECRET), "shared_ca": b"c"},
+            "CACertNotAllowed",
+            'secrets "s" is pinned, so spec.caCertSecretRef is not allowed',
+            id="a CA that the author of the Connector adds to a pinned Secret",
+        ),
     ],
 )
 def test_an_unusable_connector_has_a_reason_and_a_message(change: dict[str, Any], reason: str, message: str) -> None:
@@ -197,6 +204,12 @@ def test_an_unusable_connector_has_a_reason_and_a_message(change: dict[str, Any]
             "spec.auth.secretRef.name",
             SECRET.key,
             id="an invalid Secret",
+        ),
+        pytest.param(
+            {"connector": replace(CONNECTOR, ca_secret_name="ca"), "secrets": (PINNED, CA_SECRET)},
+            "spec.caCertSecretRef",
+            None,
+            id="a CA next to a pin",
         ),
         pytest.param(
             {"connector": replace(ISSUING, auth_params=())}, "spec.auth.params[serviceAccount]", None, id="params"
@@ -230,6 +243,12 @@ def test_an_unusable_connector_has_the_field_and_the_secret_of_its_problem(
             b"own",
             id="the auth Secret's ca.crt before all",
         ),
+        pytest.param({"shared_ca": b"shared", "secrets": (PINNED,)}, b"shared", id="the shared CAs with a pin"),
+        pytest.param(
+            {"connector": replace(CONNECTOR, ca_secret_name="ca"), "secrets": (replace(PINNED, ca=b"own"), CA_SECRET)},
+            b"own",
+            id="the pinned Secret's ca.crt before all",
+        ),
     ],
 )
 def test_the_most_specific_source_of_trust_wins(change: dict[str, Any], ca: bytes | None) -> None:
@@ -239,7 +258,7 @@ def test_the_most_specific_source_of_trust_wins(change: dict[str, Any], ca: byte
 
 
 def test_a_secret_pinned_to_this_address_is_used() -> None:
-    assert isinstance(join(secrets=(replace(SECRET, pinned_address=ADDRESS),)), Target)
+    assert isinstance(join(secrets=(PINNED,)), Target)
 
 
 def test_without_an_optional_secret_the_target_has_no_credential() -> None:
