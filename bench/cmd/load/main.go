@@ -24,7 +24,6 @@ type settings struct {
 	clients  int
 	duration time.Duration
 	bytes    int64
-	body     int64
 	rate     int64
 	pace     int64
 	pause    time.Duration
@@ -53,7 +52,6 @@ func parse() (*settings, mode) {
 	flag.IntVar(&s.clients, "clients", 1, "concurrent connections")
 	flag.DurationVar(&s.duration, "duration", 3*time.Second, "for warm, fresh and soak")
 	flag.Int64Var(&s.bytes, "bytes", 100<<20, "for down, up and exec")
-	flag.Int64Var(&s.body, "body", 0, "for warm: bytes of each answer; 0: the small Pod")
 	flag.Int64Var(&s.rate, "rate", 0, "bytes a second that the client reads (down, exec) or the target (up); 0: all it gets")
 	flag.Int64Var(&s.pace, "pace", 0, "for warm: requests a second of all clients, at even intervals; 0: as fast as answers come")
 	flag.DurationVar(&s.pause, "pause", 0, "the slow side reads nothing for so long at first")

@@ -103,9 +103,6 @@ func dialAll(r *route, n, buffer int, use func(*conn) error) ([]*conn, error) {
 // warm sends GETs over connections that exist already.
 func warm(s *settings) (func() (any, error), error) {
 	request := s.route.request("GET", "/pods/small", "")
-	if s.body > 0 {
-		request = s.route.request("GET", fmt.Sprintf("/pods/small/log?bytes=%d", s.body), "")
-	}
 	conns, err := dialAll(&s.route, s.clients, 16<<10, func(c *conn) error { return smallGet(c, request) })
 	return func() (any, error) {
 		return repeat(s, func(client int) error { return smallGet(conns[client], request) })
