@@ -23,7 +23,7 @@ from connector_store.domain.status.conditions import (
     ProbeOutcome,
     ProbeOutcomes,
     ProbeResponse,
-    TokenNotIssued,
+    UnsentProbe,
 )
 from connector_store.domain.status.facts import Facts
 from connector_store.target_client import TargetClient, TargetError, TargetSession
@@ -106,7 +106,7 @@ class Prober:
                 return
             credential = await self._get_credential(request)
             if isinstance(credential, TokenFailure):
-                outcomes["auth"] = TokenNotIssued(message=credential.message, refused=credential.refused)
+                outcomes["auth"] = UnsentProbe(message=credential.message, refused=credential.refused)
             elif credential is not None:
                 result = await _send(session, request.auth, _authorization_headers(credential))
                 outcomes["auth"] = result

@@ -15,8 +15,8 @@ from connector_store.domain.objects.watch_cursor import (
     EXPIRED,
     Deleted,
     Listed,
-    Put,
     RawObject,
+    Upserted,
     WatchCursor,
     WatchError,
 )
@@ -222,9 +222,9 @@ class Reflector[T]:
             return params | {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         return params | {"resourceVersion": self._cursor.resource_version}
 
-    def _apply(self, event: Put[T] | Deleted[T] | Listed[T] | WatchError) -> None:
+    def _apply(self, event: Upserted[T] | Deleted[T] | Listed[T] | WatchError) -> None:
         match event:
-            case Put(value):
+            case Upserted(value):
                 self._sink.put(value)
             case Deleted(value):
                 self._sink.remove(value)

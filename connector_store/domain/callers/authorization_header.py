@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 
-TOKEN_IN_TUNNEL: Final = "x"  # noqa: S105 - the password that stands for "no token here"
+TOKEN_IN_REQUESTS: Final = "x"  # noqa: S105 - the password that stands for "no token here"
 MAX_AUTHORIZATION_BYTES: Final = 16384
 """Maximum length of a header value in bytes. ServiceAccount tokens have 1 to 2 kB."""
 
@@ -70,7 +70,7 @@ def _parse_basic(header: str, value: bytes | None) -> BasicAuthorization:
     except ValueError:
         raise ParseError(header, "names no Connector; its user is NAMESPACE/NAME or NAMESPACE%2FNAME") from None
     password = token.decode("ascii")
-    return BasicAuthorization(key=key, token=None if password == TOKEN_IN_TUNNEL else password)
+    return BasicAuthorization(key=key, token=None if password == TOKEN_IN_REQUESTS else password)
 
 
 def _parse_credentials(header: str, scheme: bytes, value: bytes | None) -> bytes:

@@ -18,7 +18,7 @@ import yaml
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.authorization_header import TOKEN_IN_TUNNEL
+from connector_store.domain.callers.authorization_header import TOKEN_IN_REQUESTS
 from connector_store.domain.kubeconfig.proxy_service import is_alias
 from connector_store.domain.objects.models import Address
 
@@ -91,7 +91,7 @@ def proxy_url(entry: KubeconfigEntry, *, rotating: bool = False) -> str:
     """
     scheme, host, port = parse_proxy_url(entry.proxy)
     user = quote(str(entry.key), safe="")
-    password = TOKEN_IN_TUNNEL if rotating else quote(entry.token, safe="")
+    password = TOKEN_IN_REQUESTS if rotating else quote(entry.token, safe="")
     return f"{scheme}://{user}:{password}@{host}:{port}"
 
 

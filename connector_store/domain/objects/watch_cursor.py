@@ -2,7 +2,7 @@
 
     cursor = WatchCursor(parse)
     cursor.resource_version     None: a full list is needed, or a watch with initial events
-    cursor.feed(b'{"type": "ADDED", "object": {...}}\n')   -> Put(parse({...}))
+    cursor.feed(b'{"type": "ADDED", "object": {...}}\n')   -> Upserted(parse({...}))
     cursor.start_request()      call it before each list and each watch request
 
 https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
@@ -33,7 +33,7 @@ _MAX_FRUITLESS_STREAMS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Put[T]:
+class Upserted[T]:
     """An object was added or changed."""
 
     value: T
@@ -114,7 +114,7 @@ class WatchCursor[T]:
             self._fruitless_stream_count = 0
             self.restart()
 
-    def feed(self, data: bytes) -> Iterator[Put[T] | Deleted[T] | Listed[T] | WatchError]:
+    def feed(self, data: bytes) -> Iterator[Upserted[T] | Deleted[T] | Listed[T] | WatchError]:
         """Yield the changes in the lines that `data` completes. Raise ValueError if it is not a watch stream.
 
         The position moves with each line, so consume all changes, or call `restart`.
@@ -128,7 +128,7 @@ class WatchCursor[T]:
             if line.strip():
                 yield from self._read_event(line)
 
-    def _read_event(self, line: bytearray) -> Iterator[Put[T] | Deleted[T] | Listed[T] | WatchError]:
+    def _read_event(self, line: bytearray) -> Iterator[Upserted[T] | Deleted[T] | Listed[T] | WatchError]:
         document = load_json(line)
         kind, raw = (document.get("type"), document.get("object")) if isinstance(document, dict) else (None, None)
         if not isinstance(kind, str) or not isinstance(raw, dict):
@@ -164,13 +164,13 @@ class WatchCursor[T]:
         elif (metadata.get("annotations") or {}).get(INITIAL_EVENTS_END) == "true":
             yield self.finish_list(version)
 
-    def _read_change(self, kind: str, raw: RawObject, version: str) -> Iterator[Put[T] | Deleted[T]]:
+    def _read_change(self, kind: str, raw: RawObject, version: str) -> Iterator[Upserted[T] | Deleted[T]]:
         self._resource_version = version
         self._fruitless_stream_count = 0
         self._progress_count += 1
         value = self._parse(raw) if kind in ("ADDED", "MODIFIED", "DELETED") else None
         if value is not None:
-            yield Deleted(value) if kind == "DELETED" else Put(value)
+            yield Deleted(value) if kind == "DELETED" else Upserted(value)
 
     def _collect(self, raw: RawObject, metadata: RawObject) -> None:
         value = self._parse(raw)

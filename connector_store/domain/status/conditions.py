@@ -83,14 +83,14 @@ class ProbeFailure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenNotIssued:
+class UnsentProbe:
     """A probe that was not sent, because no token was issued. `refused`: the target refused to issue one."""
 
     message: str
     refused: bool
 
 
-ProbeOutcome = ProbeResponse | ProbeFailure | TokenNotIssued
+ProbeOutcome = ProbeResponse | ProbeFailure | UnsentProbe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,7 +300,7 @@ def _auth(facts: Facts, cls: ConnectorClass, probes: ProbeOutcomes | None) -> As
             return _unknown("not probed while the target does not answer" if probes else "the probe is not back yet")
         case ProbeFailure(message=message):
             return _unknown(message)
-        case TokenNotIssued(message=message, refused=refused):
+        case UnsentProbe(message=message, refused=refused):
             return _failed(message) if refused else _unknown(message)
         case ProbeResponse(status=status, account=account) if 200 <= status < 300:
             return Assessment(holds=True, message=f"the target knows it as {account}" if account else "")

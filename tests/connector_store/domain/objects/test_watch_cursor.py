@@ -13,8 +13,8 @@ from connector_store.domain.objects.watch_cursor import (
     MAX_EVENT,
     Deleted,
     Listed,
-    Put,
     RawObject,
+    Upserted,
     WatchCursor,
     WatchError,
 )
@@ -46,13 +46,13 @@ def watching(version: str = "1") -> WatchCursor[str]:
 @pytest.mark.parametrize(
     ("data", "events", "version"),
     [
-        pytest.param(line("ADDED", obj("a", 7)), [Put("a")], "7", id="an added object is put"),
-        pytest.param(line("MODIFIED", obj("a", 8)), [Put("a")], "8", id="a modified object is put"),
+        pytest.param(line("ADDED", obj("a", 7)), [Upserted("a")], "7", id="an added object is put"),
+        pytest.param(line("MODIFIED", obj("a", 8)), [Upserted("a")], "8", id="a modified object is put"),
         pytest.param(line("DELETED", obj("a", 9)), [Deleted("a")], "9", id="a deleted object is deleted"),
         pytest.param(bookmark(10), [], "10", id="a bookmark only moves the position"),
         pytest.param(bookmark(10, ends_initial=True), [], "10", id="a later end of initial events replaces nothing"),
         pytest.param(line("NEWS", obj("a", 11)), [], "11", id="an unknown type only moves the position"),
-        pytest.param(b"\n  \n" + line("ADDED", obj("a", 7)), [Put("a")], "7", id="blank lines are skipped"),
+        pytest.param(b"\n  \n" + line("ADDED", obj("a", 7)), [Upserted("a")], "7", id="blank lines are skipped"),
         pytest.param(line("ADDED", obj("a", 7))[:-1], [], "1", id="an unfinished line is not read"),
         pytest.param(
             line("ERROR", {"code": 500, "message": "no"}),
@@ -110,7 +110,7 @@ def test_each_line_is_read_once_however_the_stream_is_split() -> None:
     for size in (1, 7, len(data)):
         cursor = watching()
         events = [each for at in range(0, len(data), size) for each in cursor.feed(data[at : at + size])]
-        assert events == [Put("a"), Put("a"), Deleted("a")]
+        assert events == [Upserted("a"), Upserted("a"), Deleted("a")]
 
 
 def test_after_a_restart_a_full_list_is_read() -> None:
@@ -118,7 +118,7 @@ def test_after_a_restart_a_full_list_is_read() -> None:
     assert list(cursor.feed(b'{"type": "ADD')) == []
     cursor.restart()
     assert list(cursor.feed(line("ADDED", obj("a", 2)) + bookmark(3, ends_initial=True))) == [Listed(("a",))]
-    assert list(cursor.feed(line("ADDED", obj("b", 4)))) == [Put("b")]
+    assert list(cursor.feed(line("ADDED", obj("b", 4)))) == [Upserted("b")]
     cursor.restart()
     assert list(cursor.feed(bookmark(5, ends_initial=True))) == [Listed(())]
 
@@ -285,9 +285,9 @@ class Client:
         if not whole:
             self.cursor.count_broken_stream()
 
-    def apply(self, event: Put[Pair] | Deleted[Pair] | Listed[Pair] | WatchError) -> None:
+    def apply(self, event: Upserted[Pair] | Deleted[Pair] | Listed[Pair] | WatchError) -> None:
         match event:
-            case Put((which, value)):
+            case Upserted((which, value)):
                 self.store[which] = value
             case Deleted((which, _)):
                 self.store.pop(which, None)

@@ -17,7 +17,7 @@ from connector_store.domain.status.conditions import (
     ProbeFailure,
     ProbeOutcomes,
     ProbeResponse,
-    TokenNotIssued,
+    UnsentProbe,
 )
 
 CONNECTOR = Connector(
@@ -299,7 +299,7 @@ ROWS = [
         id="the account that answered",
     ),
     row(
-        probed(auth=TokenNotIssued(message="may not create serviceaccounts/token", refused=True)),
+        probed(auth=UnsentProbe(message="may not create serviceaccounts/token", refused=True)),
         "AuthReady",
         False,
         "AuthenticationFailed",
@@ -307,7 +307,7 @@ ROWS = [
         id="no token is issued",
     ),
     row(
-        probed(auth=TokenNotIssued(message="status code 500", refused=False)),
+        probed(auth=UnsentProbe(message="status code 500", refused=False)),
         "AuthReady",
         None,
         "NotProbed",
