@@ -33,22 +33,31 @@ MAX_LIFETIME: Final = 366 * 24 * 3600
 Function = Callable[..., Any]
 
 
-class KeyParam(click.ParamType[ObjectKey]):
-    """NAMESPACE/NAME of an object."""
+class ParsedParam[T](click.ParamType[T]):
+    """Parameter whose text `parse` converts to `kind`. A ParseError is a usage error."""
 
-    name = "NAMESPACE/NAME"
+    def __init__(self, name: str, kind: type[T], parse: Callable[[str], T]) -> None:
+        self.name = name
+        self._kind = kind
+        self._parse = parse
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ObjectKey:
-        if isinstance(value, ObjectKey):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
+        if isinstance(value, self._kind):
             return value
         try:
-            return ObjectKey.parse(value)
+            return self._parse(value)
         except ParseError as error:
             self.fail(f"{value!r}: {error.reason}", param, ctx)
 
 
-class ConnectorKeyParam(KeyParam):
+KEY_PARAM: Final = ParsedParam("NAMESPACE/NAME", ObjectKey, ObjectKey.parse)
+
+
+class ConnectorKeyParam(ParsedParam[ObjectKey]):
     """NAMESPACE/NAME of a Connector. The shell completes it from the source on the command line."""
+
+    def __init__(self) -> None:
+        super().__init__("NAMESPACE/NAME", ObjectKey, ObjectKey.parse)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
         from connectorctl.complete import complete_connectors
@@ -65,35 +74,12 @@ class ConnectorKeyParam(KeyParam):
         ]
 
 
-class LifetimeParam(click.ParamType[int]):
-    """Lifetime of a token in whole seconds, in kubectl's syntax."""
-
-    name = "DURATION"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            seconds = int(parse_duration(value))
-        except ParseError as error:
-            self.fail(f"{value!r}: {error.reason}", param, ctx)
-        if not 0 < seconds <= MAX_LIFETIME:
-            self.fail(f"{value!r}: is not between 1s and a year", param, ctx)
-        return seconds
-
-
-class TokenProviderParam(click.ParamType[TokenProvider]):
-    """Provider of the token of an OIDC caller."""
-
-    name = "SOURCE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> TokenProvider:
-        if isinstance(value, TokenProvider):
-            return value
-        try:
-            return parse_token_provider(value)
-        except ParseError as error:
-            self.fail(f"{value!r} {error.reason}", param, ctx)
+def parse_lifetime(text: str) -> int:
+    """Parse the lifetime of a token in kubectl's syntax into whole seconds: at least 1, at most MAX_LIFETIME."""
+    seconds = int(parse_duration(text))
+    if not 0 < seconds <= MAX_LIFETIME:
+        raise ParseError("", "is not between 1s and a year")
+    return seconds
 
 
 def add_oidc_options(function: Function) -> Function:
@@ -111,7 +97,7 @@ def add_oidc_options(function: Function) -> Function:
 
     return _apply_decorators(
         wrapped,
-        click.option("--oidc", "token_provider", type=TokenProviderParam(),
+        click.option("--oidc", "token_provider", type=ParsedParam("SOURCE", TokenProvider, parse_token_provider),
                      help=f"Be whom an issuer has named: {KINDS}."),
         click.option("--audience", default=DEFAULT_AUDIENCE, show_default=True, metavar="NAME",
                      help="Of that token, as the proxy's issuers have it."),
@@ -152,10 +138,11 @@ def add_caller_options(function: Function) -> Function:
 
     return _apply_decorators(
         wrapped,
-        click.option("--service-account", type=KeyParam(), envvar=f"{ENVIRONMENT}SERVICE_ACCOUNT", show_envvar=True,
+        click.option("--service-account", type=KEY_PARAM, envvar=f"{ENVIRONMENT}SERVICE_ACCOUNT", show_envvar=True,
                      help="Whose token to ask a cluster for."),
-        click.option("--ttl", type=LifetimeParam(), default=DEFAULT_TTL, show_default=True, envvar=f"{ENVIRONMENT}TTL",
-                     show_envvar=True, help="How long the token is good: 30m, 1h30m, 90s."),
+        click.option("--ttl", type=ParsedParam("DURATION", int, parse_lifetime), default=DEFAULT_TTL,
+                     show_default=True, envvar=f"{ENVIRONMENT}TTL", show_envvar=True,
+                     help="How long the token is good: 30m, 1h30m, 90s."),
         confdir_option,
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.permissions.builtin_roles import role_manifest
 from connector_store.domain.permissions.role_suggestion import suggest_roles
 from connectorctl.command import make_command
-from connectorctl.options import KeyParam
+from connectorctl.options import KEY_PARAM
 from connectorctl.output import print_message, render_value, write
 
 
@@ -31,7 +31,7 @@ from connectorctl.output import print_message, render_value, write
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Audit lines of a proxy, as JSON.",
 )
-@click.option("--connector", type=KeyParam(), help="Of this Connector only.")
+@click.option("--connector", type=KEY_PARAM, help="Of this Connector only.")
 @click.option("--user", help="Of this caller only.")
 @click.option("--name", default="suggested", show_default=True, help="Of the roles.")
 def command(files: Sequence[Path], connector: ObjectKey | None, user: str | None, name: str) -> None:

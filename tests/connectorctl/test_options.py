@@ -6,15 +6,16 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connectorctl.invocation import Invocation
 from connectorctl.option_values import CallerOptions, SourceOptions
 from connectorctl.options import (
     ConnectorKeyParam,
-    LifetimeParam,
     add_caller_options,
     add_format_option,
     add_source_options,
+    parse_lifetime,
 )
 
 
@@ -117,12 +118,12 @@ def test_connectors_are_completed_from_the_source_option(connectors: Path) -> No
     [("30m", 1800), ("1h", 3600), ("1h30m", 5400), ("90s", 90), ("600", 600), ("1h0m5s", 3605), ("8784h", 31622400)],
 )
 def test_a_lifetime_is_parsed(text: str, seconds: int) -> None:
-    assert LifetimeParam().convert(text, None, None) == seconds
+    assert parse_lifetime(text) == seconds
 
 
 @pytest.mark.parametrize(
     "text", ["", "0", "0s", "500ms", "m", "1d", "-5m", "30 m", "\N{ARABIC-INDIC DIGIT THREE}m", "8785h", "9" * 400]
 )
 def test_an_invalid_lifetime_is_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter):
-        LifetimeParam().convert(text, None, None)
+    with pytest.raises(ParseError):
+        parse_lifetime(text)
