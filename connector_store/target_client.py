@@ -6,7 +6,6 @@ client resolves the name once, drops denied addresses, and dials the others in t
 """
 
 import asyncio
-import ipaddress
 import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from OpenSSL import SSL
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.credential.client_certificate import ClientCertificate
+from connector_store.domain.decision.address_plan import is_ip, share_time
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.objects.models import Address
 from connector_store.resolver import Resolver
@@ -88,19 +88,16 @@ class TargetClient:
         except ParseError as error:
             raise TargetError(f"the CA of the target is {error.reason}") from None
         addresses = await self._resolve_allowed(address)
-        now = asyncio.get_running_loop().time
-        for remaining in range(len(addresses), 1, -1):
+        failure: OSError = TimeoutError()
+        for ip, timeout in share_time(addresses, deadline, asyncio.get_running_loop().time):
             try:
-                async with asyncio.timeout((deadline - now()) / remaining):
-                    return await self._connect(addresses[-remaining], address, ca, identity)
-            except OSError:
-                continue
-        try:
-            return await self._connect(addresses[-1], address, ca, identity)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise TargetError(_describe_failure(error, address)) from None
+                async with asyncio.timeout(timeout):
+                    return await self._connect(ip, address, ca, identity)
+            except OSError as error:
+                failure = error
+        if isinstance(failure, TimeoutError):
+            raise failure
+        raise TargetError(_describe_failure(failure, address))
 
     async def _connect(
         self, ip: str, address: Address, ca: bytes | None, identity: ClientCertificate | None
@@ -117,7 +114,7 @@ class TargetClient:
 
     async def _resolve_allowed(self, address: Address) -> list[str]:
         addresses: Sequence[str] = (address.host,)
-        if not _is_ip(address.host):
+        if not is_ip(address.host):
             addresses = (await self._resolver.resolve(address.host, address.port)).addresses
         if not addresses:
             raise TargetError(
@@ -348,11 +345,3 @@ def _describe_failure(error: Exception, address: Address) -> str:
             return f"{authority}: {os.strerror(number)}; check that an API server listens there"
         case _:
             return f"{authority} broke off its answer; check that an API server listens there"
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -5,9 +5,8 @@ attempt. Each address gets an equal share of the remaining time, so a silent add
 next one.
 """
 
-import ipaddress
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
@@ -21,6 +20,7 @@ from addons.net.tls import RecordTracker, TlsStream
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.credential.client_certificate import client_certificate_of
 from connector_store.domain.decision import denial
+from connector_store.domain.decision.address_plan import is_ip, share_time
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.models import Target
@@ -55,7 +55,7 @@ class Dial:
         self._on_done = on_done
         self._is_done = False
         self._deadline = time.monotonic() + timeout
-        self._addresses: list[str] = []
+        self._attempts: Iterator[tuple[str, float]] = iter(())
         self._server: TargetServer | None = None
         self._tls: TlsStream | None = None
         self._timer_id = 0
@@ -64,7 +64,7 @@ class Dial:
         """Start the attempt. A host that is an IP address is not resolved."""
         self._timer_id = self._client.start_timer(self._timeout, TimerKind.TARGET)
         address = self.target.address
-        if _is_ip(address.host):
+        if is_ip(address.host):
             self._on_resolved(ResolvedAddresses((address.host,)))
             return
         work = self._resolver.resolve(address.host, address.port)
@@ -73,12 +73,12 @@ class Dial:
     def handle_event(self, event: events.Event) -> None:
         """Handle the timer of this dial. Other events are ignored."""
         if isinstance(event, TimerExpired) and event.timer_id == self._timer_id:
-            self._on_timeout()
+            self._try_next()
 
     def on_eof(self, connection: Connection) -> None:
         """Handle the EOF of `connection`."""
         if connection is self._server and self._tls is not None:
-            self._on_failure("it closed the connection during the TLS handshake")
+            self._try_next("it closed the connection during the TLS handshake")
 
     def receive(self, connection: Connection, data: memoryview) -> None:
         """Handle bytes of the TLS handshake."""
@@ -88,10 +88,10 @@ class Dial:
         try:
             plain = tls.receive(data)
         except ConnectionError as error:
-            self._on_failure(str(error))
+            self._try_next(str(error))
             return
         if plain:
-            self._on_failure("it answered before it was asked")
+            self._try_next("it answered before it was asked")
         elif tls.is_established:
             tls.connection.timestamp_tls_setup = time.time()
             self._finish(tls)
@@ -105,7 +105,7 @@ class Dial:
         if server is not self._server:
             return
         if problem:
-            self._on_failure(problem)
+            self._try_next(problem)
         else:
             self._start_handshake(server)
 
@@ -115,19 +115,24 @@ class Dial:
         if not result.addresses:
             self._finish(denial.target_unreachable(self.target, result.problem))
             return
-        self._addresses = [address for address in result.addresses if self._policy.allows(address)]
-        if not self._addresses:
+        addresses = [address for address in result.addresses if self._policy.allows(address)]
+        if not addresses:
             self._finish(denial.target_denied(self.target, ", ".join(result.addresses)))
             return
+        self._attempts = share_time(addresses, self._deadline, time.monotonic)
         self._try_next()
 
-    def _try_next(self) -> None:
-        remaining = self._deadline - time.monotonic()
-        if remaining <= 0:
+    def _try_next(self, problem: str = "") -> None:
+        """Try the next address. Without one, refuse with `problem`, or because the time is over."""
+        self._close_connection()
+        address, timeout = next(self._attempts, (None, 0.0))
+        if address is None and problem:
+            self._finish(denial.target_unreachable(self.target, problem))
+            return
+        if address is None or timeout <= 0:
             self._finish(denial.target_timeout(self.target, self._timeout))
             return
-        self._timer_id = self._client.start_timer(remaining / len(self._addresses), TimerKind.TARGET)
-        address = self._addresses.pop(0)
+        self._timer_id = self._client.start_timer(timeout, TimerKind.TARGET)
         # A Server that failed cannot be opened again, so each attempt needs a new one.
         server = self._server = TargetServer(address=(address, self.target.address.port))
         self._client.dial(server, partial(self._on_connected, server))
@@ -137,26 +142,12 @@ class Dial:
             identity = client_certificate_of(self.target.credential)
             tls = self._trust.openssl_connection(self.target.ca, self.target.address.host, identity)
         except ParseError as error:
-            self._on_failure(f"its CA: {error}")
+            self._try_next(f"its CA: {error}")
             return
         server.tls, server.sni = True, self.target.address.host
         self._tls = TlsStream(server, tls, self._client)
         self._tls.record_tracker = RecordTracker()
         self._tls.receive(b"")
-
-    def _on_failure(self, problem: str) -> None:
-        self._close_connection()
-        if self._addresses:
-            self._try_next()
-        else:
-            self._finish(denial.target_unreachable(self.target, problem))
-
-    def _on_timeout(self) -> None:
-        self._close_connection()
-        if self._addresses:
-            self._try_next()
-        else:
-            self._finish(denial.target_timeout(self.target, self._timeout))
 
     def _close_connection(self) -> None:
         server, self._server, self._tls = self._server, None, None
@@ -167,11 +158,3 @@ class Dial:
         self._is_done = True
         self._client.stop_timer()
         self._on_done(outcome)
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

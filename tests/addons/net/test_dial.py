@@ -134,8 +134,10 @@ async def test_a_target_that_speaks_no_tls_is_named(tmp_path: Path, confdir: Pat
 async def test_addresses_are_tried_in_turn_and_denied_ones_left_out(
     tmp_path: Path, confdir: Path, target: FakeTarget, target_ca: KeyPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resolved = ["127.0.0.9", "127.0.0.8", "127.0.0.1"]
-    monkeypatch.setattr(socket, "getaddrinfo", _answering(socket.getaddrinfo, resolved))
+    async def resolve(self: Resolver, host: str, port: int) -> ResolvedAddresses:
+        return ResolvedAddresses(("127.0.0.9", "127.0.0.8", "127.0.0.1"))
+
+    monkeypatch.setattr(Resolver, "resolve", resolve)
     address = f"localhost:{target.port}"
     point(tmp_path / "connectors", address, target_ca)
     denied = "127.0.0.9/32"
@@ -268,12 +270,3 @@ def test_a_target_that_sends_data_before_the_request_is_refused(
     assert isinstance(outcome, Deny)
     assert "it answered before it was asked" in outcome.message
     assert sockets.closed == [reached]
-
-
-def _answering(real: object, addresses: list[str]) -> object:
-    def answer(host: str, port: object, *rest: object, **options: object) -> object:
-        if host == "localhost":
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in addresses]
-        return real(host, port, *rest, **options)  # type: ignore[operator]  # socket.getaddrinfo
-
-    return answer
