@@ -15,6 +15,7 @@ from connector_controller.controller import WORKERS, ControllerOptions, Term
 from connector_controller.metrics import ControllerMetrics
 from connector_store import logs
 from connector_store.admin import AdminServer, parse_listen_address
+from connector_store.asyncio_private import reduce_tls_buffers
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
@@ -140,4 +141,5 @@ def _parse_setting(text: str) -> tuple[str, str]:
 if __name__ == "__main__":
     options = parse_arguments(sys.argv[1:])
     logs.configure(sys.stderr, level=options.log_level, environ=os.environ)
+    reduce_tls_buffers()
     sys.exit(asyncio.run(main(options)))

@@ -10,6 +10,7 @@ from connector_csi.driver import run
 from connector_csi.mounts import KernelMounts
 from connector_csi.options import DriverOptions, parse_options
 from connector_store import logs
+from connector_store.asyncio_private import reduce_tls_buffers
 from connector_store.kube import config_loader
 from connector_store.kube.client import KubeClient
 
@@ -32,6 +33,7 @@ def main() -> int:
     logs.configure(sys.stderr, level="INFO", environ=os.environ)
     # Set before any socket is created, so that only root can connect even before the socket's mode is set.
     os.umask(0o077)
+    reduce_tls_buffers()
     return asyncio.run(_run(parse_options(sys.argv[1:], os.environ)))
 
 

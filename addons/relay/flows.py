@@ -16,16 +16,16 @@ from typing import Final
 
 from mitmproxy import connection, flow, http
 from mitmproxy.proxy.commands import StartHook
-from mitmproxy.proxy.layers.http._hooks import (
+
+from addons.http1.framing import RequestReader
+from addons.http1.messages import BodyEnd, InvalidMessage, RequestHead, ResponseHead, render_head
+from addons.net.mitmproxy_private import (
     HttpErrorHook,
     HttpRequestHeadersHook,
     HttpRequestHook,
     HttpResponseHeadersHook,
     HttpResponseHook,
 )
-
-from addons.http1.framing import RequestReader
-from addons.http1.messages import BodyEnd, InvalidMessage, RequestHead, ResponseHead, render_head
 from connector_store.domain.base.headers import Header
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.models import Target

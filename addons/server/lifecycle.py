@@ -23,6 +23,7 @@ from addons.server.options import Config
 from addons.server.process import HookIndex, harden
 from addons.server.summary import format_summary
 from connector_store.admin import AdminServer
+from connector_store.asyncio_private import reduce_tls_buffers
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.connector_source import ClusterSource
 from connector_store.domain.config.settings import LogFormat
@@ -55,6 +56,7 @@ class Lifecycle:
 
     def load(self, loader: Loader) -> None:
         harden()
+        reduce_tls_buffers()
         try:
             options.declare(loader)
         except ParseError as error:

@@ -14,6 +14,7 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy.mode_servers import AsyncioServerInstance
 from mitmproxy.proxy.mode_specs import ProxyMode, RegularMode
 
+from addons.net.mitmproxy_private import get_servers, set_servers
 from addons.net.tcp import TcpConnection
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ class Listeners:
         instances = [each for each in self._proxyserver.servers if isinstance(each, AsyncioServerInstance)]
         for instance in instances:
             if isinstance(instance.mode, RegularMode):
-                instance._servers = [new for old in instance._servers for new in await self._replace(old, instance)]
+                servers = [new for old in get_servers(instance) for new in await self._replace(old, instance)]
+                set_servers(instance, servers)
         self._sockets_by_server = {
             server: sock for server, sock in self._sockets_by_server.items() if sock.fileno() != -1
         }
@@ -52,7 +54,7 @@ class Listeners:
         while True:
             await asyncio.sleep(POLL_INTERVAL)
             instances = [each for each in self._proxyserver.servers if isinstance(each, AsyncioServerInstance)]
-            servers = [server for instance in instances for server in instance._servers]
+            servers = [server for instance in instances for server in get_servers(instance)]
             if any(
                 server in self._sockets_by_server and self._sockets_by_server[server].fileno() == -1
                 for server in servers

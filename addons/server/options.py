@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mitmproxy import ctx, exceptions, optmanager
+from mitmproxy import ctx, exceptions
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import mode_specs
 from mitmproxy.utils import human
 
+from addons.net.mitmproxy_private import deferred_values, is_text_option, is_unset, parse_value
 from addons.relay.shared_context import Timeouts
 from connector_store.admin import parse_listen_address
 from connector_store.domain.base.errors import ParseError
@@ -100,14 +101,14 @@ def declare(loader: Loader) -> None:
         loader.add_option(option_name(key), str, "", setting.help)
     _check_values()
     for name, value in FORCED.items():
-        if not _is_unset(name) and getattr(ctx.options, name) != value:
+        if not is_unset(ctx.options, name) and getattr(ctx.options, name) != value:
             raise _forced_error(name, value)
-    ctx.options.update(**FORCED, **{name: value for name, value in DEFAULTS.items() if _is_unset(name)})
+    ctx.options.update(**FORCED, **{name: value for name, value in DEFAULTS.items() if is_unset(ctx.options, name)})
 
 
 def listens_on_loopback(config: Config, *, in_pod: bool) -> bool:
     """Return True if the proxy listens on loopback only: with a folder, outside of a pod, without a listen address."""
-    return isinstance(config.source, FolderSource) and not in_pod and _is_unset("listen_host")
+    return isinstance(config.source, FolderSource) and not in_pod and is_unset(ctx.options, "listen_host")
 
 
 def check_mitmproxy_options() -> None:
@@ -129,20 +130,16 @@ def check_mitmproxy_options() -> None:
 
 def _check_values() -> None:
     """Check the values of options that were set before they were declared. Raises ParseError."""
-    for name, value in ctx.options.deferred.items():
-        if name not in ctx.options or not isinstance(value, optmanager._UnconvertedStrings):
+    for name, texts in deferred_values(ctx.options).items():
+        if name not in ctx.options:
             continue
         try:
-            ctx.options._parse_setval(ctx.options._options[name], value.val)
+            parse_value(ctx.options, name, texts)
         except exceptions.OptionsError as error:
-            if len(value.val) > 1:
+            if len(texts) > 1:
                 raise ParseError(name, "is set twice") from error
-            is_text = ctx.options._options[name].typespec is str
+            is_text = is_text_option(ctx.options, name)
             raise ParseError(name, "has no value; write NAME=VALUE" if is_text else "is not true or false") from error
-
-
-def _is_unset(name: str) -> bool:
-    return name in ctx.options and ctx.options._options[name].value is optmanager.unset
 
 
 def _forced_error(name: str, value: object) -> ParseError:

@@ -11,6 +11,8 @@ from mitmproxy.addonmanager import AddonManager, safecall, traverse
 from mitmproxy.exceptions import AddonHalt
 from mitmproxy.hooks import Hook
 
+from addons.net.mitmproxy_private import replace_methods
+
 _PR_SET_DUMPABLE: Final = 4
 """prctl(2). RLIMIT_CORE alone does not hold where core_pattern is a pipe (core(5))."""
 YOUNG_THRESHOLD: Final = 5_000
@@ -53,10 +55,12 @@ class HookIndex:
     def __init__(self, addons: AddonManager) -> None:
         self._addons = addons
         self._addons_by_hook: dict[str, tuple[Any, ...]] = {}
-        # mitmproxy has no other way to replace these methods.
-        addons.register = self._invalidating(addons.register)  # type: ignore[method-assign]  # mitmproxy has no hook for it
-        addons.remove = self._invalidating(addons.remove)  # type: ignore[method-assign]  # mitmproxy has no hook for it
-        addons.trigger_event = self.trigger_event  # type: ignore[method-assign]  # mitmproxy has no hook for it
+        replace_methods(
+            addons,
+            register=self._invalidating(addons.register),
+            remove=self._invalidating(addons.remove),
+            trigger_event=self.trigger_event,
+        )
 
     async def trigger_event(self, event: Hook) -> None:
         """Run a hook in the addons that have it, like mitmproxy's own method."""

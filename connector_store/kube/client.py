@@ -4,7 +4,6 @@ It has no model classes: 10,000 objects of the `kubernetes` library's models wou
 """
 
 import asyncio
-import asyncio.sslproto
 import contextlib
 import json
 import logging
@@ -52,10 +51,6 @@ _CLOSE_TIMEOUT: Final = 1.0
 """Seconds to wait for connections to end when the client is closed."""
 _CHUNK_SIZE: Final = 64 * 1024
 _MAX_ERROR_BODY: Final = 64 * 1024
-
-# asyncio holds a buffer for each TLS connection as long as it is open, and has no setting for its size. The default of
-# 256 kB would cost 3 MB for a program's watches, which are mostly idle.
-asyncio.sslproto.SSLProtocol.max_size = _CHUNK_SIZE
 
 # Notice a peer that vanished without a FIN within a minute.
 _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from aiohttp import web
 
+from connector_store.asyncio_private import reduce_tls_buffers
 from connector_store.kube import config_loader
 from connector_store.kube.client import PAGE_SIZE, KubeClient
 from connector_store.kube.configuration import Configuration, CredentialError
@@ -288,7 +289,9 @@ async def test_trusts_what_kubectl_trusts(tmp_path: Path, leaf: KeyPair, ca: Key
                 await client.get("/x")
 
 
-async def test_an_idle_connection_uses_little_memory(tmp_path: Path) -> None:
+async def test_an_idle_connection_uses_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sslproto.SSLProtocol, "max_size", sslproto.SSLProtocol.max_size)
+    reduce_tls_buffers()
     async with (
         tls_server(make_leaf(ROOT, ["127.0.0.1"])) as url,
         KubeClient(await config_loader.load_configuration(kubeconfig=kubeconfig(tmp_path, url, ROOT))) as client,
