@@ -91,12 +91,8 @@ class TcpConnection(asyncio.BufferedProtocol):
         """Bytes that were read before `start`."""
         self.is_reading = True
         """The transport reads from the kernel."""
-        self._is_paused = False
-        self._is_delivering = False
-        """`on_data` is running. The reading is updated afterwards."""
-        self._is_backlogged = False
-        """The transport has more unsent bytes than it should."""
-        self._is_eof_sent = self._is_peer_closed = False
+        self._is_paused = self._is_delivering = False
+        self._is_backlogged = self._is_eof_sent = self._is_peer_closed = False
         self.clear_callbacks()
 
     def clear_callbacks(self) -> None:

@@ -103,8 +103,9 @@ class FlowRequests(Requests[FlowExchange]):
         elif exchange.connector_request is not None:
             exchange.head = edited_head or exchange.head
             connector_request = exchange.connector_request._replace(authority=mirror.authority)
-            on_decision = partial(self._on_decision, exchange)
-            authorization = self._authorizer.authorize_request(exchange.head, connector_request, on_decision)
+            authorization = self._authorizer.authorize_request(
+                exchange.head, connector_request, partial(self._on_decision, exchange)
+            )
             if authorization is not None:
                 self._on_decision(exchange, authorization)
 

@@ -156,9 +156,8 @@ class Gate:
     def _create_requests(
         self, authorizer: Authorizer, route: Route, client: ClientStream, reader: RequestReader
     ) -> Requests[Exchange] | FlowRequests:
-        if self._context.shows_flows:
-            return FlowRequests(self._context, self._sockets, authorizer, route, client, reader, FlowExchange)
-        return Requests(self._context, self._sockets, authorizer, route, client, reader, Exchange)
+        parts = self._context, self._sockets, authorizer, route, client, reader
+        return FlowRequests(*parts, FlowExchange) if self._context.shows_flows else Requests(*parts, Exchange)
 
     def _send_page(self, head: RequestHead, page: Page | Deny) -> None:
         if isinstance(page, Deny):

@@ -264,8 +264,9 @@ class Requests[E: Exchange]:
         if connector_request.key != self.key:
             self._set_connector(connector_request.key)
         exchange = self._create_exchange(head, connector_request, path_prefix)
-        on_decision = partial(self._on_decision, exchange)
-        authorization = self._authorizer.authorize_request(head, connector_request, on_decision)
+        authorization = self._authorizer.authorize_request(
+            head, connector_request, partial(self._on_decision, exchange)
+        )
         if authorization is not None:
             self._apply_decision(exchange, authorization)
 
@@ -430,8 +431,9 @@ class Requests[E: Exchange]:
         self._context.upstream_pool.retry_count += 1
         self._state = Deciding(exchange)
         self._release_target()
-        on_decision = partial(self._on_decision, exchange)
-        authorization = self._authorizer.authorize_request(exchange.head, connector_request, on_decision)
+        authorization = self._authorizer.authorize_request(
+            exchange.head, connector_request, partial(self._on_decision, exchange)
+        )
         if authorization is not None:
             self._apply_decision(exchange, authorization)
 
@@ -457,8 +459,14 @@ class Requests[E: Exchange]:
         """Replace this stage by a pipe, because both sides switch to another protocol."""
         self._state, self._upstream = NoRequest.CLOSED, None
         self._context.live_connections.remove(self)
-        frame_tracker = state.response.frame_tracker
-        pipe = Pipe(self._context, self._sockets, self._client, state.upstream, state.exchange, frame_tracker)
+        pipe = Pipe(
+            self._context,
+            self._sockets,
+            self._client,
+            state.upstream,
+            state.exchange,
+            state.response.frame_tracker,
+        )
         self._sockets.set_stage(pipe)
         pipe.start(self._reader.take_pending())
 
