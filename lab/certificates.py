@@ -46,7 +46,7 @@ def make_ca(
     `without_key_usage` adds only basic constraints, as older tools do.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = _builder(name, key, issuer, days=days)
+    builder = build_certificate(_common_name(name), key, issuer.certificate.subject if issuer else None, days=days)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     if not without_key_usage:
         builder = builder.add_extension(CA_KEY_USAGE, critical=True)
@@ -80,9 +80,11 @@ def make_leaf(
 ) -> KeyPair:
     """Create a server certificate for `hosts` (DNS names and IP addresses), self-signed without `ca`."""
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = _builder(name, key, ca, days=-1 if expired else days)
+    builder = build_certificate(
+        _common_name(name), key, ca.certificate.subject if ca else None, days=-1 if expired else days
+    )
     if hosts:
-        names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+        names = x509.SubjectAlternativeName([general_name(host) for host in hosts])
         builder = builder.add_extension(names, critical=False)
     certificate = builder.sign(ca.key if ca else key, hashes.SHA256())
     return KeyPair(
@@ -103,15 +105,19 @@ CA_KEY_USAGE = x509.KeyUsage(
 )
 
 
-def _builder(
-    name: str, key: ec.EllipticCurvePrivateKey, issuer: KeyPair | None, *, days: int
+def _common_name(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def build_certificate(
+    subject: x509.Name, key: ec.EllipticCurvePrivateKey, issuer: x509.Name | None, *, days: int
 ) -> x509.CertificateBuilder:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    """Return the builder of a certificate for `key` that is valid for `days`, self-signed without `issuer`."""
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .issuer_name(issuer or subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - 2 * _DAY)
@@ -119,7 +125,7 @@ def _builder(
     )
 
 
-def _general_name(host: str) -> x509.GeneralName:
+def general_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:

@@ -1,7 +1,5 @@
 """New certificates and keys for one control plane."""
 
-import datetime
-import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +8,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from lab.certificates import CA_KEY_USAGE
+from lab.certificates import CA_KEY_USAGE, build_certificate, general_name
 
-LIFETIME = datetime.timedelta(days=2)
+DAYS = 2
+"""Lifetime of the certificates."""
 _PEM = serialization.Encoding.PEM
 
 
@@ -34,8 +33,7 @@ class CertificateAuthority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = (
-            _builder(self._name, self._key.public_key())
-            .issuer_name(self._name)
+            build_certificate(self._name, self._key, None, days=DAYS)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(CA_KEY_USAGE, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
@@ -55,36 +53,16 @@ class CertificateAuthority:
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = (
-            _builder(subject, key.public_key())
-            .issuer_name(self._name)
+            build_certificate(subject, key, self._name, days=DAYS)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(issuer, critical=False)
         )
         if hosts:
-            names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+            names = x509.SubjectAlternativeName([general_name(host) for host in hosts])
             builder = builder.add_extension(names, critical=False)
         certificate = self.folder / f"{file}.crt"
         certificate.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
         return certificate, write_private_file(self.folder / f"{file}.key", private_pem(key))
-
-
-def _builder(subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + LIFETIME)
-    )
-
-
-def _general_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
 
 
 def create_service_account_key(folder: Path) -> tuple[Path, Path]:
