@@ -98,9 +98,9 @@ def add_oidc_options(function: Function) -> Function:
     return _apply_decorators(
         wrapped,
         click.option("--oidc", "token_provider", type=ParsedParam("SOURCE", TokenProvider, parse_token_provider),
-                     help=f"Be whom an issuer has named: {KINDS}."),
+                     help=f"Authenticate with an OIDC token from: {KINDS}."),
         click.option("--audience", default=DEFAULT_AUDIENCE, show_default=True, metavar="NAME",
-                     help="Of that token, as the proxy's issuers have it."),
+                     help="Audience to request for the OIDC token."),
     )  # fmt: skip
 
 
@@ -116,10 +116,11 @@ def add_source_options(function: Function) -> Function:
     return _apply_decorators(
         wrapped,
         click.option("--source", default="auto", envvar=f"{ENVIRONMENT}SOURCE", show_envvar=True,
-                     metavar="SOURCE", help="kubernetes, kubernetes:CONTEXT, or a folder of manifests. Default: "
-                     "./connectors; in a pod, as a kubectl plugin, or with an option for clusters, kubernetes."),
-        click.option("--kubeconfig", metavar="FILE", type=click.Path(), help="Of the cluster with the Connectors."),
-        click.option("--context", metavar="NAME", help="Of that kubeconfig."),
+                     metavar="SOURCE", help="Source: kubernetes, kubernetes:CONTEXT, or a folder of manifests. Default:"
+                     " ./connectors; in a pod, as a kubectl plugin, or with an option for clusters, kubernetes."),
+        click.option("--kubeconfig", metavar="FILE", type=click.Path(),
+                     help="Kubeconfig of the cluster with the Connectors."),
+        click.option("--context", metavar="NAME", help="Context of the kubeconfig."),
     )  # fmt: skip
 
 
@@ -139,23 +140,23 @@ def add_caller_options(function: Function) -> Function:
     return _apply_decorators(
         wrapped,
         click.option("--service-account", type=KEY_PARAM, envvar=f"{ENVIRONMENT}SERVICE_ACCOUNT", show_envvar=True,
-                     help="Whose token to ask a cluster for."),
+                     help="ServiceAccount whose token to request from a cluster."),
         click.option("--ttl", type=ParsedParam("DURATION", int, parse_lifetime), default=DEFAULT_TTL,
                      show_default=True, envvar=f"{ENVIRONMENT}TTL", show_envvar=True,
-                     help="How long the token is good: 30m, 1h30m, 90s."),
+                     help="Lifetime of the token: 30m, 1h30m, 90s."),
         confdir_option,
     )  # fmt: skip
 
 
 confdir_option: Final = click.option(
     "--confdir", metavar="DIR", type=click.Path(path_type=Path), envvar=f"{ENVIRONMENT}CONFDIR", show_envvar=True,
-    help="The proxy's folder with its keys. Default: ~/.mitmproxy.",
+    help="Folder with the proxy's keys. Default: ~/.mitmproxy.",
 )  # fmt: skip
 
 
 def add_format_option(*forms: str) -> Callable[[Function], Function]:
     """Add `-o` with one of `forms` as `form: str | None`."""
-    return click.option("-o", "--output", "form", type=click.Choice(forms), help="Print it in this form.")
+    return click.option("-o", "--output", "form", type=click.Choice(forms), help="Format of the output.")
 
 
 def _apply_decorators(function: Function, *decorators: Callable[[Function], Function]) -> Function:

@@ -31,8 +31,8 @@ EXIT_NOT_ALLOWED: Final = 1
 @click.argument("verb")
 @click.argument("resource")
 @click.argument("name", default="")
-@click.option("--connector", "key", type=ConnectorKeyParam(), required=True, help="The Connector.")
-@click.option("-n", "--namespace", default="", help="Of the target. Default: across all namespaces.")
+@click.option("--connector", "key", type=ConnectorKeyParam(), required=True, help="Connector to check.")
+@click.option("-n", "--namespace", default="", help="Namespace of the target. Default: all namespaces.")
 @add_source_options
 @click.pass_obj
 def command(
@@ -44,10 +44,10 @@ def command(
     namespace: str,
     source_options: SourceOptions,
 ) -> None:
-    """Say whether a Connector lends a verb on a resource.
+    """Say whether a Connector allows a verb on a resource.
 
-    RESOURCE is RESOURCE[.GROUP][/SUBRESOURCE], or a path that begins with a slash. What the credential itself may do at
-    the target is not asked. Exit code 1: it does not lend it.
+    RESOURCE is RESOURCE[.GROUP][/SUBRESOURCE], or a path that begins with a slash. The command does not check what the
+    credential can do at the target. The exit code is 1 if the Connector does not allow it.
     """
     target = load_inventory(source_options, invocation, namespace=key.namespace).store.get(key)
     if target is None:

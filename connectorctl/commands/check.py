@@ -21,11 +21,13 @@ _COLOURS: Final = {"error": "red", "warning": "yellow", "info": "cyan"}
     "check", examples=("connectorctl check", "connectorctl check ./team-a --probe", "connectorctl check -o json")
 )
 @click.argument("path", metavar="[PATH]", default=DEFAULT_FOLDER, type=click.Path(path_type=Path))
-@click.option("--probe", is_flag=True, help="Also dial each target, verify its certificate, and ask it with the token.")
+@click.option(
+    "--probe", is_flag=True, help="Also connect to each target, verify its certificate, and try the credential."
+)
 @add_format_option("json", "yaml")
 @click.pass_context
 def command(ctx: click.Context, path: Path, probe: bool, form: str | None) -> None:
-    """Name everything in a folder of manifests that cannot work, with file and line.
+    """Validate a folder of manifests, and report each problem with file and line.
 
     PATH is a folder, ./connectors by default, or one file of it. Exit code 1 if something must be fixed; warnings (a
     credential that expires soon, a file that others can read) leave it 0.

@@ -34,7 +34,7 @@ def command(
 ) -> None:
     """Print a caller's token for kubectl, as its credential plugins do.
 
-    kubeconfig --exec writes a kubeconfig that runs this. Nothing is kept on disk.
+    kubeconfig --exec writes a kubeconfig that runs this command. It stores nothing on disk.
     """
     if token_provider is not None:
         token = token_provider.fetch(os.environ, audience)

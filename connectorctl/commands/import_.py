@@ -30,19 +30,25 @@ _UNKNOWN_OUTCOME: Final = (0, 504)
     ),
 )
 @click.argument("kubeconfig", type=click.Path(path_type=Path, dir_okay=False), metavar="KUBECONFIG")
-@click.option("--context", metavar="NAME", help="Of that kubeconfig; default: its current one.")
-@click.option("-n", "--namespace", default=_DEFAULT_NAMESPACE, help="Where they are to be; default: default.")
-@click.option("--name", metavar="NAME", help="Of the Connector and its Secret; default: after the context.")
+@click.option("--context", metavar="NAME", help="Context of the kubeconfig. Default: its current context.")
+@click.option("-n", "--namespace", default=_DEFAULT_NAMESPACE, help="Namespace of both objects. Default: default.")
+@click.option("--name", metavar="NAME", help="Name of both objects. Default: from the context.")
 @click.option(
-    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="By default ./connectors/NAME.yaml."
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="File to write. Default: ./connectors/NAME.yaml.",
 )
-@click.option("--apply", "apply_", is_flag=True, help="Create them in the cluster that kubectl uses; no file.")
+@click.option(
+    "--apply", "apply_", is_flag=True, help="Create both objects in the cluster that kubectl uses, and write no file."
+)
 def command(
     kubeconfig: Path, context: str | None, namespace: str, name: str | None, output: Path | None, apply_: bool
 ) -> None:
-    """Make a Connector and its Secret of a kubeconfig's token or certificate, pinned to its server.
+    """Create a Connector and its Secret from a kubeconfig's token or certificate, pinned to its server.
 
-    The file is readable to you only, and one that is there is never overwritten. What cannot be lent is named.
+    Only you can read the file. The command never overwrites a file. It reports what a Connector does not support.
     """
     if apply_ and output is not None:
         raise click.UsageError("--apply: writes no file; leave out --output")

@@ -60,18 +60,23 @@ class KubeconfigOutput:
     "-o",
     "--output",
     metavar="FILE|yaml|json",
-    help="Write it there, readable to you only; yaml and json are forms of stdout.",
+    help="File to write, which only you can read. yaml and json are formats for stdout.",
 )
-@click.option("--merge", is_flag=True, help="Add it to that file, by default the one that kubectl reads.")
-@click.option("--force", is_flag=True, help="Also replace what is not of a Connector.")
-@click.option("--exec", "by_exec", is_flag=True, help="Get tokens by this program, whenever one has ended.")
-@click.option("--rotating", is_flag=True, help="Keep the token in a file that clients read again.")
-@click.option("--direct", is_flag=True, help="The proxy is its server, by TLS: for clients that know no proxy.")
-@click.option("--context-name", metavar="NAME", help="Of the context, cluster and user of one Connector.")
-@click.option("--default-namespace", metavar="NAMESPACE", help="Of commands that name none.")
+@click.option("--merge", is_flag=True, help="Add the context to the file, by default to the one that kubectl reads.")
+@click.option("--force", is_flag=True, help="Also replace contexts and files that connectorctl did not write.")
+@click.option(
+    "--exec",
+    "by_exec",
+    is_flag=True,
+    help="Write an exec credential plugin that gets a new token when the old one expires.",
+)
+@click.option("--rotating", is_flag=True, help="Write the token to a file of its own, which clients read again.")
+@click.option("--direct", is_flag=True, help="Use the proxy as the server, for clients that do not support proxy-url.")
+@click.option("--context-name", metavar="NAME", help="Name of the context, cluster and user, for one Connector.")
+@click.option("--default-namespace", metavar="NAMESPACE", help="Default namespace of the context.")
 @click.option("--proxy", metavar="URL", envvar=f"{ENVIRONMENT}PROXY", show_envvar=True,
-              help="Default: what the Connector's status says; for folders http://127.0.0.1:8080.")  # fmt: skip
-@click.option("--ca", metavar="FILE", type=click.Path(path_type=Path), help="The proxy's CA, with --oidc.")
+              help="URL of the proxy. Default: from the Connector's status, or http://127.0.0.1:8080.")  # fmt: skip
+@click.option("--ca", metavar="FILE", type=click.Path(path_type=Path), help="File with the proxy's CA, for --oidc.")
 @add_oidc_options
 @add_caller_options
 @add_source_options
@@ -96,9 +101,9 @@ def command(
 ) -> None:
     """Print a kubeconfig that leads through the proxy.
 
-    It holds a token of the caller and no credential of a target. The first Connector is the current context. With
-    --exec it holds no token either, and never ends: kubectl asks this program for one. With --oidc it is for a
-    caller from outside: nothing is looked up, and kubectl asks this program for the token of the job or the pod.
+    It contains a token of the caller, and no credential of a target. The first Connector is the current context. With
+    --exec, it contains no token and does not expire: kubectl runs this program for a token. With --oidc, it is for a
+    caller from outside: kubectl runs this program for the OIDC token of the job or the pod.
     """
     keys = tuple(dict.fromkeys(keys))
     destination = _parse_output(output, merge=merge)

@@ -33,14 +33,16 @@ _ADDON_MODULE: Final = "addons.connector"
     ),
 )
 @click.argument("arguments", metavar="[DIR] [-- ARGUMENT...]", nargs=-1, type=click.UNPROCESSED)
-@click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:8080", show_default=True, help="Where clients come.")
+@click.option(
+    "--listen", metavar="HOST:PORT", default="127.0.0.1:8080", show_default=True, help="Address to listen on."
+)
 @click.option("--in", "program", type=click.Choice(PROGRAMS), default="mitmdump", show_default=True,
-              help="mitmweb and mitmproxy show the traffic.")  # fmt: skip
+              help="Program to run. mitmweb and mitmproxy show the traffic.")  # fmt: skip
 @confdir_option
 def command(arguments: tuple[str, ...], listen: str, program: str, confdir: Path | None) -> None:
     """Start the proxy on a folder of manifests, ./connectors by default.
 
-    It stays until it is stopped. What follows -- is for mitmproxy. DIR may be any connector_source: kubernetes too.
+    The proxy runs until you stop it. Arguments after -- are for mitmproxy. DIR may also be kubernetes.
     """
     source, extra_arguments = _split_arguments(arguments)
     parsed_source = parse_source(source, in_pod=False)

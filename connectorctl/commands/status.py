@@ -32,8 +32,8 @@ _COLOURS: Final = {"yes": "green", "no": "red", "True": "green", "False": "red",
         "connectorctl status -w",
     ),
 )
-@click.option("-n", "--namespace", help="Default: all.")
-@click.option("-w", "--watch", is_flag=True, help="Stay, and print what changes.")
+@click.option("-n", "--namespace", help="Namespace to show. Default: all.")
+@click.option("-w", "--watch", is_flag=True, help="Keep running, and print changes.")
 @add_format_option("wide", "json", "yaml")
 @add_source_options
 @click.pass_obj
@@ -42,8 +42,8 @@ def command(
 ) -> None:
     """Show what a proxy would serve, and why something is not usable.
 
-    USABLE is what a proxy makes of a Connector, READY what the controller of a cluster last found out about its target,
-    EXPIRES when the credential in its Secret ends, where it says so.
+    USABLE says whether a proxy serves the Connector. READY is the last result of the cluster's controller. EXPIRES is
+    the expiry of the credential in the Secret, if it has one.
     """
     if watch and form in ("json", "yaml"):
         raise click.UsageError("--watch is for tables; leave -o out, or write -o wide")

@@ -29,15 +29,15 @@ from connectorctl.output import print_message, render_value, write
     required=True,
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Audit lines of a proxy, as JSON.",
+    help="File with audit records of a proxy, as JSON.",
 )
-@click.option("--connector", type=KEY_PARAM, help="Of this Connector only.")
-@click.option("--user", help="Of this caller only.")
-@click.option("--name", default="suggested", show_default=True, help="Of the roles.")
+@click.option("--connector", type=KEY_PARAM, help="Connector whose requests count.")
+@click.option("--user", help="User name of the caller whose requests count. Default: all callers.")
+@click.option("--name", default="suggested", show_default=True, help="Name of the roles.")
 def command(files: Sequence[Path], connector: ObjectKey | None, user: str | None, name: str) -> None:
-    """Write the smallest ClusterRoles for what callers really did, ready to apply.
+    """Write the smallest ClusterRoles for the requests in an audit log, ready to apply.
 
-    Their entries for spec.permissions are in a comment at the end; what is left out, and why, goes to stderr.
+    A comment at the end has their entries for spec.permissions. stderr says what is left out, and why.
     """
     lines = _audit_lines(files, str(connector) if connector else None, user)
     first_line = next(lines, None)

@@ -41,7 +41,7 @@ def command(
 ) -> None:
     """Print a caller's token for one Connector.
 
-    It is the password of the kubeconfig's proxy-url, good for this Connector and this proxy only.
+    It is the password of the kubeconfig's proxy-url. It works for this Connector and this proxy only.
     """
     token = issue_token(key, source_options, caller_options, invocation)
     if output is None:

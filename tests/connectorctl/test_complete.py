@@ -8,7 +8,7 @@ from connectorctl.complete import complete_connectors, print_kubectl_completions
 from connectorctl.invocation import Invocation
 from connectorctl.option_values import SourceOptions
 
-CHECK = "Name everything in a folder of manifests that cannot work, with file and line."
+CHECK = "Validate a folder of manifests, and report each problem with file and line."
 
 
 def test_names_are_sorted(connectors_folder: Path) -> None:
@@ -40,7 +40,7 @@ def test_an_unreadable_source_completes_nothing(source_options: SourceOptions, w
     [
         pytest.param(["che"], [f"check\t{CHECK}", ":4"], id="a command"),
         pytest.param(["completion", "z"], ["zsh", ":4"], id="a choice"),
-        pytest.param(["token", "x", "--cont"], ["--context\tOf that kubeconfig.", ":4"], id="an option"),
+        pytest.param(["token", "x", "--cont"], ["--context\tContext of the kubeconfig.", ":4"], id="an option"),
         pytest.param(["check", ""], [":0"], id="a file is for the shell to complete"),
         pytest.param(["token", "default/k8s-connector", "x"], [":4"], id="no further argument"),
         pytest.param(["token", "--source", "connectors", "d"], ["default/k8s-connector", ":4"], id="a Connector"),
