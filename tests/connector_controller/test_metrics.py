@@ -8,6 +8,7 @@ OURS = (
     "connector_credential_",
     "connector_watch_",
     "connector_namespaces_",
+    "connector_settings_",
 )
 
 
