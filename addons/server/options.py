@@ -34,30 +34,31 @@ REFUSED: Final[Mapping[str, str]] = {
 DEFAULTS: Final[Mapping[str, Any]] = {"block_global": False, "onboarding": False, "flow_detail": 0}
 
 _OPTIONS: Final[tuple[tuple[str, type, Any, str], ...]] = (
-    ("connector_source", str, "auto", "kubernetes, kubernetes:CONTEXT, or a folder of manifests; auto: ./connectors, "
-     "in a pod kubernetes."),
-    ("connector_authentication", str, "", "File with an AuthenticationConfiguration: whose tokens name callers."),
-    ("connector_recheck", str, "30", "Seconds that a positive review lives, and between checks of live streams."),
-    ("connector_cut_expired", bool, False, "Also cut live streams of a ServiceAccount when its token expires."),
-    ("connector_forwarded_for", bool, True, "Tell targets the client's address, by X-Forwarded-For."),
-    ("connector_flows", str, "auto", "Show requests as flows of mitmproxy: on, off, or auto (where somebody watches)."),
-    ("connector_keep_body", str, "64k", "What a flow keeps of each body for people to look at."),
-    ("connector_audit", str, "auto", "Form of the audit lines: json, text, or auto (text on a terminal, else json)."),
-    ("connector_audit_when_full", str, "count", "When nobody reads the audit log: count the lines that are lost, or "
-     "refuse what would not be written."),
-    ("connector_audit_commands", bool, True, "Write the command of an exec into its audit line."),
-    ("connector_admin", str, "127.0.0.1:9091", "HOST:PORT of /healthz, /readyz and /metrics; empty: none."),
-    ("connector_max_header", str, "65536", "Bytes of a header block."),
-    ("connector_client_timeout", str, "10", "Seconds to a whole CONNECT, for the client's TLS handshake, and for a "
+    ("connector_source", str, "auto", "Source of the Connectors: kubernetes, kubernetes:CONTEXT, or a folder of "
+     "manifests. auto: kubernetes in a pod, else ./connectors."),
+    ("connector_authentication", str, "", "File with an AuthenticationConfiguration: issuers of callers from outside."),
+    ("connector_recheck", str, "30", "Seconds for which a positive review is reused, and between checks of a live "
+     "connection's caller."),
+    ("connector_cut_expired", bool, False, "Close live connections of a ServiceAccount when its token expires."),
+    ("connector_forwarded_for", bool, True, "Send the client's address to targets in X-Forwarded-For."),
+    ("connector_flows", str, "auto", "Show requests as flows of mitmproxy: on, off, or auto (when a UI is attached)."),
+    ("connector_keep_body", str, "64k", "Size of the part of each body that a flow keeps."),
+    ("connector_audit", str, "auto", "Format of the audit records: json, text, or auto (text on a terminal)."),
+    ("connector_audit_when_full", str, "count", "Reaction to an audit log that is not read: count lost records, or "
+     "refuse requests."),
+    ("connector_audit_commands", bool, True, "Write the command of an exec into its audit record."),
+    ("connector_admin", str, "127.0.0.1:9091", "Address of /healthz, /readyz and /metrics, HOST:PORT. Empty: none."),
+    ("connector_max_header", str, "65536", "Maximum bytes of a header block."),
+    ("connector_client_timeout", str, "10", "Seconds for a complete CONNECT, for the client's TLS handshake, and for a "
      "tunnel without an accepted request."),
-    ("connector_connect_timeout", str, "10", "Seconds to resolve, reach and shake hands with a target."),
-    ("connector_keep_target", str, "15", "Seconds that a connection to a target is kept for the next "
-     "request, of whichever caller; 0: it ends with its client's."),
-    ("connector_max_unauthenticated", str, "1000", "Connections whose caller is not known yet."),
-    ("connector_max_unauthenticated_per_address", str, "200", "Of them, those from one source address."),
-    ("connector_names", str, "", "Host names and addresses under which clients reach the proxy by TLS besides its own, "
-     "separated by commas: an ingress, a load balancer."),
-    ("connector_max_connections", str, "1000", "Connections per caller and Connector."),
+    ("connector_connect_timeout", str, "10", "Seconds to resolve a target's name, connect, and do the TLS handshake."),
+    ("connector_keep_target", str, "15", "Seconds for which an idle connection to a target waits for a request of any "
+     "caller. 0: it ends with its client's connection."),
+    ("connector_max_unauthenticated", str, "1000", "Maximum connections without an authenticated caller."),
+    ("connector_max_unauthenticated_per_address", str, "200", "Maximum of these connections from one source address."),
+    ("connector_names", str, "", "More host names and addresses for the proxy's certificate, separated by commas, such "
+     "as those of an ingress or a load balancer."),
+    ("connector_max_connections", str, "1000", "Maximum connections of one caller to one Connector."),
 )  # fmt: skip
 
 
