@@ -10,6 +10,7 @@ from addons.relay.exchange import Exchange
 from addons.relay.response import Response
 from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.callers.access import Unavailable
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.decide import Forward
 from tests.addons.relay.test_inject import GRANTED, target
@@ -97,6 +98,17 @@ def test_repr_contains_no_token() -> None:
     exchange = create_exchange()
     exchange.authorization = AuthorizationResult(denial.too_many_connections(1), ConnectorRequest(KEY, "h:1", "canary"))
     assert "canary" not in repr(exchange)
+
+
+def test_the_record_says_why_the_caller_was_not_checked() -> None:
+    records: list[Record] = []
+    exchange = create_exchange()
+    deny = denial.unavailable(Unavailable(reason="", kind="check_timeout"))
+    exchange.authorization = AuthorizationResult(deny, exchange.connector_request)
+    exchange.set_refusal(deny)
+    exchange.record_end("", (records.append,))
+    [record] = records
+    assert (record.cause, record.detail) == ("unavailable", "check_timeout")
 
 
 def test_the_end_is_recorded_once() -> None:
