@@ -193,12 +193,17 @@ def test_every_process_metric_is_there() -> None:
 
 def test_the_private_names_of_decision_17_are_those_that_are_used() -> None:
     [decision] = (DOCS / "decisions").glob("0017-*.md")
-    documented = {each.removeprefix("SSL.") for each in names(decision.read_text()) if "/" not in each}
+    _, _, pyopenssl = decision.read_text().partition("Of pyOpenSSL these are ")
+    pyopenssl, _, mitmproxy = pyopenssl.partition("Those of mitmproxy are in ")
+    mitmproxy, _, _ = mitmproxy.partition("`addons/__main__.py`")
     sources = [each.read_text() for folder in ("addons", "connector_store") for each in (ROOT / folder).rglob("*.py")]
     private = re.compile(r"\b(?:SSL|tls|connection|reader)\.(_\w+)")
-    listens = re.compile(r"\binstance\.(_\w+)")
-    used = {name for source in sources for each in (private, listens) for name in each.findall(source)}
-    assert used == documented - {"mitmdump"}
+    assert {each.removeprefix("SSL.") for each in names(pyopenssl)} == {
+        name for source in sources for name in private.findall(source)
+    }
+    attributes = re.findall(r"\b(?!_)\w+\.(_\w+)", (ROOT / "addons" / "net" / "mitmproxy_private.py").read_text())
+    documented = {each.rpartition(".")[2] for each in names(mitmproxy) if "/" not in each}
+    assert set(attributes) == {each for each in documented if each.startswith("_")}
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:
