@@ -52,7 +52,8 @@ class Authorizer:
         self._grant_key: tuple[str, ObjectKey, int] | None = None
         """Key of `_granted`: token, Connector, and `revocation_count` at that time."""
         self._granted: Granted | None = None
-        sockets.add_close_callback(self._release_slot)
+        self._is_closed = False
+        sockets.add_close_callback(self._on_close)
 
     def authorize_connect(self, head: RequestHead, on_decision: OnDecision) -> AuthorizationResult | None:
         """Like `authorize_request`, for a CONNECT. A refusal before the check of the caller names no caller."""
@@ -85,8 +86,16 @@ class Authorizer:
         """Check the caller. `on_checked` gets the result, and the resolution at that time."""
         checks, sockets = self._checks, self._sockets
         sockets.pause_reading()
-        check = check_caller(checks, token, key, sockets.source_ip)
+        check = check_caller(checks, token, key, sockets.source_ip, lambda granted: self._on_granted(granted, key))
         sockets.run_task("a check", check, NO_ANSWER, lambda result: on_checked(result, checks.target_tokens.get(key)))
+
+    def _on_granted(self, granted: Granted, key: ObjectKey) -> None:
+        """Count the caller if it must wait for a token of the target, so that it does not wait as unauthenticated."""
+        slot, checks = (granted.identity.user, key), self._checks
+        if self._is_closed or slot == self._slot or not isinstance(checks.target_tokens.get(key), TokenPending):
+            return
+        if checks.connection_counts[slot] < checks.policy.max_connections:
+            self._acquire_slot(slot)
 
     def _decide(
         self,
@@ -129,6 +138,10 @@ class Authorizer:
             self._release_slot()
         self._slot = slot
         self._checks.connection_counts[slot] += 1
+
+    def _on_close(self) -> None:
+        self._is_closed = True
+        self._release_slot()
 
     def _release_slot(self) -> None:
         slot, self._slot = self._slot, None

@@ -79,14 +79,28 @@ class Checks:
     """Return True while the audit log cannot accept records, so that new requests are refused. None disables this."""
 
 
-async def check_caller(checks: Checks, token: str, key: ObjectKey, source_ip: str) -> AccessResult:
-    """Check a caller at `source_ip`. The result is Unavailable if too many tokens from this address were refused."""
+async def check_caller(
+    checks: Checks,
+    token: str,
+    key: ObjectKey,
+    source_ip: str,
+    on_granted: Callable[[Granted], None] = lambda granted: None,
+) -> AccessResult:
+    """Check a caller at `source_ip`. The result is Unavailable if too many tokens from this address were refused.
+
+    `on_granted` is called before a granted caller waits for a token of the target.
+    """
+
+    async def wait_for_token(granted: Granted) -> None:
+        on_granted(granted)
+        await checks.target_tokens.wait_for_token(key)
+
     result: AccessResult
     if not checks.refusals.take(source_ip):
         reason = f"too many tokens from {source_ip} were refused"
         result = Unavailable(reason=reason, kind="too_many_refused_tokens", retry_after=RETRY_AFTER)
     else:
-        result = await check_access(checks.access, token, key, on_granted=checks.target_tokens.wait_for_token)
+        result = await check_access(checks.access, token, key, on_granted=wait_for_token)
         if not (isinstance(result, Refused) and result.check == "token"):
             checks.refusals.refund(source_ip)
     checks.unavailable.record(result)
@@ -98,7 +112,7 @@ async def check_access(
     token: str,
     key: ObjectKey,
     *,
-    on_granted: Callable[[ObjectKey], Awaitable[None]],
+    on_granted: Callable[[Granted], Awaitable[None]],
     timeout: float = CHECK_TIMEOUT,  # noqa: ASYNC109 - the result on a timeout is part of the contract
 ) -> AccessResult:
     """Return the result of `access`. For a granted caller, await `on_granted` first.
@@ -109,7 +123,7 @@ async def check_access(
         async with asyncio.timeout(timeout):
             result = await access.check(token, key)
             if isinstance(result, Granted):
-                await on_granted(key)
+                await on_granted(result)
             return result
     except TimeoutError:
         return Unavailable(reason="the check took too long", kind="check_timeout")

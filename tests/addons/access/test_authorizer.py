@@ -389,6 +389,76 @@ def test_a_verified_caller_waits_for_the_first_target_token_only() -> None:
     assert status(world.connect()) == 200
 
 
+class WaitingTokens(LateTokens):
+    """LateTokens whose callers wait until `arrived` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting_count = 0
+        self.arrived = asyncio.Event()
+
+    async def wait_for_token(self, key: ObjectKey) -> None:
+        self.waiting_count += 1
+        await self.arrived.wait()
+
+
+class RunningSockets(FakeSockets):
+    """FakeSockets that run the checks."""
+
+    def run_task(
+        self,
+        name: str,
+        work: Coroutine[Any, Any, AccessResult],
+        _: AccessResult,
+        on_done: Callable[[AccessResult], None],
+    ) -> None:
+        asyncio.ensure_future(work).add_done_callback(lambda task: on_done(task.result()))
+
+
+def waiting_world() -> tuple[World, SlowAccess, WaitingTokens]:
+    world, access, tokens = World(), SlowAccess(GRANTED, GRANTED), WaitingTokens()
+    world.checks = replace(world.checks, target_tokens=tokens, access=access)
+    world.sockets = RunningSockets()
+    return world, access, tokens
+
+
+async def test_a_verified_caller_that_waits_for_a_target_token_is_counted_as_a_caller() -> None:
+    world, access, tokens = waiting_world()
+    assert world.connect() is None
+    assert world.connect() is None
+    assert world.sockets.authenticated_count == 0
+    access.go_on.set()
+    await until(lambda: tokens.waiting_count == 2)
+    assert world.sockets.authenticated_count == 1, "the caller may have one connection"
+    tokens.resolution = usable("issued")
+    tokens.arrived.set()
+    await until(lambda: len(world.results) == 2)
+    assert [status(each) for each in world.results] == [200, 429]
+    assert world.checks.connection_counts.total() == 1
+    for close in world.sockets.close_callbacks:
+        close()
+    assert not world.checks.connection_counts
+
+
+async def test_a_connection_that_closed_during_its_check_is_not_counted() -> None:
+    world, access, tokens = waiting_world()
+    assert world.connect() is None
+    for close in world.sockets.close_callbacks:
+        close()
+    access.go_on.set()
+    await until(lambda: tokens.waiting_count == 1)
+    assert not world.checks.connection_counts
+
+
+async def test_a_verified_caller_that_need_not_wait_is_counted_with_its_decision_only() -> None:
+    world, access, tokens = waiting_world()
+    assert world.connect() is None
+    tokens.resolution = None
+    access.go_on.set()
+    await until(lambda: tokens.waiting_count == 1)
+    assert world.sockets.authenticated_count == 0
+
+
 @pytest.mark.parametrize("result", [REFUSED, None], ids=["without the right", "not in the cache"])
 def test_a_caller_without_access_does_not_wait_for_a_target_token(result: AccessResult | None) -> None:
     class Access(SlowAccess):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,8 @@ from addons.access.checks import REFUSAL_BURST, Checks, UnavailableChecks, check
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.decision.decide import AccessPolicy
+from connector_store.single_flight import SingleFlight
+from connector_store.token_bucket import TokenBucketBySource
 from tests.fakes.target_tokens import fixed_target_tokens
 
 KEY = ObjectKey("n", "a")
@@ -36,7 +39,7 @@ class FakeAccess:
         raise NotImplementedError
 
 
-async def do_nothing(key: ObjectKey) -> None:
+async def do_nothing(granted: Granted) -> None:
     """Return at once."""
 
 
@@ -46,24 +49,24 @@ async def test_the_access_result_is_returned() -> None:
 
 @pytest.mark.parametrize(
     ("result", "expected"),
-    [(GRANTED, [KEY]), (Refused(check="use", reason=""), []), (Unavailable(reason=""), [])],
+    [(GRANTED, [GRANTED]), (Refused(check="use", reason=""), []), (Unavailable(reason=""), [])],
     ids=["granted", "without the right", "unavailable"],
 )
-async def test_on_granted_is_awaited_only_for_granted_callers(result: AccessResult, expected: list[ObjectKey]) -> None:
-    granted_keys: list[ObjectKey] = []
+async def test_on_granted_is_awaited_only_for_granted_callers(result: AccessResult, expected: list[Granted]) -> None:
+    granted_results: list[Granted] = []
 
-    async def on_granted_key(key: ObjectKey) -> None:
-        granted_keys.append(key)
+    async def on_granted(granted: Granted) -> None:
+        granted_results.append(granted)
 
-    assert await check_access(FakeAccess(result), "t", KEY, on_granted=on_granted_key) is result
-    assert granted_keys == expected
+    assert await check_access(FakeAccess(result), "t", KEY, on_granted=on_granted) is result
+    assert granted_results == expected
 
 
 async def test_on_granted_is_limited_by_the_timeout() -> None:
-    async def on_granted_key(key: ObjectKey) -> None:
+    async def wait_forever(granted: Granted) -> None:
         await asyncio.Event().wait()
 
-    result = await check_access(FakeAccess(GRANTED), "t", KEY, on_granted=on_granted_key, timeout=0.01)
+    result = await check_access(FakeAccess(GRANTED), "t", KEY, on_granted=wait_forever, timeout=0.01)
     assert result == Unavailable(reason="the check took too long", kind="check_timeout")
 
 
@@ -103,6 +106,42 @@ async def test_refused_tokens_are_rate_limited_by_address(result: AccessResult, 
     assert {each.kind for each in limited_results} == ({"too_many_refused_tokens"} if limited else set())
     assert inputs.unavailable.counts["too_many_refused_tokens"] == len(limited_results)
     assert await check_caller(inputs, "t", KEY, "192.0.2.2") == result, "another address has its own limit"
+
+
+async def test_a_thousand_callers_of_one_address_at_the_same_moment_are_all_checked() -> None:
+    class SlowAccess(FakeAccess):
+        flights = SingleFlight(max_in_flight=500, description="reviews")
+
+        async def check(self, token: str, key: ObjectKey) -> AccessResult:
+            async def review() -> Granted:
+                await asyncio.sleep(0.1)
+                return GRANTED
+
+            return await self.flights.do(token, review)
+
+    inputs = checks(SlowAccess(GRANTED))
+    results = await asyncio.gather(*(check_caller(inputs, f"t{number}", KEY, "192.0.2.1") for number in range(1000)))
+    assert results == [GRANTED] * 1000
+
+
+async def test_refused_tokens_at_the_same_moment_all_count() -> None:
+    clock, gate = [0.0], asyncio.Event()
+
+    class GatedAccess(FakeAccess):
+        async def check(self, token: str, key: ObjectKey) -> AccessResult:
+            await gate.wait()
+            return Refused(check="token", reason="forged")
+
+    refusals = TokenBucketBySource(rate=5.0, burst=100, now=lambda: clock[0])
+    inputs = replace(checks(GatedAccess(None)), refusals=refusals)
+    waiting = [asyncio.ensure_future(check_caller(inputs, f"t{each}", KEY, "192.0.2.1")) for each in range(300)]
+    await asyncio.sleep(0)
+    gate.set()
+    assert all(isinstance(each, Refused) for each in await asyncio.gather(*waiting))
+    clock[0] = 40.0
+    assert isinstance(await check_caller(inputs, "t", KEY, "192.0.2.1"), Unavailable)
+    clock[0] = 41.0
+    assert isinstance(await check_caller(inputs, "t", KEY, "192.0.2.1"), Refused)
 
 
 def test_the_log_says_when_a_kind_of_unavailability_begins_and_ends(caplog: pytest.LogCaptureFixture) -> None:
