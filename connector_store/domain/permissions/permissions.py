@@ -43,7 +43,9 @@ DISCOVERY_ROLE: Final = "system:discovery"
 
 _CERTIFICATES_GROUP: Final = "certificates.k8s.io"
 _ADMISSION_GROUP: Final = "admissionregistration.k8s.io"
-STREAM_SUBRESOURCES: Final = frozenset({"exec", "attach", "portforward", "proxy"})
+_STREAM_SUBRESOURCES: Final = frozenset({"exec", "attach", "portforward"})
+_READ_BY_UPGRADE: Final = frozenset({"", "log"})
+"""Subresources that an upgrade only reads. The empty one is an object or a collection, which can be watched."""
 _WRITES: Final = frozenset({"create", "update", "patch"})
 _COLLECTION_VERBS: Final = frozenset({"list", "watch", "deletecollection"})
 _ROLES: Final = frozenset({"roles", "clusterroles"})
@@ -202,12 +204,12 @@ class PermissionEvaluator:
 
     def evaluate(self, attributes: RequestAttributes) -> Allowed | NotAllowed:
         """Decide a request, including its second checks."""
-        info, is_canonical, _, may_create = attributes
+        info, is_canonical, is_upgrade, may_create = attributes
         if not is_canonical:
             return NotAllowed(info, "only paths in their plain form are lent: no empty or dot segments, few escapes")
         result = self._evaluate_right(info, "")
         if isinstance(result, Allowed) and (
-            may_create or info.subresource in STREAM_SUBRESOURCES or info.group in _SECOND_CHECK_GROUPS
+            may_create or is_upgrade or info.subresource in _STREAM_SUBRESOURCES or info.group in _SECOND_CHECK_GROUPS
         ):
             for required, reason in _second_checks(attributes):
                 required_result = self._evaluate_right(required, reason)
@@ -334,13 +336,22 @@ def may_create(method: bytes, content_types: tuple[bytes, ...]) -> bool:
     return len(content_types) != 1 or content_types[0].partition(b";")[0] not in _NON_APPLY_PATCHES
 
 
+def requires_create(subresource: str, *, is_upgrade: bool) -> bool:
+    """Return True if a request of a subresource opens a stream, for which any verb also requires `create`.
+
+    An upgrade of any subresource except `log` does, because servers behind the API server define more of them
+    (KubeVirt: `console`, `vnc`).
+    """
+    return subresource not in _READ_BY_UPGRADE if is_upgrade else subresource in _STREAM_SUBRESOURCES
+
+
 def _second_checks(attributes: RequestAttributes) -> Iterator[tuple[RequestInfo, str]]:
     """Yield each further right that a request needs, and the reason."""
     info = attributes.info
     verb, group, resource, subresource = info.verb, info.group, info.resource, info.subresource
     if attributes.may_create and not subresource:
         yield info._replace(verb="create"), "this request creates what is not there"
-    if subresource in STREAM_SUBRESOURCES and verb != "create" and (attributes.is_upgrade or subresource != "proxy"):
+    if verb != "create" and requires_create(subresource, is_upgrade=attributes.is_upgrade):
         yield info._replace(verb="create"), "this request opens a stream"
     if verb not in _WRITES:
         return

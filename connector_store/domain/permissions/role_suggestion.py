@@ -16,10 +16,10 @@ from typing import Final
 
 from connector_store.domain.base.request_info import RequestInfo
 from connector_store.domain.permissions.permissions import (
-    STREAM_SUBRESOURCES,
     Allowed,
     PermissionEvaluator,
     RequestAttributes,
+    requires_create,
 )
 from connector_store.domain.permissions.rbac import RBAC_GROUP, ClusterRole, PolicyRule
 
@@ -58,7 +58,7 @@ def suggest_roles(records: Iterable[Mapping[str, object]], *, name: str) -> Role
             reason = "it may give any right, so it needs bind or escalate, which are yours to give"
             omission_counts[f"{reason}: {_describe(info)}"] += 1
         else:
-            rights[info.namespace if info.resource else ""] |= _required_rights(info)
+            rights[info.namespace if info.resource else ""] |= _required_rights(info, is_upgrade=status == 101)
     return _build_suggestion(rights, omission_counts, name)
 
 
@@ -75,13 +75,13 @@ def _parse_request(record: Mapping[str, object]) -> RequestInfo | None:
     )
 
 
-def _required_rights(info: RequestInfo) -> set[_Right]:
+def _required_rights(info: RequestInfo, *, is_upgrade: bool) -> set[_Right]:
     if not info.resource:
         return {("/", info.path, info.verb)}
     resource = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
     verbs = {info.verb}
     if (info.verb == "update" and not info.subresource) or (
-        info.subresource in STREAM_SUBRESOURCES and info.verb == "get"
+        info.verb == "get" and requires_create(info.subresource, is_upgrade=is_upgrade)
     ):
         # A Connector with permissions also requires `create` (docs/permissions.md).
         verbs.add("create")

@@ -30,6 +30,7 @@ from connector_store.domain.permissions.rbac import BoundRole, ClusterRole, Poli
 CORE = "/api/v1/namespaces/web"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 CERTS = "/apis/certificates.k8s.io/v1"
+KUBEVIRT = "/apis/subresources.kubevirt.io/v1/namespaces/web/virtualmachineinstances/vm"
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 
 
@@ -69,6 +70,10 @@ ROLES = {
         role("role-binder", ("create update", "rbac.authorization.k8s.io", "rolebindings"),
              ("bind", "rbac.authorization.k8s.io", "roles")),
         role("escalator", ("patch escalate", "rbac.authorization.k8s.io", "clusterroles")),
+        ClusterRole(name="viewer", rules=(
+            PolicyRule(verbs=("get", "list", "watch"), api_groups=("*",), resources=("*",)),
+            PolicyRule(verbs=("get",), non_resource_urls=("*",)),
+        )),
         role("empty"),
     )
 }  # fmt: skip
@@ -172,6 +177,12 @@ DEPLOYMENT = "/apis/apps/v1/namespaces/web/deployments/d"
                      id="a proxy, as a stream"),
         pytest.param("looker", "GET", "/api/v1/nodes/n/proxy/exec/a/b/c", {"upgrade": True}, "create nodes/proxy",
                      id="a node's proxy, as a stream"),
+        pytest.param("viewer", "GET", f"{KUBEVIRT}/console", {"upgrade": True},
+                     "create virtualmachineinstances/console", id="a console, as a stream"),
+        pytest.param("viewer", "GET", f"{KUBEVIRT}/console", {}, "", id="a console, without an upgrade"),
+        pytest.param("viewer", "GET", f"{CORE}/pods/p/log?follow=1", {"upgrade": True}, "", id="a log, as a stream"),
+        pytest.param("viewer", "GET", f"{CORE}/pods?watch=1", {"upgrade": True}, "", id="a watch, as a stream"),
+        pytest.param("viewer", "GET", "/healthz/log", {"upgrade": True}, "", id="a path, as a stream"),
         pytest.param("binder", "POST", f"{RBAC}/clusterroles", {}, "escalate clusterroles", id="a new role"),
         pytest.param("binder", "PATCH", f"{RBAC}/namespaces/web/roles/r", {"content_type": MERGE}, "escalate roles",
                      id="another role"),

@@ -67,6 +67,20 @@ def test_exec_also_requires_create() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "status", "verbs"),
+    [
+        ("/apis/x.io/v1/namespaces/web/machines/a/console", 101, ("create", "get")),
+        ("/apis/x.io/v1/namespaces/web/machines/a/console", 200, ("get",)),
+        (f"{WEB}/pods/a/log", 101, ("get",)),
+        (f"{WEB}/pods?watch=1", 101, ("watch",)),
+    ],
+)
+def test_an_upgrade_of_a_subresource_also_requires_create(path: str, status: int, verbs: tuple[str, ...]) -> None:
+    (role,) = suggest_roles([audit_record("GET", path, status=status)], name="ci").roles
+    assert [rule.verbs for rule in role.rules] == [verbs]
+
+
+@pytest.mark.parametrize(
     ("record", "omission"),
     [
         (audit_record("GET", f"{WEB}/secrets", status=403), "refused with 403: list secrets in web"),
