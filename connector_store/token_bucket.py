@@ -28,17 +28,24 @@ class TokenBucket:
 
     def take(self) -> bool:
         """Take one token. Return False if the bucket is empty."""
-        now = self._now()
-        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._refilled_at) * self._rate)
-        self._refilled_at = now
-        if self._tokens < 1:
+        if not self.has_token():
             return False
         self._tokens -= 1
         return True
 
-    def refund(self) -> None:
-        """Return a token, for an event that the limit does not concern."""
-        self._tokens = min(self._burst, self._tokens + 1)
+    def has_token(self) -> bool:
+        self._refill()
+        return self._tokens >= 1
+
+    def charge(self) -> None:
+        """Take one token even if the bucket is empty. It stays empty until the missing tokens are refilled."""
+        self._refill()
+        self._tokens -= 1
+
+    def _refill(self) -> None:
+        now = self._now()
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._refilled_at) * self._rate)
+        self._refilled_at = now
 
 
 class TokenBucketBySource:
@@ -60,15 +67,14 @@ class TokenBucketBySource:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, source: str) -> bool:
-        """Take one token of that source. Return False if there is none."""
+    def has_token(self, source: str) -> bool:
+        bucket = self._buckets.get(source)
+        return bucket is None or bucket.has_token()
+
+    def charge(self, source: str) -> None:
+        """Take one token of that source even if there is none."""
         bucket = self._buckets.get(source)
         if bucket is None:
             bucket = TokenBucket(rate=self._rate, burst=self._burst, now=self._now)
             self._buckets.put(source, bucket)
-        return bucket.take()
-
-    def refund(self, source: str) -> None:
-        bucket = self._buckets.get(source)
-        if bucket is not None:
-            bucket.refund()
+        bucket.charge()

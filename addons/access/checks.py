@@ -96,13 +96,14 @@ async def check_caller(
         await checks.target_tokens.wait_for_token(key)
 
     result: AccessResult
-    if not checks.refusals.take(source_ip):
+    if not checks.refusals.has_token(source_ip):
         reason = f"too many tokens from {source_ip} were refused"
         result = Unavailable(reason=reason, kind="too_many_refused_tokens", retry_after=RETRY_AFTER)
     else:
         result = await check_access(checks.access, token, key, on_granted=wait_for_token)
-        if not (isinstance(result, Refused) and result.check == "token"):
-            checks.refusals.refund(source_ip)
+        if isinstance(result, Refused) and result.check == "token":
+            # A refusal counts when it happens, so the callers behind one address do not wait for each other.
+            checks.refusals.charge(source_ip)
     checks.unavailable.record(result)
     return result
 

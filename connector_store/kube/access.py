@@ -2,7 +2,7 @@
 
 The cache stores only a token's digest. A granted answer is valid for `recheck` seconds, and never after the token's
 expiry. A refused answer is valid for a few seconds. An unavailable answer is not cached. Concurrent reviews of the
-same thing share one request. Callers are never queued: reviews above the limit get Unavailable.
+same thing share one request. Reviews above the limit wait for a few seconds, and then get Unavailable.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ REFUSAL_TTL: Final = 3.0
 _MAX_GRANTED: Final = 20_000
 _MAX_REFUSED: Final = 2_000
 MAX_IN_FLIGHT: Final = 500
-"""Maximum number of concurrent reviews. Further ones get Unavailable at once."""
+"""Maximum number of concurrent reviews. Further ones wait (see `SingleFlight`)."""
 
 UNKNOWN_ISSUER_RATE: Final = 1.0
 UNKNOWN_ISSUER_BURST: Final = 100

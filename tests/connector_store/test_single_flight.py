@@ -5,6 +5,7 @@ from collections.abc import Hashable
 
 import pytest
 
+from connector_store import single_flight
 from connector_store.domain.callers.access import Unavailable
 from connector_store.single_flight import SingleFlight
 
@@ -51,7 +52,16 @@ async def test_a_later_caller_starts_another_call() -> None:
     assert [await world.once("a"), await world.once("a")] == [1, 2]
 
 
-async def test_calls_above_the_limit_are_refused_at_once() -> None:
+async def test_calls_above_the_limit_wait_for_a_place() -> None:
+    world = World(max_in_flight=2)
+    waiting = await world.start("a", "b", "c", "d", "c")
+    assert world.fetched_keys == ["a", "b"]
+    world.go_on.set()
+    assert await asyncio.gather(*waiting) == [1, 2, 3, 4, 3]
+
+
+async def test_calls_that_get_no_place_in_time_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(single_flight, "MAX_WAIT", 0.01)
     world = World(max_in_flight=1)
     waiting = await world.start("a")
     assert await world.once("b") == Unavailable(reason="1 reviews are under way already", kind="too_many_reviews")
@@ -59,6 +69,15 @@ async def test_calls_above_the_limit_are_refused_at_once() -> None:
     world.go_on.set()
     assert await asyncio.gather(*waiting, late) == [1, 1]
     assert await world.once("b") == 2
+
+
+async def test_calls_above_the_limit_of_waiting_calls_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(single_flight, "MAX_WAITING", 1)
+    world = World(max_in_flight=1)
+    waiting = await world.start("a", "b", "c")
+    assert waiting[2].result() == Unavailable(reason="1 reviews are under way already", kind="too_many_reviews")
+    world.go_on.set()
+    assert await asyncio.gather(*waiting[:2]) == [1, 2]
 
 
 async def test_a_cancelled_caller_does_not_cancel_the_others() -> None:

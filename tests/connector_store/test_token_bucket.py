@@ -54,18 +54,24 @@ def test_after_a_clock_was_set_back_the_rate_continues() -> None:
     assert bucket.take()
 
 
-def test_refunds_do_not_exceed_the_burst() -> None:
-    bucket = TokenBucket(rate=1, burst=2, now=lambda: 0.0)
-    bucket.refund()
-    assert taken(bucket, 9) == 2
+def test_a_charged_bucket_is_empty_until_the_missing_tokens_are_refilled() -> None:
+    clock = [0.0]
+    bucket = TokenBucket(rate=1, burst=2, now=lambda: clock[0])
+    for _ in range(5):
+        bucket.charge()
+    clock[0] = 3.9
+    assert not bucket.has_token()
+    clock[0] = 4.0
+    assert bucket.has_token()
+    assert taken(bucket, 9) == 1
 
 
 def test_each_source_has_its_own_and_the_number_of_sources_is_bounded() -> None:
     buckets = TokenBucketBySource(rate=1, burst=1, max_sources=2, now=lambda: 0.0)
-    assert [buckets.take(each) for each in ("a", "a", "b")] == [True, False, True]
-    buckets.refund("a")
-    buckets.refund("unknown")
-    assert buckets.take("a")
-    assert buckets.take("c")
+    buckets.charge("a")
+    assert [buckets.has_token(each) for each in ("a", "b")] == [False, True]
+    for each in ("b", "c"):
+        buckets.charge(each)
     assert len(buckets) == 2
-    assert buckets.take("b"), "evicted, and so it starts full again"
+    assert [buckets.has_token(each) for each in ("b", "c")] == [False, False]
+    assert buckets.has_token("a"), "evicted, and so it starts full again"

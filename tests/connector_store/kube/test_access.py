@@ -9,6 +9,7 @@ import jwt
 import pytest
 from aiohttp import web
 
+from connector_store import single_flight
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import POD_NAME, POD_UID, Access, Granted, Identity, Refused, Unavailable
 from connector_store.domain.config.settings import AccessRule
@@ -273,9 +274,12 @@ async def test_verified_callers_keep_working_while_the_server_is_down(world: Wor
     assert isinstance(world.access.check_cached(world.token, KEY), Granted)
 
 
-async def test_too_many_reviews_are_refused_at_once(world: World) -> None:
+async def test_reviews_above_the_limit_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     access = world.make_access(max_in_flight=20)
     answers = await asyncio.gather(*(access.check(world.forged(number), KEY) for number in range(30)))
+    assert all(isinstance(each, Refused) for each in answers)
+    monkeypatch.setattr(single_flight, "MAX_WAIT", 0.0)
+    answers = await asyncio.gather(*(access.check(world.forged(number), KEY) for number in range(30, 60)))
     unavailable = [each for each in answers if isinstance(each, Unavailable)]
     assert len(unavailable) == 10
     assert unavailable[0].reason == "20 reviews are under way already"

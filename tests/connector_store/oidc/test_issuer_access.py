@@ -7,6 +7,7 @@ from typing import Literal
 
 import pytest
 
+from connector_store import single_flight
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.callers.authentication_config import Issuer, PrefixedClaim
@@ -268,7 +269,8 @@ async def test_a_recheck_refuses_a_revoked_key(server: TestIssuer) -> None:
         assert isinstance(result, Refused)
 
 
-async def test_concurrent_checks_are_shared_and_limited(server: TestIssuer) -> None:
+async def test_concurrent_checks_are_shared_and_limited(server: TestIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(single_flight, "MAX_WAIT", 0.01)
     world, token = World(server, max_in_flight=1), server.issue_token()
     await world.check(token, OTHER)
     world.authorizer.gate.clear()
