@@ -64,14 +64,10 @@ def command(
         reason = (
             f"denied by ClusterRole {decision.denied_by}" if decision.denied_by else "no ClusterRole of allow has it"
         )
-        print_message(
-            reason
-            + (
-                f'; it needs "{decision.missing.verb}" on {decision.missing.resource}: {decision.reason}'
-                if decision.reason
-                else ""
-            )
-        )
+        if decision.reason:
+            subject = decision.missing.resource or decision.missing.path
+            reason += f'; it needs "{decision.missing.verb}" on {subject}: {decision.reason}'
+        print_message(reason)
         write("no\n")
         raise click.exceptions.Exit(EXIT_NOT_ALLOWED)
     print_message(f"by ClusterRole {decision.role}" if decision.role else "it lends all but what deny names")

@@ -12,7 +12,7 @@ reason for each second check.
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote
@@ -68,6 +68,9 @@ _NON_APPLY_PATCHES: Final = frozenset(
 )
 
 _CANONICAL_PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,=:@|^\"<>{}\[\]`%-]+)*/?")
+_NESTED_API = re.compile(r"/[^/]+/(?:.+/)?apis?(?:/|\Z)")
+"""A segment `api` or `apis` behind the first one. Gateways serve the APIs of other clusters below such paths, such as
+`/k8s/clusters/c-1/api/v1/secrets`, which are not resources here."""
 _DOT_SEGMENT = re.compile(r"/\.{1,2}(?:/|$)")
 _ESCAPE = re.compile(r"%(?:[0-9A-Fa-f]{2})?")
 _PRINTABLE = re.compile(r"[ -~]*")
@@ -185,12 +188,13 @@ def _parse_namespaces(fields: Fields) -> frozenset[str] | None:
 class PermissionEvaluator:
     """Evaluator of permissions with the rules of their roles. Evaluators of the same roles are equal."""
 
-    __slots__ = ("_allow", "_deny", "_roles")
+    __slots__ = ("_allow", "_deny", "_named_paths", "_roles")
 
     def __init__(self, allow: tuple[BoundRole, ...] | None, deny: tuple[BoundRole, ...]) -> None:
         self._roles = (allow, deny)
         self._allow = None if allow is None else _compile((*allow, *_DEFAULT_ROLES))
         self._deny = _compile(deny, for_deny=True) if deny else None
+        self._named_paths = _compile(tuple(map(_only_named_paths, (*(allow or ()), *_DEFAULT_ROLES))))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PermissionEvaluator) and other._roles == self._roles
@@ -208,6 +212,11 @@ class PermissionEvaluator:
         if not is_canonical:
             return NotAllowed(info, "only paths in their plain form are lent: no empty or dot segments, few escapes")
         result = self._evaluate_right(info, "")
+        if not info.resource and isinstance(result, Allowed) and _NESTED_API.match(info.path) is not None:
+            role = self._named_paths.find_role(info)
+            return (
+                NotAllowed(info, "an API may lie below this path, so a role must name it") if role is None else result
+            )
         if isinstance(result, Allowed) and (
             may_create or is_upgrade or info.subresource in _STREAM_SUBRESOURCES or info.group in _SECOND_CHECK_GROUPS
         ):
@@ -235,6 +244,16 @@ _ALL_ALLOWED: Final = Allowed("")
 def _compile(roles: tuple[BoundRole, ...], *, for_deny: bool = False) -> RuleSet:
     """Compile roles. Connectors with the same permissions share the result."""
     return RuleSet(roles, for_deny=for_deny)
+
+
+def _only_named_paths(role: BoundRole) -> BoundRole:
+    """Return `role` with only its non-resource paths, without patterns that match every path."""
+    rules = (
+        replace(rule, api_groups=(), resources=(), non_resource_urls=urls)
+        for rule in role.rules
+        if (urls := tuple(url for url in rule.non_resource_urls if url.strip("/*")))
+    )
+    return replace(role, rules=tuple(rules))
 
 
 def _widen(info: RequestInfo) -> RequestInfo:

@@ -66,6 +66,7 @@ stringData: {token: one}
         ("get secrets --connector default/narrow", 1, "no", "denied by ClusterRole connectors-read-only"),
         ("list secrets --connector default/narrow", 1, "no", "denied by ClusterRole connectors-read-only"),
         ("list secrets -n web --connector default/narrow", 0, "yes", "all but what deny names"),
+        ("get /k8s/a/api/v1 --connector default/but", 1, "no", 'it needs "get" on /k8s/a/api/v1: an API may lie below'),
         ("get secrets --connector default/broken", 1, "", 'secrets "none" not found'),
         ("get secrets --connector default/absent", 1, "", '"absent" not found'),
         ("get secrets", 2, "", "--connector"),

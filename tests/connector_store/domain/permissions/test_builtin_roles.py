@@ -94,7 +94,8 @@ def test_other_requests_are_allowed(method: str, target: str) -> None:
     ("method", "target", "is_allowed"),
     [
         ("GET", "/apis/example.com/v1/namespaces/web/widgets", True), ("GET", f"{NS}/secrets/a", True),
-        ("GET", "/metrics", True), ("POST", f"{NS}/configmaps", False), ("DELETE", f"{NS}/pods/a", False),
+        ("GET", "/metrics", True), ("GET", "/k8s/clusters/c-1/api/v1/secrets", False),
+        ("GET", "/openapi/v3/api/v1", True), ("POST", f"{NS}/configmaps", False), ("DELETE", f"{NS}/pods/a", False),
         ("GET", f"{NS}/pods/a/exec", False),
     ],
 )  # fmt: skip

@@ -298,6 +298,45 @@ def test_every_connector_allows_the_rights_of_every_kubernetes_user(method: str,
     assert result == Allowed(role) if role is not None else isinstance(result, NotAllowed)
 
 
+NESTED = "/k8s/clusters/c-1/api/v1/secrets"
+
+
+@pytest.mark.parametrize(
+    ("urls", "target", "expected"),
+    [
+        pytest.param(("*",), NESTED, None, id="an API below a path, with all paths"),
+        pytest.param(("/*",), NESTED, None, id="with all paths below the root"),
+        pytest.param(("*",), "/other/apis/apps/v1/deployments", None, id="an API of groups"),
+        pytest.param(("*",), "/other/api", None, id="its root"),
+        pytest.param(("*",), "/other/%61pi/v1/pods", None, id="an escaped letter"),
+        pytest.param(("/k8s/*",), NESTED, "paths", id="with a role that names the path by its beginning"),
+        pytest.param((NESTED,), NESTED, "paths", id="with a role that names the path"),
+        pytest.param(("/k8s/*",), "/other/api/v1/secrets", None, id="with a role that names another path"),
+        pytest.param(("*",), "/metrics", "paths", id="another path"),
+        pytest.param(("*",), "/k8s/apiary/v1", "paths", id="a segment that begins with the name"),
+        pytest.param(("*",), "/openapi/v3/apis/apps/v1", "paths", id="schemas of a group"),
+        pytest.param(("*",), "/apis/api", "paths", id="discovery of a group"),
+    ],
+)
+def test_a_path_below_which_an_api_may_lie_must_be_named(
+    urls: tuple[str, ...], target: str, expected: str | None
+) -> None:
+    allow = (BoundRole(label="paths", rules=(PolicyRule(verbs=("get",), non_resource_urls=urls),)),)
+    result = PermissionEvaluator(allow, ()).evaluate(attributes_of("GET", target))
+    if expected is not None:
+        assert result == Allowed(expected)
+        return
+    assert isinstance(result, NotAllowed)
+    assert (result.missing.path, result.denied_by) == (parse_request("GET", target, "").path, "")
+
+
+def test_deny_alone_keeps_callers_from_apis_below_a_path() -> None:
+    evaluator = evaluator_of(None, ("secrets",))
+    assert isinstance(evaluator.evaluate(attributes_of("GET", NESTED)), NotAllowed)
+    assert evaluator.evaluate(attributes_of("GET", "/metrics")) == Allowed("")
+    assert isinstance(evaluator.evaluate(attributes_of("GET", "/openapi/v3/api/v1")), Allowed)
+
+
 def test_a_second_right_can_be_denied() -> None:
     result = evaluator_of(None, ("creating",)).evaluate(attributes_of("PUT", DEPLOYMENT))
     assert isinstance(result, NotAllowed)
