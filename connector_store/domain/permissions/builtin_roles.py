@@ -51,12 +51,47 @@ _CREDENTIALS_PARTS: Final[Mapping[str, tuple[PolicyRule, ...]]] = {
         _rule(("impersonate",), WILDCARD, WILDCARD),
         _rule(_CHANGE_VERBS, "admissionregistration.k8s.io", WILDCARD),
         _rule(_CHANGE_VERBS, "apiregistration.k8s.io", "apiservices"),
+        # Amazon EKS: users and groups of IAM roles. Requests without a name can be for another ConfigMap, so `create`
+        # is not in the rule. `deletecollection` is, because a deleted ConfigMap could be created again.
+        PolicyRule(
+            verbs=("delete", "deletecollection", "patch", "update"),
+            api_groups=("",),
+            resources=("configmaps",),
+            resource_names=("aws-auth",),
+        ),
     ),
     "connectors-credentials-workloads": (
         _rule(_CHANGE_VERBS, "", "pods pods/ephemeralcontainers replicationcontrollers persistentvolumes"),
         _rule(("patch", "update"), "", "namespaces namespaces/finalize namespaces/status"),
         _rule(_CHANGE_VERBS, "apps,extensions", "controllerrevisions daemonsets deployments replicasets statefulsets"),
         _rule(_CHANGE_VERBS, "batch", "cronjobs jobs"),
+    ),
+    "connectors-credentials-openshift": (
+        _rule(_READ_VERBS, "image.openshift.io", "imagestreams/secrets"),
+        _rule(
+            (WILDCARD,),
+            "oauth.openshift.io",
+            "oauthaccesstokens oauthauthorizetokens oauthclientauthorizations oauthclients useroauthaccesstokens",
+        ),
+        # A machine configuration contains the pull secret of the cluster, and runs programs on nodes.
+        _rule((WILDCARD,), "machineconfiguration.openshift.io", "machineconfigs"),
+        _rule(_CHANGE_VERBS, "authorization.openshift.io", "clusterrolebindings clusterroles rolebindings roles"),
+        _rule(_CHANGE_VERBS, "user.openshift.io", "groups identities useridentitymappings users"),
+        _rule(_CHANGE_VERBS, "security.openshift.io", "securitycontextconstraints"),
+        _rule(_CHANGE_VERBS, "config.openshift.io", "apiservers authentications oauths"),
+        _rule(("patch", "update"), "project.openshift.io", "projects"),
+        _rule(
+            _CHANGE_VERBS,
+            "build.openshift.io",
+            "buildconfigs buildconfigs/instantiate buildconfigs/instantiatebinary buildconfigs/webhooks builds "
+            "builds/clone builds/details",
+        ),
+        _rule(
+            _CHANGE_VERBS,
+            "apps.openshift.io",
+            "deploymentconfigs deploymentconfigs/instantiate deploymentconfigs/rollback",
+        ),
+        _rule(_CHANGE_VERBS, "template.openshift.io", "templateinstances"),
     ),
 }
 

@@ -41,7 +41,7 @@ def test_every_role_parses_from_its_manifest(name: str) -> None:
 
 def test_the_credentials_role_is_the_sum_of_its_parts() -> None:
     parts = [role.rules for name, role in SHIPPED_ROLES.items() if name.startswith(f"{CREDENTIALS_ROLE}-")]
-    assert len(parts) == 5
+    assert len(parts) == 6
     assert SHIPPED_ROLES[CREDENTIALS_ROLE].rules == tuple(rule for rules in parts for rule in rules)
 
 
@@ -71,6 +71,26 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
         ("POST", f"{NS}/pods"), ("PATCH", f"{NS}/pods/a/ephemeralcontainers"), ("POST", "/api/v1/persistentvolumes"),
         ("PATCH", "/api/v1/namespaces/web"), ("POST", "/apis/apps/v1/namespaces/web/deployments"),
         ("PUT", "/apis/batch/v1/namespaces/web/cronjobs/a"), ("GET", "/debug/pprof/heap"), ("GET", "/logs/"),
+        ("PATCH", "/api/v1/namespaces/kube-system/configmaps/aws-auth"),
+        ("PUT", "/api/v1/namespaces/kube-system/configmaps/aws-auth"),
+        ("DELETE", "/api/v1/namespaces/kube-system/configmaps/aws-auth"),
+        ("DELETE", "/api/v1/namespaces/kube-system/configmaps"),
+        ("GET", "/apis/image.openshift.io/v1/namespaces/web/imagestreams/i/secrets"),
+        ("POST", "/apis/authorization.openshift.io/v1/clusterrolebindings"),
+        ("PATCH", "/apis/authorization.openshift.io/v1/namespaces/web/roles/a"),
+        ("GET", "/apis/oauth.openshift.io/v1/oauthaccesstokens"),
+        ("POST", "/apis/oauth.openshift.io/v1/oauthaccesstokens"),
+        ("GET", "/apis/oauth.openshift.io/v1/oauthclients/a"), ("PATCH", "/apis/user.openshift.io/v1/groups/a"),
+        ("PATCH", "/apis/security.openshift.io/v1/securitycontextconstraints/a"),
+        ("PATCH", "/apis/config.openshift.io/v1/oauths/cluster"),
+        ("POST", "/apis/build.openshift.io/v1/namespaces/web/builds"),
+        ("POST", "/apis/build.openshift.io/v1/namespaces/web/buildconfigs/a/instantiate"),
+        ("POST", "/apis/build.openshift.io/v1/namespaces/web/buildconfigs/a/webhooks/s/generic"),
+        ("POST", "/apis/apps.openshift.io/v1/namespaces/web/deploymentconfigs"),
+        ("POST", "/apis/template.openshift.io/v1/namespaces/web/templateinstances"),
+        ("PATCH", "/apis/project.openshift.io/v1/projects/web"),
+        ("GET", "/apis/machineconfiguration.openshift.io/v1/machineconfigs/a"),
+        ("POST", "/apis/machineconfiguration.openshift.io/v1/machineconfigs"),
     ],
 )  # fmt: skip
 def test_requests_that_give_away_a_credential_are_not_allowed(method: str, target: str) -> None:
@@ -83,6 +103,12 @@ def test_requests_that_give_away_a_credential_are_not_allowed(method: str, targe
         ("GET", f"{NS}/pods"), ("GET", f"{NS}/pods/a/log"), ("DELETE", f"{NS}/pods/a"), ("POST", f"{NS}/secrets"),
         ("PUT", f"{NS}/secrets/a"), ("PATCH", f"{NS}/configmaps/a"), ("PATCH", f"{NS}/services/a"), ("GET", "/version"),
         ("PATCH", "/apis/apps/v1/namespaces/web/deployments/a/scale"), ("POST", "/api/v1/namespaces"),
+        ("POST", f"{NS}/configmaps"), ("DELETE", f"{NS}/configmaps/a"),
+        ("GET", "/api/v1/namespaces/kube-system/configmaps/aws-auth"),
+        ("GET", "/apis/image.openshift.io/v1/namespaces/web/imagestreams/i"),
+        ("GET", "/apis/build.openshift.io/v1/namespaces/web/builds/a/log"),
+        ("PUT", "/apis/apps.openshift.io/v1/namespaces/web/deploymentconfigs/a/scale"),
+        ("POST", "/apis/project.openshift.io/v1/projectrequests"),
         ("GET", f"{RBAC}/clusterroles"), ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"),
     ],
 )  # fmt: skip
