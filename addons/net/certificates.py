@@ -7,7 +7,6 @@ rate-limited and have their own cache, so they do not evict the others. A contex
 certificate's lifetime has passed.
 """
 
-import contextlib
 import datetime
 import ipaddress
 import math
@@ -35,8 +34,9 @@ UNKNOWN_BURST: Final = 50.0
 """Certificates for these names per second, on average and in a burst. Each costs some milliseconds."""
 ALIAS_RATE: Final = 20.0
 ALIAS_BURST: Final = 100.0
-"""Certificates for aliases at the port per second, on average and in a burst. The limit applies to existing and missing
-Connectors alike, because a difference would reveal which Connectors exist."""
+"""Certificates for aliases at the port per second, on average and in a burst. There is one for all Connectors of a
+namespace, and one for each short alias. The limit applies to existing and missing ones alike, because a difference
+would reveal which Connectors exist."""
 _ALPN: Final = b"http/1.1"
 _GROUPS: Final = b"X25519/P-256/X25519MLKEM768/P-384"
 """Key exchanges (RFC 8446 section 4.2.7) in order of preference. ML-KEM costs a handshake a tenth more CPU and an open
@@ -85,6 +85,8 @@ class Certificates:
         self._own_names = own_names
         self._alias_contexts = Lru[_Names, _CachedContext](max_contexts)
         self._alias_limit = TokenBucket(rate=ALIAS_RATE, burst=ALIAS_BURST, now=now)
+        self.mismatch_count = 0
+        """Number of handshakes whose client got a certificate for another name, because a limit was exceeded."""
         self._signer: CertStore | None = None
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._contexts = Lru[_Names, _CachedContext](max_contexts)
@@ -215,15 +217,36 @@ class Certificates:
             return
         name = requested_name.decode("ascii", "replace").lower() if requested_name else host
         if name != host and _general_name_or_none(name) is not None:
-            # If the limit is exceeded, the client gets the certificate for `host` and rejects it.
-            with contextlib.suppress(TooManyNamesError):
+            try:
                 connection.set_context(self._tunnel_context((host, name)))
+            except TooManyNamesError:
+                # The client gets the certificate for `host` and rejects it.
+                self.mismatch_count += 1
 
     def _use_alias_context(self, connection: SSL.Connection, name: str) -> None:
-        if self._own_names.connector_by_alias(name) is not None:
-            # If the limit is exceeded, the client gets the certificate for the proxy's own names.
-            with contextlib.suppress(TooManyNamesError):
-                connection.set_context(self._get_or_create(self._alias_contexts, (name,), self._alias_limit))
+        key = self._own_names.connector_by_alias(name)
+        if key is None:
+            return
+        try:
+            names = self._alias_names(name, key.namespace)
+            connection.set_context(self._get_or_create(self._alias_contexts, names, self._alias_limit))
+        except TooManyNamesError:
+            # The client gets the certificate for the proxy's own names and rejects it.
+            self.mismatch_count += 1
+
+    def _alias_names(self, name: str, namespace: str) -> _Names:
+        """Return the names in the certificate for an alias.
+
+        All Connectors of a namespace share one. A short alias has its own, because some clients reject a wildcard in a
+        name of two labels. The administrator's own certificate for an alias wins.
+        """
+        signer = self._get_signer()
+        if name.count(".") == 1 or (
+            signer is not None and any(each in signer.certs for each in signer.asterisk_forms(name))
+        ):
+            return (name,)
+        service_domain = f"*.{namespace}.svc"
+        return (service_domain, f"{service_domain}.{self._own_names.cluster_domain}")
 
 
 def _select_alpn(_: SSL.Connection, protocols: list[bytes]) -> bytes | SSL._NoOverlappingProtocols:

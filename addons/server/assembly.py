@@ -287,6 +287,11 @@ def _add_metrics(metrics: Metrics, store: Store, certificates: Certificates, set
     metrics.add_gauge(
         "connector_ca_expiry_timestamp_seconds", "Time at which the CA expires", lambda: certificates.ca_expires_at
     )
+    metrics.add_counter(
+        "connector_mismatched_certificates",
+        "TLS handshakes with a certificate for another name, because a limit was exceeded",
+        lambda: certificates.mismatch_count,
+    )
     metrics.add_gauge(
         "connector_served_certificate_expiry_timestamp_seconds",
         "Time at which the first certificate that clients get expires",

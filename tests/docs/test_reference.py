@@ -163,6 +163,7 @@ def test_every_metric_of_the_proxy_is_there() -> None:
     assert documented - families <= {
         "connector_store_synced",
         "connector_ca_expiry_timestamp_seconds",
+        "connector_mismatched_certificates_total",
         "connector_served_certificate_expiry_timestamp_seconds",
         "connector_namespaces_not_served",
         "connector_access_cache_hits_total",

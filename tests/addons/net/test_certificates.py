@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import ssl
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from connector_store.domain.status.rotation_plan import SIGNING_CA_KEY
 from lab.certificates import KeyPair, make_ca, make_leaf
 
 OWN = OwnNames(hosts=("localhost", "proxy.example"), cluster_domain="cluster.local")
+TEAM_A = {"*.team-a.svc", "*.team-a.svc.cluster.local"}
 
 
 def load(confdir: Path) -> CertStore:
@@ -274,6 +276,7 @@ def test_unknown_server_names_count_too_and_fail_in_the_handshake(confdir: Path)
     for number in range(int(certificates.UNKNOWN_BURST)):
         assert f"{number}.example" in names(handshake(sessions, "k8s.example", name=f"{number}.example"))
     assert names(handshake(sessions, "k8s.example", name="another.example")) == {"k8s.example"}
+    assert sessions.mismatch_count == 1
 
 
 def test_contexts_for_unknown_hosts_are_bounded(confdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +293,8 @@ def test_contexts_for_unknown_hosts_are_bounded(confdir: Path, monkeypatch: pyte
     [
         pytest.param("", {"localhost", "proxy.example", "10.0.0.1"}, id="no server name"),
         pytest.param("proxy.example", {"localhost", "proxy.example", "10.0.0.1"}, id="a name of the proxy's own"),
-        pytest.param("c-k8s.team-a.svc.cluster.local", {"c-k8s.team-a.svc.cluster.local"}, id="a Connector's alias"),
+        pytest.param("c-k8s.team-a.svc.cluster.local", TEAM_A, id="a Connector's alias"),
+        pytest.param("c-k8s.team-a.svc", TEAM_A, id="an alias without the cluster's domain"),
         pytest.param("C-k8s.team-a", {"c-k8s.team-a"}, id="a short alias, in capitals"),
         pytest.param("evil.example", {"localhost", "proxy.example", "10.0.0.1"}, id="a foreign name"),
         pytest.param("c-k8s", {"localhost", "proxy.example", "10.0.0.1"}, id="an alias without a namespace"),
@@ -299,6 +303,46 @@ def test_contexts_for_unknown_hosts_are_bounded(confdir: Path, monkeypatch: pyte
 def test_at_the_port_there_are_certificates_for_own_names_only(confdir: Path, name: str, expected: set[str]) -> None:
     store = load(confdir)
     assert names(handshake(Certificates(lambda: store, OWN), "10.0.0.1", name=name, at_port=True)) == expected
+
+
+def test_all_connectors_of_a_namespace_share_a_certificate(confdir: Path) -> None:
+    store = load(confdir)
+    sessions = Certificates(lambda: store, OWN, now=lambda: 0.0)
+    for number in range(1000):
+        namespace = f"team-{number % 20}"
+        client = handshake(sessions, "10.0.0.1", name=f"c-{number}.{namespace}.svc.cluster.local", at_port=True)
+        assert names(client) == {f"*.{namespace}.svc", f"*.{namespace}.svc.cluster.local"}
+    assert len(sessions._alias_contexts) == 20
+    assert sessions.mismatch_count == 0
+
+
+@pytest.mark.parametrize("alias", ["c-k8s.team-a.svc", "c-k8s.team-a.svc.cluster.local", "c-k8s.team-a"])
+def test_clients_accept_the_certificate_for_an_alias(confdir: Path, alias: str) -> None:
+    store, incoming, outgoing = load(confdir), ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.create_default_context(cadata=store.default_ca.to_pem().decode())
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the leaf has no Subject Key Identifier
+    client = context.wrap_bio(incoming, outgoing, server_hostname=alias)
+    server = Certificates(lambda: store, OWN).create_port_session("10.0.0.1")
+    for _ in range(3):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        if outgoing.pending:
+            server.bio_write(outgoing.read())
+        with contextlib.suppress(SSL.WantReadError):
+            server.do_handshake()
+        with contextlib.suppress(SSL.WantReadError):
+            incoming.write(server.bio_read(65536))
+    assert client.version() == "TLSv1.3"
+    assert client.getpeercert() is not None
+
+
+def test_an_own_certificate_for_an_alias_is_sent(confdir: Path, tmp_path: Path) -> None:
+    store, own = load(confdir), make_leaf(None, ["c-k8s.team-a.svc"])
+    (tmp_path / "own.pem").write_bytes(own.key_pem + own.pem)
+    store.add_cert_file("c-k8s.team-a.svc", tmp_path / "own.pem")
+    sessions = Certificates(lambda: store, OWN)
+    assert names(handshake(sessions, "10.0.0.1", name="c-k8s.team-a.svc", at_port=True)) == {"c-k8s.team-a.svc"}
+    assert names(handshake(sessions, "10.0.0.1", name="c-other.team-a.svc", at_port=True)) == TEAM_A
 
 
 def test_beyond_the_alias_rate_a_client_gets_the_default_certificate(confdir: Path) -> None:
@@ -310,6 +354,7 @@ def test_beyond_the_alias_rate_a_client_gets_the_default_certificate(confdir: Pa
 
     aliases = [f"c-{number}.n" for number in range(int(certificates.ALIAS_BURST) + 1)]
     assert [certificate_names(each) for each in aliases] == [True] * (len(aliases) - 1) + [False]
+    assert sessions.mismatch_count == 1
     assert certificate_names(aliases[0])
     clock[0] += 2 / certificates.ALIAS_RATE
     assert certificate_names(aliases[-1])
