@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from dataclasses import replace
-from dataclasses import replace
 
 import pytest
 
@@ -11,8 +10,6 @@ from addons.access.checks import REFUSAL_BURST, Checks, UnavailableChecks, check
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.decision.decide import AccessPolicy
-from connector_store.single_flight import SingleFlight
-from connector_store.token_bucket import TokenBucketBySource
 from connector_store.single_flight import SingleFlight
 from connector_store.token_bucket import TokenBucketBySource
 from tests.fakes.target_tokens import fixed_target_tokens
@@ -109,42 +106,6 @@ async def test_refused_tokens_are_rate_limited_by_address(result: AccessResult, 
     assert {each.kind for each in limited_results} == ({"too_many_refused_tokens"} if limited else set())
     assert inputs.unavailable.counts["too_many_refused_tokens"] == len(limited_results)
     assert await check_caller(inputs, "t", KEY, "192.0.2.2") == result, "another address has its own limit"
-
-
-async def test_a_thousand_callers_of_one_address_at_the_same_moment_are_all_checked() -> None:
-    class SlowAccess(FakeAccess):
-        flights = SingleFlight(max_in_flight=500, description="reviews")
-
-        async def check(self, token: str, key: ObjectKey) -> AccessResult:
-            async def review() -> Granted:
-                await asyncio.sleep(0.1)
-                return GRANTED
-
-            return await self.flights.do(token, review)
-
-    inputs = checks(SlowAccess(GRANTED))
-    results = await asyncio.gather(*(check_caller(inputs, f"t{number}", KEY, "192.0.2.1") for number in range(1000)))
-    assert results == [GRANTED] * 1000
-
-
-async def test_refused_tokens_at_the_same_moment_all_count() -> None:
-    clock, gate = [0.0], asyncio.Event()
-
-    class GatedAccess(FakeAccess):
-        async def check(self, token: str, key: ObjectKey) -> AccessResult:
-            await gate.wait()
-            return Refused(check="token", reason="forged")
-
-    refusals = TokenBucketBySource(rate=5.0, burst=100, now=lambda: clock[0])
-    inputs = replace(checks(GatedAccess(None)), refusals=refusals)
-    waiting = [asyncio.ensure_future(check_caller(inputs, f"t{each}", KEY, "192.0.2.1")) for each in range(300)]
-    await asyncio.sleep(0)
-    gate.set()
-    assert all(isinstance(each, Refused) for each in await asyncio.gather(*waiting))
-    clock[0] = 40.0
-    assert isinstance(await check_caller(inputs, "t", KEY, "192.0.2.1"), Unavailable)
-    clock[0] = 41.0
-    assert isinstance(await check_caller(inputs, "t", KEY, "192.0.2.1"), Refused)
 
 
 async def test_a_thousand_callers_of_one_address_at_the_same_moment_are_all_checked() -> None:
