@@ -264,4 +264,4 @@ async def test_without_the_gate_nothing_is_served(proxy_and_target: tuple[Proxy,
     assert keeper is not None
     data = layer.NextLayer(Context(tclient_conn(), proxy.master.options))
     keeper.next_layer(data)
-    assert type(data.layer).__name__ == "Closed"
+    assert type(data.layer).__name__ == "ClosingLayer"
