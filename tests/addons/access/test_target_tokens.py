@@ -88,7 +88,9 @@ async def test_without_a_token_the_connector_is_unusable_with_the_reason(world: 
 def test_issued_tokens_that_a_target_refuses_are_discarded(world: World) -> None:
     world.target_tokens.discard_refused(TOKEN_TARGET)
     assert world.manager.invalidated == []
-    world.target_tokens.discard_refused(replace(ISSUING_TARGET, credential=IssuedToken("minted", BearerToken("issuer"))))
+    world.target_tokens.discard_refused(
+        replace(ISSUING_TARGET, credential=IssuedToken("minted", BearerToken("issuer")))
+    )
     assert world.manager.invalidated == [KEY]
 
 

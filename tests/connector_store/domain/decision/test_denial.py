@@ -93,7 +93,6 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.loop(KEY), 508, "InternalError", "leads back to the Connector"),
         (denial.target_refused(NAMELESS), 502, "InternalError", "team-a/k8s"),
         (denial.audit_log_full(), 503, "ServiceUnavailable", "audit log is not read"),
-        (denial.target_redirect(TARGET), 502, "InternalError", "redirects to another server"),
         (denial.internal_error(), 500, "InternalError", "log"),
     ],
     ids=lambda value: value.cause if isinstance(value, Deny) else "",
