@@ -26,7 +26,7 @@ Cause = Literal[
     "bad_request", "header_too_large", "too_many", "not_found", "timeout",
     "target_unreachable", "target_denied", "target_refused", "target_redirect", "loop", "audit", "internal",
 ]  # fmt: skip
-"""Values of the label `cause` of the metric connector_denials_total."""
+"""Values of the label `reason` of the metric connector_denials_total."""
 TARGET_REFUSED: Final = "target_refused"
 """Cause of the refusal after the target answered 401 for our credential."""
 
@@ -52,7 +52,7 @@ _STATUS_REASONS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deny:
-    """A refusal. `cause` is the metric's label, `retry_after` is in seconds, `challenge` is the scheme of a 401.
+    """A refusal. `retry_after` is in seconds, `challenge` is the scheme of a 401.
 
     `request_info` is the request that the Connector's permissions refuse. `role` is only for the audit log.
     """
