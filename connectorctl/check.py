@@ -2,7 +2,7 @@
 
 import shlex
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -59,15 +59,21 @@ class Report:
         """Number of errors."""
         return sum(finding.severity == "error" for finding in self.findings)
 
-    def with_findings(self, findings: Iterable[Finding]) -> "Report":
-        """Return a report with additional findings."""
-        return replace(self, findings=_sorted((*self.findings, *findings)))
+    def with_probe_findings(self, findings: Sequence[Finding]) -> "Report":
+        """Return a report with the findings of probes. A Connector whose probe failed is not usable."""
+        failed = {(finding.file, finding.subject) for finding in findings}
+        targets = tuple(
+            (facts, located)
+            for facts, located in self.targets
+            if (located.file, describe(located.object)) not in failed
+        )
+        return replace(self, findings=_sorted((*self.findings, *findings)), targets=targets)
 
     @property
     def summary(self) -> str:
         """Summary in one line."""
         warning_count = sum(finding.severity == "warning" for finding in self.findings)
-        errors = "nothing to mend" if self.error_count == 0 else f"{_pluralize(self.error_count, 'problem')} to mend"
+        errors = "no problems" if self.error_count == 0 else f"{_pluralize(self.error_count, 'problem')} to fix"
         warnings_suffix = f", {_pluralize(warning_count, 'warning')}" if warning_count else ""
         return f"{len(self.targets)} of {self.connectors} Connectors can be used; {errors}{warnings_suffix}"
 

@@ -174,7 +174,8 @@ class Lifecycle:
         except OSError as error:
             address = "{}:{}".format(*self._config.admin)
             reason = (
-                f"cannot listen at {address}: {os.strerror(error.errno or 0).lower()}; name another HOST:PORT, or none"
+                f"cannot listen at {address}: {os.strerror(error.errno or 0).lower()}; choose another address with "
+                "--set connector_admin=HOST:PORT, or none with --set connector_admin= (connectorctl proxy: after --)"
             )
             raise ParseError("connector_admin", reason) from error
         logger.info("health and metrics at http://%s:%d", host, port)

@@ -31,8 +31,8 @@ def format_summary(
     ports = dict.fromkeys(f"http://{_host(str(each[0]))}:{each[1]}" for each in listening)
     check_command, kubeconfig_command = _commands(source, [*ports], confdir)
     parts = [
-        f"serving {_count(len(targets) - unusable_count)} of {_source_name(source)}",
-        f"{problem_count} to mend ({check_command})" if problem_count else "nothing to mend",
+        f"serving {_count(len(targets) - unusable_count, 'Connector')} of {_source_name(source)}",
+        f"{_count(problem_count, 'problem')} to fix ({check_command})" if problem_count else "no problems",
         f"listening at {', '.join(ports) or 'no port'}",
         f"for a kubeconfig: {kubeconfig_command}",
     ]
@@ -67,8 +67,8 @@ def _source_name(source: FolderSource | ClusterSource) -> str:
     return f"the cluster of context {source.context}" if source.context else "the cluster"
 
 
-def _count(number: int) -> str:
-    return f"{number} Connector" if number == 1 else f"{number} Connectors"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _host(address: str) -> str:

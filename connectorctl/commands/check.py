@@ -36,7 +36,7 @@ def command(ctx: click.Context, path: Path, probe: bool, form: str | None) -> No
     if probe:
         from connectorctl.probe import probe_targets
 
-        report = report.with_findings(probe_targets(report.targets, ctx.obj.settings))
+        report = report.with_probe_findings(probe_targets(report.targets, ctx.obj.settings))
     if form is not None:
         write_value(_report_document(report), form)
     else:

@@ -27,9 +27,8 @@ _ADDON_MODULE: Final = "addons.connector"
     "proxy",
     examples=(
         "connectorctl proxy",
-        "connectorctl proxy ./team-a --listen 127.0.0.1:8082",
         "connectorctl proxy --in mitmweb",
-        "connectorctl proxy ./team-a -- --set connector_recheck=5",
+        "connectorctl proxy ./team-a --listen 127.0.0.1:8082 -- --set connector_admin=127.0.0.1:9092",
     ),
 )
 @click.argument("arguments", metavar="[DIR] [-- ARGUMENT...]", nargs=-1, type=click.UNPROCESSED)
@@ -42,7 +41,8 @@ _ADDON_MODULE: Final = "addons.connector"
 def command(arguments: tuple[str, ...], listen: str, program: str, confdir: Path | None) -> None:
     """Start the proxy on a folder of manifests, ./connectors by default.
 
-    The proxy runs until you stop it. Arguments after -- are for mitmproxy. DIR may also be kubernetes.
+    The proxy runs until you stop it. Arguments after -- are for mitmproxy. DIR may also be kubernetes. A second proxy
+    on the machine also needs another address for health and metrics: -- --set connector_admin=HOST:PORT.
     """
     source, extra_arguments = _split_arguments(arguments)
     parsed_source = parse_source(source, in_pod=False)

@@ -163,7 +163,8 @@ def test_a_start_error_is_one_line(
     [
         pytest.param(["connector_source=kubernetes"], {"KUBECONFIG": "/nope"}, "connector_source: ", id="a kubeconfig"),
         pytest.param(["connector_admin=127.0.0.1:{taken}"], {}, "connector_admin: cannot listen at 127.0.0.1:{taken}: "
-                     "address already in use; name another HOST:PORT, or none", id="a port for metrics that is taken"),
+                     "address already in use; choose another address with --set connector_admin=HOST:PORT",
+                     id="a port for metrics that is taken"),
     ],
 )  # fmt: skip
 def test_a_later_error_stops_the_proxy_with_one_line_too(
@@ -190,7 +191,7 @@ def test_on_a_folder_the_proxy_logs_a_summary_and_listens_on_loopback(home: Path
     with running(home, "-p", str(port)) as process:
         message = line_with(process, "serving ")
         assert (
-            "serving 1 Connector of folder connectors; 2 to mend (connectorctl check connectors); "
+            "serving 1 Connector of folder connectors; 2 problems to fix (connectorctl check connectors); "
             f"listening at http://127.0.0.1:{port}; for a kubeconfig: connectorctl kubeconfig NAMESPACE/NAME "
             f"--source connectors --confdir {home / 'confdir'} --proxy http://127.0.0.1:{port}; " in message
         )

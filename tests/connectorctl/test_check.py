@@ -72,7 +72,7 @@ def test_a_complete_folder_has_no_findings(tmp_path: Path) -> None:
     put(tmp_path, GOOD)
     report = check(tmp_path)
     assert (report.findings, report.error_count) == ((), 0)
-    assert report.summary == "1 of 1 Connectors can be used; nothing to mend"
+    assert report.summary == "1 of 1 Connectors can be used; no problems"
     assert [facts.connector.key.name for facts, _ in report.targets] == ["k8s-connector"]
 
 
@@ -85,7 +85,7 @@ def test_the_unfinished_example_has_two_findings(tmp_path: Path) -> None:
         f"k8s-connector.yaml:{line_of(MANIFESTS, 'address:')}: Connector default/k8s-connector: spec.address: "
         "k8s.example is an example's; put in the address of the target",
     ]
-    assert report.summary == "1 of 1 Connectors can be used; 2 problems to mend"
+    assert report.summary == "1 of 1 Connectors can be used; 2 problems to fix"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_risk_is_a_warning(tmp_path: Path, text: str, mode: int, expected: str
     report = check(tmp_path)
     assert format_findings(tmp_path, report) == [expected.replace("DIR/", "")]
     assert report.error_count == 0
-    assert report.summary == "1 of 1 Connectors can be used; nothing to mend, 1 warning"
+    assert report.summary == "1 of 1 Connectors can be used; no problems, 1 warning"
 
 
 def test_an_unsupported_probe_of_a_class_is_a_warning(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_folder_without_manifests_is_an_error(tmp_path: Path) -> None:
     report = check(tmp_path)
     assert format_findings(tmp_path, report) == ["DIR: there are no manifests in it (*.yaml, *.yml, *.json)"]
     assert report.error_count == 1
-    assert report.summary == "0 of 0 Connectors can be used; 1 problem to mend"
+    assert report.summary == "0 of 0 Connectors can be used; 1 problem to fix"
 
 
 def test_a_folder_without_a_connector_is_an_error(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """Access decisions: the checks of a CONNECT and of a request, in their order.
 
 audit log -> method -> synced -> credentials -> authentication and authorization for the key -> the object exists -> it
-is usable -> CHECKS, or CONNECT_CHECKS for a CONNECT. The order keeps a secret: callers learn nothing about an object that
-they may not use. To add a check, write its function, add it to these lists or to PRECHECKS, and add its refusal to
-`denial`. Live connections are not checked again with these lists: a check that depends on the Connector also needs a line
-in `_close_reason` of `addons/access/live_connections`.
+is usable -> CHECKS, or CONNECT_CHECKS for a CONNECT. The order keeps a secret: callers learn nothing about an object
+that they may not use. To add a check, write its function, add it to these lists or to PRECHECKS, and add its refusal to
+`denial`. These lists are not applied to live connections. A check that depends on the Connector also needs a line in
+`_close_reason` of `addons/access/live_connections`.
 """
 
 from collections.abc import Callable

@@ -29,10 +29,10 @@ def store(*names: str) -> Store:
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        pytest.param([], "serving 0 Connectors of folder my; nothing to mend; ", id="an empty folder"),
-        pytest.param(["good"], "serving 1 Connector of folder my; nothing to mend; ", id="one"),
+        pytest.param([], "serving 0 Connectors of folder my; no problems; ", id="an empty folder"),
+        pytest.param(["good"], "serving 1 Connector of folder my; no problems; ", id="one"),
         pytest.param(
-            ["good", "bad"], "serving 1 Connector of folder my; 1 to mend (connectorctl check my); ", id="bad"
+            ["good", "bad"], "serving 1 Connector of folder my; 1 problem to fix (connectorctl check my); ", id="bad"
         ),
     ],
 )
@@ -50,7 +50,7 @@ def test_the_summary_of_a_folder(names: list[str], says: str) -> None:
 def test_the_summary_of_a_cluster(source: ClusterSource, place: str) -> None:
     line = format_summary(source, store("bad"), [("::", 8080), ("0.0.0.0", 8080)], confdir=CONFDIR)  # noqa: S104 - nothing is bound
     assert line == (
-        f"serving 0 Connectors of {place}1 to mend (kubectl get connectors --all-namespaces); "
+        f"serving 0 Connectors of {place}1 problem to fix (kubectl get connectors --all-namespaces); "
         "listening at http://*:8080; for a kubeconfig: connectorctl kubeconfig NAMESPACE/NAME"
     )
 
@@ -80,4 +80,4 @@ def test_a_placeholder_is_to_be_fixed() -> None:
         ],
     )
     line = format_summary(FolderSource("my"), result, LOCAL, confdir=CONFDIR)
-    assert line.startswith("serving 1 Connector of folder my; 1 to mend (connectorctl check my); ")
+    assert line.startswith("serving 1 Connector of folder my; 1 problem to fix (connectorctl check my); ")

@@ -17,7 +17,7 @@ def test_a_broken_folder_exits_with_1(run_cli: RunCli, connectors: Path) -> None
     code, out, err = run_cli("check connectors")
     assert code == 1
     assert out.startswith("connectors/b.yaml:1: is not YAML")
-    assert "to mend" in err
+    assert "to fix" in err
 
 
 def test_names_in_manifests_are_printed_in_printable_characters(run_cli: RunCli, connectors: Path) -> None:
@@ -41,7 +41,7 @@ def test_the_example_must_be_filled_in(run_cli: RunCli, connectors: Path) -> Non
     code, out, err = run_cli("check")
     assert code == 1
     assert out.count("\n") == 2
-    assert err == "1 of 1 Connectors can be used; 2 problems to mend\n"
+    assert err == "1 of 1 Connectors can be used; 2 problems to fix\n"
 
 
 def test_warnings_alone_exit_with_0(run_cli: RunCli, connectors: Path) -> None:
@@ -51,7 +51,7 @@ def test_warnings_alone_exit_with_0(run_cli: RunCli, connectors: Path) -> None:
     code, out, err = run_cli("check")
     assert code == 0
     assert ": warning: " in out
-    assert err.endswith("nothing to mend, 1 warning\n")
+    assert err.endswith("no problems, 1 warning\n")
 
 
 @pytest.mark.parametrize(("form", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
@@ -76,8 +76,14 @@ def test_targets_are_probed_on_request(run_cli: RunCli, connectors: Path) -> Non
     port = Port()
     path = connectors / "k8s-connector.yaml"
     path.write_text(path.read_text().replace("k8s.example:6443", f"127.0.0.1:{port.number}"))
-    assert "Connection refused" not in run_cli("check").out
-    assert "Connection refused" in run_cli("check --probe").out
+    path.write_text(path.read_text().replace("REPLACE-WITH-A-TOKEN", "some-token"))
+    code, out, err = run_cli("check")
+    assert (code, "Connection refused" in out) == (0, False)
+    assert err.startswith("1 of 1 Connectors can be used; no problems")
+    code, out, err = run_cli("check --probe")
+    assert (code, "Connection refused" in out) == (1, True)
+    assert err.startswith("0 of 1 Connectors can be used; 1 problem to fix")
+    assert json.loads(run_cli("check --probe -o json").out)["usable"] == 0
 
 
 def test_a_missing_folder_is_reported(run_cli: RunCli, workdir: Path) -> None:
