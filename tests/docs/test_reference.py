@@ -73,7 +73,12 @@ def test_every_setting_names_the_programs_that_read_it() -> None:
     cells = [
         line.split("|") for line in section("settings.md", "Shared settings").splitlines() if line.startswith("| `")
     ]
-    labels = {"addons": "proxy", "connector_controller": "controller", "connector_csi": "CSI driver"}
+    labels = {
+        "addons": "proxy",
+        "connector_controller": "controller",
+        "connector_csi": "CSI driver",
+        "connectorctl": "connectorctl",
+    }
     assert {line[1].strip(" `"): line[3].strip() for line in cells} == {
         key: "all" if len(setting.programs) == len(labels) else ", ".join(labels[each] for each in setting.programs)
         for key, setting in SETTINGS.items()

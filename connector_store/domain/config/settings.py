@@ -1,4 +1,4 @@
-"""Settings that the proxy, the controller and the CSI driver share.
+"""Settings that the programs share. connectorctl reads only the environment.
 
 A field of `Settings` declares each one, once. The key `probe-interval` can be set in three places. The first one that
 has it wins:
@@ -24,7 +24,7 @@ from connector_store.domain.base.schema import suggest_name
 
 LogFormat = Literal["auto", "text", "json"]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Program = Literal["addons", "connector_controller", "connector_csi"]
+Program = Literal["addons", "connector_controller", "connector_csi", "connectorctl"]
 
 CONFIG_MAP: Final = "connectors-config"
 MAX_SECONDS: Final = 86400.0
@@ -150,7 +150,9 @@ class Setting:
 _PROXY: Final[tuple[Program, ...]] = ("addons",)
 _CONTROLLER: Final[tuple[Program, ...]] = ("connector_controller",)
 _CSI: Final[tuple[Program, ...]] = ("connector_csi",)
-_ALL: Final = _PROXY + _CONTROLLER + _CSI
+_CTL: Final[tuple[Program, ...]] = ("connectorctl",)
+_IN_CLUSTER: Final = _PROXY + _CONTROLLER + _CSI
+_ALL: Final = _IN_CLUSTER + _CTL
 _SYSTEM_NAMESPACE: Final = "connectors-system"
 _PROXY_SERVICE: Final = "connectors-proxy"
 
@@ -179,7 +181,7 @@ class Settings:
         default=(),
         metadata=_setting(
             _parse_networks,
-            _PROXY + _CONTROLLER,
+            _PROXY + _CONTROLLER + _CTL,
             "CIDRs that targets may have although they are denied, separated by commas.",
         ),
     )
@@ -187,7 +189,7 @@ class Settings:
         default=(),
         metadata=_setting(
             _parse_networks,
-            _PROXY + _CONTROLLER,
+            _PROXY + _CONTROLLER + _CTL,
             "CIDRs that targets must not have, separated by commas. A proxy in a cluster denies more (see docs).",
         ),
     )
@@ -223,7 +225,7 @@ class Settings:
         default=None,
         metadata=_setting(
             _parse_namespaces,
-            _ALL,
+            _IN_CLUSTER,
             "Namespaces whose Connectors are served, separated by commas. If it is empty, all are.",
         ),
     )
@@ -243,12 +245,12 @@ class Settings:
         ),
     )
     watch_timeout: float = field(
-        default=300.0, metadata=_setting(parse_seconds, _ALL, "Seconds that one watch request lasts.")
+        default=300.0, metadata=_setting(parse_seconds, _IN_CLUSTER, "Seconds that one watch request lasts.")
     )
     stale_after: float = field(
         default=600.0,
         metadata=_setting(
-            parse_seconds, _ALL, "Seconds without a working watch after which its objects are not served."
+            parse_seconds, _IN_CLUSTER, "Seconds without a working watch after which its objects are not served."
         ),
     )
     jwks_max_age: float = field(
@@ -264,7 +266,7 @@ class Settings:
         default=86400.0,
         metadata=_setting(
             partial(parse_seconds, allow_zero=True, maximum=MAX_EXPIRY_WARNING),
-            _PROXY + _CONTROLLER,
+            _PROXY + _CONTROLLER + _CTL,
             "Seconds before a credential expires from which it is reported.",
         ),
     )
@@ -279,7 +281,7 @@ class Settings:
     log_format: LogFormat = field(
         default="auto",
         metadata=_setting(
-            parse_log_format, _ALL, "Format of log lines: text, json, or auto (text on a terminal, else json)."
+            parse_log_format, _IN_CLUSTER, "Format of log lines: text, json, or auto (text on a terminal, else json)."
         ),
     )
     drain: float = field(

@@ -36,7 +36,7 @@ def test_every_key_has_a_field() -> None:
 PACKAGES = Path(__file__).parents[4]
 
 
-@pytest.mark.parametrize("program", ["addons", "connector_controller", "connector_csi"])
+@pytest.mark.parametrize("program", ["addons", "connector_controller", "connector_csi", "connectorctl"])
 def test_a_program_reads_only_settings_that_are_declared_for_it(program: str) -> None:
     sources = "\n".join(path.read_text() for path in (PACKAGES / program).rglob("*.py"))
     used = {name.replace("_", "-") for name in re.findall(r"\bsettings\.([a-z_]+)", sources)} & SETTINGS.keys()
