@@ -97,7 +97,7 @@ class IssuerKeys:
         An issuer can sign with a new key immediately, so an unknown `kid` is not an error yet.
         """
         # The event loop uses another clock than `now`, so a sleep can end a millisecond early.
-        while not self._may_fetch():  # noqa: ASYNC110 - this loop waits for the clock
+        while not self._may_fetch() and self._current_key_set() in (None, key_set):  # noqa: ASYNC110 - waits for the clock
             await asyncio.sleep(self._seconds_until_fetch())
         newer_key_set = self._current_key_set()
         # Another waiting check may have fetched it already.

@@ -124,6 +124,18 @@ async def test_an_unknown_key_name_soon_after_a_fetch_waits_for_the_interval() -
     assert world.fetch_count == 2
 
 
+async def test_a_check_that_wakes_after_the_fetch_of_another_does_not_wait_again() -> None:
+    world = World(min_fetch_interval=0.01)
+    await world.find()
+    world.sign_with(FIRST, SECOND)
+    waiting = asyncio.ensure_future(world.find("k2"))
+    await asyncio.sleep(0)
+    world.now += 0.01
+    assert await world.find("k2") == ["k2"]
+    assert world.fetch_count == 2
+    assert await waiting == ["k2"]
+
+
 async def test_a_check_that_wakes_early_waits_for_the_rest_of_the_interval() -> None:
     world = World(min_fetch_interval=0.001)
     await world.find()
