@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from addons.access.checks import NO_ANSWER, Checks, check_caller
+from addons.access.checks import NO_ANSWER, AccessContext, check_caller
 from addons.access.connector_request import ConnectorRequest, parse_connect
 from addons.access.target_tokens import TokenPending
 from addons.http1.messages import RequestHead
@@ -45,8 +45,8 @@ OnDecision = Callable[[AuthorizationResult], None]
 class Authorizer:
     """Authorizer of one client connection, which counts as one of its caller's connections to the Connector."""
 
-    def __init__(self, checks: Checks, sockets: Sockets) -> None:
-        self._checks = checks
+    def __init__(self, access_context: AccessContext, sockets: Sockets) -> None:
+        self._access_context = access_context
         self._sockets = sockets
         self._slot: tuple[str, ObjectKey] | None = None
         self._grant_key: tuple[str, ObjectKey, int] | None = None
@@ -70,10 +70,10 @@ class Authorizer:
         if key is None or not isinstance(token, str):
             return self._decide(is_connect, head, request, None, None)
         # Use the grant of the last request while it is valid.
-        grant_key = (token, key, self._checks.access.revocation_count)
+        grant_key = (token, key, self._access_context.access.revocation_count)
         if granted is None or grant_key != self._grant_key or time.monotonic() >= granted.valid_until:
             granted = None
-        access_result, resolution = get_cached(self._checks, token, key, granted)
+        access_result, resolution = get_cached(self._access_context, token, key, granted)
         if granted is None:
             self._grant_key, self._granted = grant_key, access_result if isinstance(access_result, Granted) else None
         result = self._decide(is_connect, head, request, access_result, resolution)
@@ -84,17 +84,21 @@ class Authorizer:
 
     def _check_caller(self, token: str, key: ObjectKey, on_checked: Callable[[AccessResult, Resolution], None]) -> None:
         """Check the caller. `on_checked` gets the result, and the resolution at that time."""
-        checks, sockets = self._checks, self._sockets
+        access_context, sockets = self._access_context, self._sockets
         sockets.pause_reading()
-        check = check_caller(checks, token, key, sockets.source_ip, lambda granted: self._on_granted(granted, key))
-        sockets.run_task("a check", check, NO_ANSWER, lambda result: on_checked(result, checks.target_tokens.get(key)))
+        check = check_caller(
+            access_context, token, key, sockets.source_ip, lambda granted: self._on_granted(granted, key)
+        )
+        sockets.run_task(
+            "a check", check, NO_ANSWER, lambda result: on_checked(result, access_context.target_tokens.get(key))
+        )
 
     def _on_granted(self, granted: Granted, key: ObjectKey) -> None:
         """Count the caller if it must wait for a token of the target, so that it does not wait as unauthenticated."""
-        slot, checks = (granted.identity.user, key), self._checks
-        if self._is_closed or slot == self._slot or not isinstance(checks.target_tokens.get(key), TokenPending):
+        slot, access_context = (granted.identity.user, key), self._access_context
+        if self._is_closed or slot == self._slot or not isinstance(access_context.target_tokens.get(key), TokenPending):
             return
-        if checks.connection_counts[slot] < checks.policy.max_connections:
+        if access_context.connection_counts[slot] < access_context.policy.max_connections:
             self._acquire_slot(slot)
 
     def _decide(
@@ -105,12 +109,12 @@ class Authorizer:
         access_result: AccessResult | None,
         resolution: Resolution,
     ) -> AuthorizationResult:
-        checks, key, slot, identity = self._checks, request.key, None, None
+        access_context, key, slot, identity = self._access_context, request.key, None, None
         if isinstance(access_result, Granted) and key is not None:
             slot = (access_result.identity.user, key)
             # The records name a caller together with a Connector only if the caller may know that it exists.
             identity = access_result.identity if resolution is not None else None
-        count = 0 if slot is None else checks.connection_counts[slot] - (slot == self._slot)
+        count = 0 if slot is None else access_context.connection_counts[slot] - (slot == self._slot)
         question = Question(
             is_connect,
             key,
@@ -119,9 +123,9 @@ class Authorizer:
             head.method,
             head.target,
             head.headers,
-            checks.is_audit_log_full is not None and checks.is_audit_log_full(),
-            not checks.unsynced,
-            checks.policy,
+            access_context.is_audit_log_full is not None and access_context.is_audit_log_full(),
+            not access_context.unsynced,
+            access_context.policy,
             access_result,
             resolution,
             count,
@@ -137,7 +141,7 @@ class Authorizer:
         else:
             self._release_slot()
         self._slot = slot
-        self._checks.connection_counts[slot] += 1
+        self._access_context.connection_counts[slot] += 1
 
     def _on_close(self) -> None:
         self._is_closed = True
@@ -147,25 +151,25 @@ class Authorizer:
         slot, self._slot = self._slot, None
         if slot is None:
             return
-        counts = self._checks.connection_counts
+        counts = self._access_context.connection_counts
         counts[slot] -= 1
         if not counts[slot]:
             del counts[slot]
 
 
 def get_cached(
-    checks: Checks, token: str, key: ObjectKey, granted: Granted | None = None
+    access_context: AccessContext, token: str, key: ObjectKey, granted: Granted | None = None
 ) -> tuple[AccessResult | None, Resolution]:
     """Return what is available without waiting: the access result, or `granted`, and the resolution of `key`.
 
     The access result is None if `check_caller` is necessary.
     """
-    access_result = granted or checks.access.check_cached(token, key)
-    resolution = checks.target_tokens.get_stored(key)
+    access_result = granted or access_context.access.check_cached(token, key)
+    resolution = access_context.target_tokens.get_stored(key)
     if isinstance(resolution, Target) and isinstance(resolution.credential, IssuingCredential):
-        resolution = checks.target_tokens.get(key)
+        resolution = access_context.target_tokens.get(key)
         if isinstance(resolution, TokenPending) and isinstance(access_result, Granted):
             return None, resolution
     if access_result is not None:
-        checks.cache_stats.hit_count += 1
+        access_context.cache_stats.hit_count += 1
     return access_result, resolution

@@ -60,7 +60,7 @@ class UnavailableChecks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checks:
+class AccessContext:
     """Inputs of access decisions. While `unsynced` is not empty, every caller is refused."""
 
     unsynced: Set[str]
@@ -80,7 +80,7 @@ class Checks:
 
 
 async def check_caller(
-    checks: Checks,
+    access_context: AccessContext,
     token: str,
     key: ObjectKey,
     source_ip: str,
@@ -93,18 +93,18 @@ async def check_caller(
 
     async def wait_for_token(granted: Granted) -> None:
         on_granted(granted)
-        await checks.target_tokens.wait_for_token(key)
+        await access_context.target_tokens.wait_for_token(key)
 
     result: AccessResult
-    if not checks.refusals.has_token(source_ip):
+    if not access_context.refusals.has_token(source_ip):
         reason = f"too many tokens from {source_ip} were refused"
         result = Unavailable(reason=reason, kind="too_many_refused_tokens", retry_after=RETRY_AFTER)
     else:
-        result = await check_access(checks.access, token, key, on_granted=wait_for_token)
+        result = await check_access(access_context.access, token, key, on_granted=wait_for_token)
         if isinstance(result, Refused) and result.check == "token":
             # A refusal counts when it happens, so the callers behind one address do not wait for each other.
-            checks.refusals.charge(source_ip)
-    checks.unavailable.record(result)
+            access_context.refusals.charge(source_ip)
+    access_context.unavailable.record(result)
     return result
 
 

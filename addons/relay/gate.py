@@ -125,7 +125,7 @@ class Gate:
         self._head = head
         self._sockets.stop_timer()
         if head.method == b"CONNECT":
-            authorizer = Authorizer(self._context.checks, self._sockets)
+            authorizer = Authorizer(self._context.access_context, self._sockets)
             authorization = authorizer.authorize_connect(
                 head, lambda result: self._on_decision(head, authorizer, result)
             )
@@ -148,7 +148,7 @@ class Gate:
 
     def _serve_direct(self, route: DirectRoute, messages: list[MessageEvent]) -> None:
         """Start the stage for requests that name their Connector themselves."""
-        authorizer = Authorizer(self._context.checks, self._sockets)
+        authorizer = Authorizer(self._context.access_context, self._sockets)
         requests = self._create_requests(authorizer, route, self._require_client(), self._reader)
         self._sockets.set_stage(requests)
         requests.take_over(messages)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from addons.access.authorizer import get_cached
-from addons.access.checks import Checks, check_caller
+from addons.access.checks import AccessContext, check_caller
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Headers
 from connector_store.domain.callers.authorization_header import BasicAuthorization, parse_basic
@@ -47,11 +47,11 @@ class Pages:
     def __init__(
         self,
         *,
-        checks: Checks,
+        access_context: AccessContext,
         ca: Callable[[], bytes | None],
         proxy_url: Callable[[Target, str], Awaitable[str]],
     ) -> None:
-        self._checks = checks
+        self._access_context = access_context
         self._ca = ca
         self._proxy_url = proxy_url
 
@@ -73,7 +73,7 @@ class Pages:
     ) -> Page | Deny:
         if direct_access.is_cross_site(headers):
             return denial.cross_site()
-        checks, caller = self._checks, _parse_caller(headers)
+        access_context, caller = self._access_context, _parse_caller(headers)
         question = decide.Question(
             is_connect=True,
             key=None if isinstance(caller, ParseError) else caller.key,
@@ -83,18 +83,20 @@ class Pages:
             target=b"",
             headers=headers,
             audit_log_full=False,
-            synced=not checks.unsynced,
-            policy=checks.policy,
+            synced=not access_context.unsynced,
+            policy=access_context.policy,
         )
         decision = decide.decide(question)
         if isinstance(caller, ParseError) or decision is not decide.UNCHECKED:
             return _as_origin_refusal(decision if isinstance(decision, Deny) else denial.internal_error())
         token = caller.token or ""
-        access, resolution = get_cached(checks, token, caller.key)
+        access, resolution = get_cached(access_context, token, caller.key)
         if access is None:
-            access = await check_caller(checks, token, caller.key, source_ip)
-            resolution = checks.target_tokens.get(caller.key)
-        decision = decide.decide(question._replace(access=access, resolution=resolution, synced=not checks.unsynced))
+            access = await check_caller(access_context, token, caller.key, source_ip)
+            resolution = access_context.target_tokens.get(caller.key)
+        decision = decide.decide(
+            question._replace(access=access, resolution=resolution, synced=not access_context.unsynced)
+        )
         match decision:
             case Deny():
                 return _as_origin_refusal(decision)

@@ -338,7 +338,7 @@ class Requests[E: Exchange]:
             decision.target,
             self._sockets,
             context.resolver,
-            context.checks.policy.addresses,
+            context.access_context.policy.addresses,
             context.trust,
             context.timeouts.connect,
             partial(self._on_dial_outcome, exchange, decision),
@@ -446,7 +446,7 @@ class Requests[E: Exchange]:
             self._client.send(data)
         if isinstance(response.failure, Deny):
             if response.failure.cause == denial.TARGET_REFUSED:
-                self._context.checks.target_tokens.discard_refused(response.target)
+                self._context.access_context.target_tokens.discard_refused(response.target)
             self._refuse(exchange, response.failure)
         elif isinstance(response.failure, TruncatedResponse):
             self.close(response.failure.reason)

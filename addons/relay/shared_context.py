@@ -8,7 +8,7 @@ from functools import partial
 from secrets import token_bytes
 from typing import Final
 
-from addons.access.checks import Checks
+from addons.access.checks import AccessContext
 from addons.access.live_connections import LiveConnections
 from addons.net.certificates import Certificates
 from addons.net.sockets import CloseTimeouts
@@ -37,7 +37,7 @@ class Timeouts:
 class SharedContext:
     """Services and limits for the stages of a client connection."""
 
-    checks: Checks
+    access_context: AccessContext
     store: Store
     pages: Pages
     resolver: Resolver

@@ -11,7 +11,7 @@ from typing import Any, Final
 from mitmproxy import ctx
 from mitmproxy.certs import CertStore
 
-from addons.access.checks import Checks
+from addons.access.checks import AccessContext
 from addons.access.live_connections import LiveConnections
 from addons.access.target_tokens import TargetTokens
 from addons.access.unauthenticated import UnauthenticatedLimit
@@ -179,24 +179,24 @@ def assemble(
     resolver, trust = Resolver(), TrustStore()
     target_tokens = TargetTokens(store.get, _create_token_manager(config, records.metrics, resolver, trust, policy))
     store.subscribe(target_tokens.on_connectors_changed)
-    checks = Checks(
+    access_context = AccessContext(
         unsynced=store.unsynced_sources,
         access=access,
         target_tokens=target_tokens,
         policy=access_policy,
         is_audit_log_full=records.is_audit_log_full,
     )
-    cache_stats = checks.cache_stats
+    cache_stats = access_context.cache_stats
     records.metrics.add_counter(
         "connector_access_cache_hits", "Access decisions with a cached caller", lambda: cache_stats.hit_count
     )
-    records.metrics.set_unavailable_checks(lambda: checks.unavailable.counts)
+    records.metrics.set_unavailable_checks(lambda: access_context.unavailable.counts)
     pool = _create_pool(config, records.metrics, store, trust)
     _add_metrics(records.metrics, store, certificates, settings)
     context = SharedContext(
         store=store,
-        checks=checks,
-        pages=Pages(checks=checks, ca=authority.get_published, proxy_url=proxy_url),
+        access_context=access_context,
+        pages=Pages(access_context=access_context, ca=authority.get_published, proxy_url=proxy_url),
         resolver=resolver,
         trust=trust,
         upstream_pool=pool,

@@ -128,12 +128,12 @@ async def no_reviews(world: World) -> AsyncIterator[None]:
 @asynccontextmanager
 async def unread(world: World) -> AsyncIterator[None]:
     """The audit log is not read, and requests whose records cannot be written are refused."""
-    checks = world.proxy.context.checks
-    object.__setattr__(checks, "is_audit_log_full", lambda: True)
+    access_context = world.proxy.context.access_context
+    object.__setattr__(access_context, "is_audit_log_full", lambda: True)
     try:
         yield
     finally:
-        object.__setattr__(checks, "is_audit_log_full", None)
+        object.__setattr__(access_context, "is_audit_log_full", None)
 
 
 @asynccontextmanager
@@ -222,7 +222,9 @@ async def running_world(home: Path, confdir: Path, *, watched: bool) -> AsyncIte
         connections.set_parts(
             replace(
                 connections.parts(),
-                context=replace(proxy.context, checks=replace(proxy.context.checks, access=checks), resolver=Names()),
+                context=replace(
+                    proxy.context, access_context=replace(proxy.context.access_context, access=checks), resolver=Names()
+                ),
             )
         )
         yield World(proxy=proxy, targets=targets, authorities=authorities, checks=checks, fading=fading)

@@ -227,7 +227,12 @@ async def test_an_upload_while_a_check_hangs(folder: Path, confdir: Path, target
         connections = proxy.master.addons.get("connections")
         parts = connections.parts()
         connections.set_parts(
-            replace(parts, context=replace(parts.context, checks=replace(parts.context.checks, access=HangingAccess())))
+            replace(
+                parts,
+                context=replace(
+                    parts.context, access_context=replace(parts.context.access_context, access=HangingAccess())
+                ),
+            )
         )
         client = await proxy.open()
         login = base64.b64encode(f"{KEY}:{proxy.token(str(KEY))}".encode())

@@ -33,7 +33,7 @@ async def short_timeouts(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
         yield proxy
         proxy.close()
         await until(lambda: proxy.connection_count == 0 and len(asyncio.all_tasks()) <= before)
-        assert not proxy.context.checks.connection_counts
+        assert not proxy.context.access_context.connection_counts
 
 
 @pytest.fixture

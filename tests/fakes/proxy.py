@@ -246,7 +246,7 @@ async def running_proxy(folder: Path, confdir: Path, **settings: str) -> AsyncIt
         try:
             await until(lambda: task.done() or bool(master.addons.get("proxyserver").listen_addrs()))
             proxy = Proxy(master, folder, confdir)
-            await until(lambda: task.done() or not proxy.context.checks.unsynced)
+            await until(lambda: task.done() or not proxy.context.access_context.unsynced)
             yield proxy
             proxy.close()
         finally:

@@ -13,7 +13,7 @@ import pytest
 from mitmproxy.http import HTTPFlow
 
 from addons.access.authorizer import AuthorizationResult, Authorizer
-from addons.access.checks import Checks
+from addons.access.checks import AccessContext
 from addons.access.connector_request import ConnectorRequest
 from addons.access.target_tokens import TargetTokens, TokenPending
 from addons.http1.messages import RequestHead
@@ -71,8 +71,8 @@ RIGHT = IssuingCredential(BearerToken("held"), TokenRequest(service_account=Obje
 
 def give(proxy: Proxy, access: SlowAccess) -> None:
     connections = proxy.master.addons.get("connections")
-    checks = replace(proxy.context.checks, access=access)
-    connections.set_parts(replace(connections.parts(), context=replace(proxy.context, checks=checks)))
+    access_context = replace(proxy.context.access_context, access=access)
+    connections.set_parts(replace(connections.parts(), context=replace(proxy.context, access_context=access_context)))
 
 
 def get(target: FakeTarget, token: str = "t") -> bytes:
@@ -149,7 +149,7 @@ async def test_an_error_in_the_data_path_closes_the_connection(
             raise RuntimeError(f"about {token}")
 
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:x")
-    object.__setattr__(proxy.context.checks, "access", Broken())
+    object.__setattr__(proxy.context.access_context, "access", Broken())
     await client.send(get(target, "canary-token"))
     assert await client.read_to_eof() == b""
     await until(lambda: proxy.connection_count == 0)
@@ -228,7 +228,7 @@ class World:
     def __init__(self, *, unsynced: frozenset[str] = frozenset()) -> None:
         self.target_tokens = fixed_target_tokens(lambda _: usable("target-token"))
         self.access = CachedAccess({"t": "t", "u": "u"})
-        self.checks = Checks(
+        self.access_context = AccessContext(
             unsynced=unsynced,
             access=self.access,
             target_tokens=self.target_tokens,
@@ -238,7 +238,7 @@ class World:
         self.results: list[AuthorizationResult] = []
 
     def authorizer(self) -> Authorizer:
-        return Authorizer(self.checks, cast(Sockets, self.sockets))
+        return Authorizer(self.access_context, cast(Sockets, self.sockets))
 
     def connect(self, token: str | None = "t", authority: bytes = b"h:443") -> AuthorizationResult | None:
         fields = [] if token is None else [(b"Proxy-Authorization", b"Basic " + b64encode(f"a/b:{token}".encode()))]
@@ -308,7 +308,7 @@ def test_a_valid_grant_is_not_looked_up_again() -> None:
     world.access.valid_until = math.inf
     client = FakeClient(world)
     assert [client.send(), client.send(), world.access.lookup_count] == [200, 200, 1]
-    assert world.checks.cache_stats.hit_count == 2
+    assert world.access_context.cache_stats.hit_count == 2
 
 
 def test_a_grant_without_validity_is_looked_up_each_time() -> None:
@@ -377,7 +377,7 @@ class LateTokens(TargetTokens):
 def test_a_verified_caller_waits_for_the_first_target_token_only() -> None:
     world = World()
     results = LateTokens()
-    world.checks = replace(world.checks, target_tokens=results)
+    world.access_context = replace(world.access_context, target_tokens=results)
     assert world.connect() is None
     (complete,) = world.sockets.checks_running
     results.resolution = usable("minted")
@@ -417,7 +417,7 @@ class RunningSockets(FakeSockets):
 
 def waiting_world() -> tuple[World, SlowAccess, WaitingTokens]:
     world, access, tokens = World(), SlowAccess(GRANTED, GRANTED), WaitingTokens()
-    world.checks = replace(world.checks, target_tokens=tokens, access=access)
+    world.access_context = replace(world.access_context, target_tokens=tokens, access=access)
     world.sockets = RunningSockets()
     return world, access, tokens
 
@@ -434,10 +434,10 @@ async def test_a_verified_caller_that_waits_for_a_target_token_is_counted_as_a_c
     tokens.arrived.set()
     await until(lambda: len(world.results) == 2)
     assert [status(each) for each in world.results] == [200, 429]
-    assert world.checks.connection_counts.total() == 1
+    assert world.access_context.connection_counts.total() == 1
     for close in world.sockets.close_callbacks:
         close()
-    assert not world.checks.connection_counts
+    assert not world.access_context.connection_counts
 
 
 async def test_a_connection_that_closed_during_its_check_is_not_counted() -> None:
@@ -447,7 +447,7 @@ async def test_a_connection_that_closed_during_its_check_is_not_counted() -> Non
         close()
     access.go_on.set()
     await until(lambda: tokens.waiting_count == 1)
-    assert not world.checks.connection_counts
+    assert not world.access_context.connection_counts
 
 
 async def test_a_verified_caller_that_need_not_wait_is_counted_with_its_decision_only() -> None:
@@ -466,7 +466,7 @@ def test_a_caller_without_access_does_not_wait_for_a_target_token(result: Access
             return result
 
     world = World()
-    world.checks = replace(world.checks, target_tokens=LateTokens(), access=Access())
+    world.access_context = replace(world.access_context, target_tokens=LateTokens(), access=Access())
     decision = world.connect()
     assert (decision is None) is (result is None)
     for complete in world.sockets.checks_running:
@@ -481,19 +481,19 @@ def test_a_connection_is_counted_once_until_it_closes() -> None:
     assert status(world.connect("u")) == 200
     for close in world.sockets.close_callbacks:
         close()
-    assert not world.checks.connection_counts
+    assert not world.access_context.connection_counts
     assert status(world.connect()) == 200
 
 
 def test_connections_are_counted_by_caller() -> None:
     world = World()
-    world.checks = replace(world.checks, policy=AccessPolicy(max_connections=2))
+    world.access_context = replace(world.access_context, policy=AccessPolicy(max_connections=2))
     for token in ("t", "t", "u"):
         assert status(world.connect(token)) == 200
     key = ObjectKey("a", "b")
-    assert world.checks.connection_counts == {("t", key): 2, ("u", key): 1}
+    assert world.access_context.connection_counts == {("t", key): 2, ("u", key): 1}
     world.sockets.close_callbacks[0]()
-    assert world.checks.connection_counts == {("t", key): 1, ("u", key): 1}
+    assert world.access_context.connection_counts == {("t", key): 1, ("u", key): 1}
 
 
 def test_a_connection_is_reported_as_authenticated_once() -> None:
@@ -512,7 +512,7 @@ def test_on_one_connection_each_request_is_counted_for_its_own_caller() -> None:
     for token in ("t", "t", "u"):
         request = ConnectorRequest(ObjectKey("a", "b"), "h:443", token)
         assert status(authorizer.authorize_request(head, request, world.results.append)) == 200
-    assert world.checks.connection_counts == {("u", ObjectKey("a", "b")): 1}
+    assert world.access_context.connection_counts == {("u", ObjectKey("a", "b")): 1}
 
 
 def test_no_text_form_shows_a_token() -> None:

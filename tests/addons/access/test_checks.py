@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from addons.access.checks import REFUSAL_BURST, Checks, UnavailableChecks, check_access, check_caller
+from addons.access.checks import REFUSAL_BURST, AccessContext, UnavailableChecks, check_access, check_caller
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.decision.decide import AccessPolicy
@@ -82,8 +82,8 @@ async def test_a_check_that_hangs_times_out() -> None:
     assert result == Unavailable(reason="the check took too long", kind="check_timeout")
 
 
-def checks(access: FakeAccess) -> Checks:
-    return Checks(
+def access_context(access: FakeAccess) -> AccessContext:
+    return AccessContext(
         unsynced=frozenset(), access=access, target_tokens=fixed_target_tokens(lambda key: None), policy=AccessPolicy()
     )
 
@@ -98,7 +98,7 @@ def checks(access: FakeAccess) -> Checks:
     ],
 )
 async def test_refused_tokens_are_rate_limited_by_address(result: AccessResult, limited: bool) -> None:
-    inputs = checks(FakeAccess(result))
+    inputs = access_context(FakeAccess(result))
     results = [await check_caller(inputs, f"t{number}", KEY, "192.0.2.1") for number in range(3 * REFUSAL_BURST)]
     limited_results = [each for each in results if isinstance(each, Unavailable) and "192.0.2.1" in each.reason]
     assert bool(limited_results) is limited
@@ -119,7 +119,7 @@ async def test_a_thousand_callers_of_one_address_at_the_same_moment_are_all_chec
 
             return await self.flights.do(token, review)
 
-    inputs = checks(SlowAccess(GRANTED))
+    inputs = access_context(SlowAccess(GRANTED))
     results = await asyncio.gather(*(check_caller(inputs, f"t{number}", KEY, "192.0.2.1") for number in range(1000)))
     assert results == [GRANTED] * 1000
 
@@ -133,7 +133,7 @@ async def test_refused_tokens_at_the_same_moment_all_count() -> None:
             return Refused(check="token", reason="forged")
 
     refusals = TokenBucketBySource(rate=5.0, burst=100, now=lambda: clock[0])
-    inputs = replace(checks(GatedAccess(None)), refusals=refusals)
+    inputs = replace(access_context(GatedAccess(None)), refusals=refusals)
     waiting = [asyncio.ensure_future(check_caller(inputs, f"t{each}", KEY, "192.0.2.1")) for each in range(300)]
     await asyncio.sleep(0)
     gate.set()

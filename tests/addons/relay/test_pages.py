@@ -6,7 +6,7 @@ import json
 import pytest
 import yaml
 
-from addons.access.checks import Checks
+from addons.access.checks import AccessContext
 from addons.relay.pages import Page, Pages
 from connector_store.domain.base.headers import Header, Headers
 from connector_store.domain.base.names import ObjectKey
@@ -61,7 +61,7 @@ class Proxy:
             ],
         )
         self.pages = Pages(
-            checks=Checks(
+            access_context=AccessContext(
                 unsynced=self.store.unsynced_sources,
                 access=self.access,
                 target_tokens=fixed_target_tokens(self.store.get),

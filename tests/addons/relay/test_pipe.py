@@ -70,7 +70,7 @@ async def test_both_sides_of_a_pipe_close_at_the_same_time(
         BelowTls(target.connections[-1].writer).abort()
         await until(lambda: proxy.connection_count == 0)
         assert [record.event for record in records].count("stream") == count
-    assert not proxy.context.checks.connection_counts
+    assert not proxy.context.access_context.connection_counts
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tests.fakes.waiting import until
 
 
 async def test_a_store_that_lists_makes_the_proxy_ready(proxy: Proxy) -> None:
-    assert not proxy.context.checks.unsynced
+    assert not proxy.context.access_context.unsynced
     assert proxy.context.store.synced
 
 
