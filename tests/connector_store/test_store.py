@@ -116,6 +116,18 @@ def test_an_object_stays_while_another_source_has_it() -> None:
     assert store.secret(SECRET.key) is None
 
 
+def test_a_source_has_only_the_identities_of_its_own_objects() -> None:
+    store, _ = filled()
+    store.put("named", SECRET)
+    of_named = store.identities("named")
+    assert of_named == {(Secret, SECRET.key)}
+    assert store.identities("connectors") == {(Connector, KEY)}
+    assert store.identities("never") == set()
+    store.put("named", SHARED)
+    store.remove("named", Secret, SECRET.key)
+    assert of_named == {(Secret, SHARED.key)}, "the view follows changes"
+
+
 def versioned(token: str, version: str) -> Secret:
     return replace(SECRET, credential=BearerToken(token), resource_version=version)
 

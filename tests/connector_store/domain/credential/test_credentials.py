@@ -1,6 +1,7 @@
-"""Credentials of every kind are hidden."""
+"""Base of credentials: secrecy, comparison, and the time from which the expiry is reported."""
 
 import copy
+import math
 import pickle
 import traceback
 
@@ -47,6 +48,23 @@ def test_credentials_of_one_kind_with_the_same_content_are_equal() -> None:
     assert Credential(b"x", 7.0) != CREDENTIAL
     assert Other(CREDENTIAL.authorization, 7.0) != CREDENTIAL
     assert CREDENTIAL != TOKEN
+
+
+@pytest.mark.parametrize(
+    ("issued_at", "expires_at", "warning_at"),
+    [
+        pytest.param(None, None, math.inf, id="no expiry"),
+        pytest.param(400.0, None, math.inf, id="a time of issue without an expiry"),
+        pytest.param(None, 1000.0, 900.0, id="no time of issue"),
+        pytest.param(0.0, 1000.0, 900.0, id="a life of more than five times the option"),
+        pytest.param(600.0, 1000.0, 920.0, id="the last fifth of a short life"),
+        pytest.param(2000.0, 1000.0, 1000.0, id="an issue after the expiry"),
+    ],
+)
+def test_the_expiry_is_reported_before_it_or_in_the_last_fifth_of_a_short_life(
+    issued_at: float | None, expires_at: float | None, warning_at: float
+) -> None:
+    assert Credential(b"x", expires_at, issued_at).expiry_warning_at(100.0) == warning_at
 
 
 def test_a_kind_uses_the_secrets_credential_by_default() -> None:

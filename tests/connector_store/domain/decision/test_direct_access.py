@@ -165,6 +165,17 @@ def test_a_redirect_that_leaves_the_prefix_of_the_address_is_refused(location: b
     assert rewrite((b"Location", location), address=PREFIXED) is None
 
 
+@pytest.mark.parametrize("path_prefix", [b"/connectors/team-a/k8s", b""])
+def test_a_response_without_location_and_cookies_is_unchanged(path_prefix: bytes) -> None:
+    headers = (
+        (b"Content-Location", b"https://t.example/api"),
+        (b"Link", b"</api>; rel=next"),
+        (b"A", b"b"),
+        (b"a", b"c"),
+    )
+    assert rewrite(*headers, path_prefix=path_prefix) == headers
+
+
 def test_an_empty_location_is_not_a_redirect() -> None:
     assert rewrite((b"Location", b"")) == ((b"Location", b""),)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.objects.models import Address, Connector
+from connector_store.domain.objects.models import Address, Connector, SecretProblem
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,7 @@ def test_a_connector_references_secrets_of_its_own_namespace() -> None:
     assert connector.secret_keys == frozenset()
     with_secrets = replace(connector, secret_name="s", ca_secret_name="ca")
     assert with_secrets.secret_keys == {ObjectKey("a", "s"), ObjectKey("a", "ca")}
+
+
+def test_messages_quote_only_the_text_of_a_secrets_problem() -> None:
+    assert f"{SecretProblem('ca.crt', '', 'data[ca.crt]: is not PEM')}" == "data[ca.crt]: is not PEM"

@@ -106,6 +106,42 @@ def test_with_namespaces_a_role_is_like_a_role_binding(info: RequestInfo, allowe
     assert allows(policy_rule, info, frozenset({"web", "web-2"})) is allowed
 
 
+NAMED = rule(api_groups=("a",), resources=("pods",), resource_names=("x",), non_resource_urls=("/livez",))
+
+
+@pytest.mark.parametrize(
+    ("info", "allowed", "denied"),
+    [
+        pytest.param(of_resource("pods", group="a", name="x"), True, True, id="an object of the rule"),
+        pytest.param(of_resource("pods", group="a", name="y"), False, False, id="another name"),
+        pytest.param(of_resource("pods", group="a"), False, True, id="no name reaches every name"),
+        pytest.param(of_resource("pods", group="a", name="x", namespace="other"), False, False, id="another namespace"),
+        pytest.param(of_resource("pods", group="a", name="x", namespace="*"), False, True, id="all namespaces"),
+        pytest.param(
+            of_resource("pods", group="a", name="x", namespace=""), False, False, id="an object of the cluster"
+        ),
+        pytest.param(of_resource("pods", group="*", name="x"), False, True, id="all API groups"),
+        pytest.param(of_resource("pods", group="b", name="x"), False, False, id="another API group"),
+        pytest.param(of_resource("*", group="a", name="x"), False, True, id="all resources"),
+        pytest.param(of_resource("nodes", group="a", name="x"), False, False, id="another resource"),
+        pytest.param(of_resource("*", group="*", namespace="*"), False, True, id="all objects"),
+        pytest.param(of_resource("*", verb="list", group="*", namespace="*"), False, False, id="another verb"),
+    ],
+)
+def test_a_rule_of_deny_matches_each_request_that_can_reach_one_of_its_objects(
+    info: RequestInfo, allowed: bool, denied: bool
+) -> None:
+    role = BoundRole(label="role", rules=(NAMED,), namespaces=frozenset({"web"}))
+    assert (RuleSet([role]).find_role(info) == "role") is allowed
+    assert (RuleSet([role], for_deny=True).find_role(info) == "role") is denied
+
+
+def test_a_rule_of_deny_for_paths_alone_reaches_no_objects() -> None:
+    rule_set = RuleSet([BoundRole(label="role", rules=(rule(non_resource_urls=("*",)),))], for_deny=True)
+    assert rule_set.find_role(of_path("/livez")) == "role"
+    assert rule_set.find_role(of_resource("*", group="*", namespace="*")) is None
+
+
 def test_the_first_role_that_allows_is_returned() -> None:
     one = BoundRole(label="one", rules=(PODS,), namespaces=frozenset({"web"}))
     two = BoundRole(label="two", rules=(rule(api_groups=("*",), resources=("*",)),))
