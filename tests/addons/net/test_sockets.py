@@ -16,7 +16,6 @@ from addons.net.connect import TargetServer
 from addons.net.sockets import MAX_CLOSED, TIMER_RESOLUTION, CloseTimeouts, Sockets
 from addons.net.stage import TimerExpired, TimerKind
 from addons.net.tcp import KEEPALIVE, TcpConnection, enable_keepalive
-from addons.relay.requests import Requests
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.raw_tls import RawTls
 from tests.fakes.target import OK, FakeTarget, TargetConnection
@@ -193,29 +192,40 @@ async def test_a_closed_connection_leaves_nothing_to_the_garbage_collector(proxy
         gc.enable()
 
 
-@pytest.mark.parametrize("cut", [False, True], ids=["closed by the client", "closed by the proxy"])
-async def test_a_dial_ends_with_its_client(
-    folder: Path, confdir: Path, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, cut: bool
-) -> None:
-    begun, given_up = asyncio.Event(), asyncio.Event()
+class EndlessDial:
+    """Stands in for `connect`, and ends only if it is cancelled."""
 
-    async def silent(*_: object) -> str:
-        begun.set()
+    def __init__(self) -> None:
+        self.started, self.ended = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, *_: object) -> str:
+        self.started.set()
         try:
             await asyncio.Event().wait()
         finally:
-            given_up.set()
+            self.ended.set()
         return ""
 
-    monkeypatch.setattr(sockets, "connect", silent)
+
+@pytest.fixture
+def endless_dial(monkeypatch: pytest.MonkeyPatch) -> EndlessDial:
+    dial = EndlessDial()
+    monkeypatch.setattr(sockets, "connect", dial)
+    return dial
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["closed by the client", "closed by the proxy"])
+async def test_a_dial_ends_with_its_client(
+    folder: Path, confdir: Path, target: FakeTarget, endless_dial: EndlessDial, cut: bool
+) -> None:
     async with running_proxy(folder, confdir, connector_recheck="0.2") as proxy:
         client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
         await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-        await until(begun.is_set)
+        await until(endless_dial.started.is_set)
         if cut:
             proxy.stage.close("its Connector is gone")
         client.close()
-        await until(given_up.is_set)
+        await until(endless_dial.ended.is_set)
 
 
 async def test_an_error_during_a_dial_aborts_the_client_and_leaves_no_connection_open(
@@ -329,24 +339,31 @@ async def test_a_client_can_use_any_number_of_targets_one_after_the_other(
     assert client_sockets.client.id in client_sockets._connections
 
 
-async def test_a_stage_that_fails_at_the_end_of_its_client_leaves_no_target_connected(
-    proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
+async def test_a_dial_ends_with_its_client_even_if_the_stage_does_not_cancel_it(
+    idle_client: tuple[Sockets, RecordingStage], endless_dial: EndlessDial
 ) -> None:
-    left = asyncio.Event()
+    client_sockets, _ = idle_client
+    outcomes: list[str] = []
+    client_sockets.dial(TargetServer(address=("127.0.0.1", 1)), outcomes.append)
+    await until(endless_dial.started.is_set)
+    client_sockets.abort()
+    await until(endless_dial.ended.is_set)
+    assert outcomes == []
 
-    async def handler(conversation: TargetConnection) -> None:
-        await conversation.read_head()
-        assert await conversation.read_some() == b""
-        left.set()
 
-    def fail(_: Requests) -> None:
+async def test_a_stage_that_fails_at_the_end_of_its_client_leaves_no_target_connected(
+    idle_client: tuple[Sockets, RecordingStage], target: FakeTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
         raise RuntimeError
 
-    target.handler = handler
-    monkeypatch.setattr(Requests, "connection_lost", fail)
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-    await until(lambda: target.received)
-    # Input that is not TLS closes the client connection and its target connection.
-    proxy.sockets._client_tcp.on_data(memoryview(b"no TLS"))
-    await until(left.is_set)
+    client_sockets, stage = idle_client
+    monkeypatch.setattr(stage, "connection_lost", fail)
+    outcomes: list[str] = []
+    server = TargetServer(address=("127.0.0.1", target.port))
+    client_sockets.dial(server, outcomes.append)
+    await until(lambda: outcomes)
+    transport = client_sockets.tcp(server).transport
+    client_sockets.close(client_sockets.client)
+    await until(transport.is_closing)
+    assert outcomes == [""]
