@@ -104,7 +104,7 @@ def test_each_claim_names_a_test_that_exists() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed; install it with: scripts/install --node")
 def test_each_jq_command_of_the_page_prints_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [block] = re.findall(r"^```sh\n(jq .*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     (tmp_path / "proxy.log").write_text("a line of mitmproxy\n" + "\n".join(audit_lines(monkeypatch)) + "\n")
