@@ -25,7 +25,7 @@ CHECK_TIMEOUT: Final = 15.0
 """Maximum number of seconds for a check."""
 RETRY_AFTER: Final = 5
 """Value of Retry-After in seconds for clients at an address that has sent too many refused tokens."""
-NO_ANSWER: Final[AccessResult] = Unavailable(reason="nobody answered")
+NO_ANSWER: Final[AccessResult] = Unavailable(reason="the check returned no result")
 QUIET_PERIOD: Final = 60.0
 """Seconds without an unavailable check of a kind after which the log says that the kind has ended."""
 

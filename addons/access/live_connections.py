@@ -216,11 +216,11 @@ def _close_reason(resolution: Resolution, access: LiveAccess) -> str:
     ):
         return "its Connector was deleted, cannot be used any more or has another address"
     if resolution.impersonation != access.target.impersonation:
-        return "its Connector tells the target otherwise now who calls"
+        return "its Connector passes another identity to the target now"
     if resolution.permissions is None or resolution.permissions == access.target.permissions:
         return ""
     return (
-        "its Connector does not lend it any more"
+        "its Connector no longer allows it"
         if isinstance(resolution.permissions.evaluate(access.attributes()), NotAllowed)
         else ""
     )

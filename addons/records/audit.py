@@ -101,7 +101,7 @@ class AuditLog:
             )
         lost_count, self._reported_drop_count = self.dropped_count - self._reported_drop_count, self.dropped_count
         if lost_count:
-            self._pending.append(self._note("lost", lost_count, "nobody read the audit log in time"))
+            self._pending.append(self._note("lost", lost_count, "the audit log was not read in time"))
         if self._pending:
             lines = "\n".join(self._pending) + "\n"
             self._pending.clear()

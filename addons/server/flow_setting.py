@@ -29,4 +29,4 @@ def _detect() -> tuple[bool, str]:
             return True, f"{name} is set"
     if len(options.scripts) > 1:
         return True, "another script is loaded"
-    return False, "nobody watches"
+    return False, "no user interface or addon reads flows"

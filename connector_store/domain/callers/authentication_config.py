@@ -110,7 +110,9 @@ def parse_authentication_configuration(
     if unknown := find_unknown_fields(document if isinstance(document, Mapping) else {}):
         raise unknown[0]
     if fields.value("anonymous") is not None:
-        raise ParseError("anonymous", "has no meaning here: nobody uses a Connector without a token; remove it")
+        raise ParseError(
+            "anonymous", "has no meaning here, because every caller of a Connector needs a token; remove it"
+        )
     entries = fields.items("jwt")
     if len(entries) > MAX_ISSUERS:
         raise ParseError("jwt", f"has more than {MAX_ISSUERS} issuers")

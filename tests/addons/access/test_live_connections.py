@@ -300,4 +300,4 @@ def test_a_connection_that_the_permissions_still_allow_stays_open() -> None:
     assert live.reasons == []
     parts.resolution = replace(TARGET, permissions=allow("configmaps"))
     running.on_connectors_changed(frozenset({KEY}))
-    assert live.reasons == ["its Connector does not lend it any more"]
+    assert live.reasons == ["its Connector no longer allows it"]

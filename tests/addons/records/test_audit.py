@@ -159,7 +159,7 @@ def test_dropped_lines_are_counted_in_a_line(monkeypatch: pytest.MonkeyPatch) ->
     output.log.flush()
     *written, told = output.lines()
     assert (len(written), output.log.dropped_count) == (2, 3)
-    assert (told["event"], told["lines"], told["reason"]) == ("lost", 3, "nobody read the audit log in time")
+    assert (told["event"], told["lines"], told["reason"]) == ("lost", 3, "the audit log was not read in time")
     output.log.record(EXCHANGE)
     output.log.flush()
     assert len(output.lines()) == 4

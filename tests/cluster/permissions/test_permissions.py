@@ -273,6 +273,4 @@ def test_a_watch_closes_when_it_is_no_longer_allowed(lending: Permissions, tmp_p
         return [each for each in lending.proxy.audit() if each.get("connector") == f"team-a/{name}"
                 and each["event"] == "stream"]  # fmt: skip
 
-    assert (
-        wait_until(revoked_records, "the end of the stream")[-1]["reason"] == "its Connector does not lend it any more"
-    )
+    assert wait_until(revoked_records, "the end of the stream")[-1]["reason"] == "its Connector no longer allows it"
