@@ -3,6 +3,7 @@
 connector.py  entry point for `mitmdump -s`
 __main__.py   mitmdump reduced to a service, for the image
 server/       process: options, sources of Connectors, assembly of the parts, draining
+sessions/     the page and JSON of who is connected, on loopback
 relay/        one client connection: first head, TLS, requests and their responses, pipes
 access/       access decisions, limits on connections, live connections
 net/          bytes: TCP, TLS, certificates, name resolution, timers

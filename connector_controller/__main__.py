@@ -23,7 +23,7 @@ from connector_store.exposition import render
 from connector_store.kube.client import KubeClient
 from connector_store.kube.config_loader import in_pod, load_configuration
 from connector_store.kube.lease import LeaderElector
-from connector_store.kube.shared_settings import read_settings
+from connector_store.kube.shared_settings import SharedSettings
 from connector_store.version import VERSION
 
 logger = logging.getLogger("connector_controller")
@@ -53,6 +53,7 @@ class ControllerProcess:
         self._explicit = dict(_parse_setting(each) for each in arguments.set)
         self._workers: int = arguments.workers
         self._metrics = ControllerMetrics()
+        self._metrics.clock_offset.set_function(lambda: client.clock.node_offset)
         self._problem: str | None = "the settings are not read yet"
         self._term: Term | None = None
         self._election: LeaderElector | None = None
@@ -69,26 +70,33 @@ class ControllerProcess:
 
     async def _run_election(self) -> None:
         """Take part in the election when the settings are read. If the API server is down, wait for it."""
-        settings = await read_settings(
-            self._client,
-            explicit=self._explicit,
-            environ=os.environ,
-            in_cluster=in_pod(),
-            on_problem=self._set_problem,
+        shared = SharedSettings(
+            self._client, "connector_controller", explicit=self._explicit, environ=os.environ, in_cluster=in_pod()
         )
-        logs.set_format(settings.log_format)
-        self._metrics.unknown_settings.set(len(settings.unknown_keys))
+        settings = await shared.read(on_problem=self._set_problem)
+        self._metrics.rejected_settings.set_function(lambda: float(shared.is_rejected))
+        shared.subscribe(self._apply)
+        self._apply(settings)
         identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
         options = ControllerOptions(instance=identity, ca_file=_read_file(settings.ca_file), workers=self._workers)
         self._election = LeaderElector(self._client, ObjectKey(settings.system_namespace, LEASE_NAME), identity)
         self._problem = None
-        await self._election.run(lambda: self._lead(settings, options))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(shared.follow())
+            await self._election.run(lambda: self._lead(shared, options))
+
+    def _apply(self, settings: Settings) -> None:
+        """Apply the live settings."""
+        logs.set_format(settings.log_format)
+        self._metrics.unknown_settings.set(len(settings.unknown_keys))
+        if self._term is not None:
+            self._term.follow(settings)
 
     def _set_problem(self, problem: str) -> None:
         self._problem = problem
 
-    async def _lead(self, settings: Settings, options: ControllerOptions) -> None:
-        self._term = Term(self._client, settings, options, self._metrics)
+    async def _lead(self, shared: SharedSettings, options: ControllerOptions) -> None:
+        self._term = Term(self._client, shared.current, options, self._metrics)
         try:
             await self._term.run()
         finally:

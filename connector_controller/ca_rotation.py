@@ -6,6 +6,9 @@ Annotations of the Secret (its data: see `connector_store.ca_secret`):
     connectors.alauda.io/ca-announced   RFC 3339: `next.pem` is published since then
     connectors.alauda.io/ca-switched    RFC 3339: the CA signs since then, and the previous CA is still published
 
+If a CA is published and its Secret is gone, the controller waits for the Secret. Another CA would cut off every client
+that trusts the published one. Delete the ConfigMap too, and the controller creates a new CA.
+
 A Secret without the label app.kubernetes.io/managed-by=connectors-controller belongs to a user. Its CA is published and
 never replaced by a new one. If the owner puts a CA under `next.pem`, it becomes the signing CA by the same steps.
 """
@@ -19,7 +22,7 @@ from typing import Any, Final
 from cryptography import x509
 
 from connector_controller.ca_certificates import create_ca, cross_sign, utc
-from connector_store.ca_secret import published_certificates, read_data, read_signer, to_pem
+from connector_store.ca_secret import TLS_TYPE, has_signer, published_certificates, read_data, read_signer, to_pem
 from connector_store.domain.base import rfc3339
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.config.settings import Settings
@@ -73,6 +76,11 @@ class CaRotation:
         self._on_published = on_published
         self._problem = ""
 
+    @property
+    def is_unusable(self) -> bool:
+        """The Secret is missing while its CA is published, or it is invalid."""
+        return bool(self._problem)
+
     async def reconcile(self, _: str) -> float | None:
         """Run the next step. Return the seconds until the step after it is due."""
         if self._settings.ca_secret is None:
@@ -89,8 +97,10 @@ class CaRotation:
 
     async def _reconcile_ca(self, secret: Raw | None, config_map: Raw | None) -> float | None:
         data = read_data(secret or {})
-        if SIGNING_CA_KEY not in data:
+        if not has_signer(data):
+            self._require_first_ca(secret, config_map)
             await self._create(secret)
+            self._log_problem("")
             return None
         certificates = published_certificates(data)
         signer = read_signer(data, SIGNING_CA_KEY)
@@ -105,6 +115,19 @@ class CaRotation:
             logger.info("CA: %s", next_plan.step.value)
         await self._run_step(next_plan.step, secret, data, certificates, utc(now))
         return None if next_plan.due_at is None else min(max(0.0, next_plan.due_at - now), MAX_REQUEUE)
+
+    def _require_first_ca(self, secret: Raw | None, config_map: Raw | None) -> None:
+        """Raise ParseError if a CA exists, or comes from somewhere else."""
+        published = _config_map_pem(config_map)
+        if published:
+            self._publish(self.published_pem or published)
+            raise ParseError(
+                "",
+                f'has no CA, but configmaps "{self._settings.ca_configmap}" publishes one; restore the Secret from its '
+                "backup, or delete that ConfigMap to create another CA, which all callers must then trust",
+            )
+        if (secret or {}).get("type") == TLS_TYPE:
+            raise ParseError("data[tls.crt]", "has no CA yet; wait for the program that writes this Secret")
 
     def _ca_state(self, secret: Raw | None, config_map: Raw | None, data: Mapping[str, bytes]) -> CaState:
         annotations = _metadata(secret).get("annotations") or {}
@@ -164,6 +187,9 @@ class CaRotation:
     async def _create(self, secret: Raw | None) -> None:
         signer = create_ca(utc(self._now()))
         content = {SIGNING_CA_KEY: signer.to_pem(), PUBLISHED_CA_KEY: to_pem(signer.certificate)}
+        logger.info(
+            "CA: create %s in secrets %s", signer.certificate.subject.rfc4514_string(), self._settings.ca_secret
+        )
         if secret is not None:
             # The Secret has no CA. Do not change its other keys.
             await self._patch(secret, {}, content, labels={MANAGED_BY: MANAGER})

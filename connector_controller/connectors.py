@@ -28,7 +28,7 @@ from connector_store.domain.status.conditions import (
     next_status,
     not_served,
 )
-from connector_store.domain.status.facts import Facts, gather_facts
+from connector_store.domain.status.facts import ConnectorFacts, gather_facts
 from connector_store.domain.status.http_address import HttpAddress
 from connector_store.domain.status.serving import NAMESPACE_NOT_SERVED
 from connector_store.domain.status.status import CONDITION_READY, Condition, Status, status_patch
@@ -90,7 +90,8 @@ class ConnectorReconciler:
         self._probe_schedule = probe_schedule
         self._events = events
         self._trust = trust
-        self._settings = settings
+        self.settings = settings
+        """Shared settings. The live ones may be replaced while it runs."""
         self._has_read_secret = has_read_secret
         self._ca_pem = ca_pem
         self._now = now
@@ -131,7 +132,7 @@ class ConnectorReconciler:
             self._store.secret(each) is None and not self._has_read_secret(each) for each in connector.secret_keys
         )
 
-    def _check_ca(self, facts: Facts) -> Facts:
+    def _check_ca(self, facts: ConnectorFacts) -> ConnectorFacts:
         """Return `facts`, with the CA marked unusable if it looks like PEM and cannot be loaded."""
         if not isinstance(facts.ca, bytes):
             return facts
@@ -142,7 +143,7 @@ class ConnectorReconciler:
             return replace(facts, ca=ca)
         return facts
 
-    async def _update(self, observed: ObservedConnector, facts: Facts) -> float | None:
+    async def _update(self, observed: ObservedConnector, facts: ConnectorFacts) -> float | None:
         request = probe_request(facts)
         probes = (
             self._probe_schedule.get_result(observed.key, request, was_ready=_was_ready(observed)) if request else None
@@ -153,13 +154,13 @@ class ConnectorReconciler:
             # Keep the status until the first probe is done, so that it does not flap when a controller starts.
             return None
         service = await self._services.ensure(observed.key, observed.connector.uid)
-        now, expiry_warning = self._now(), self._settings.expiry_warning
+        now, expiry_warning = self._now(), self.settings.expiry_warning
         assessments = assess(facts, probes, service, now=now.timestamp(), expiry_warning=expiry_warning)
         credential = facts.credential
         expires_at = credential.expires_at if credential is not None else None
         await self._update_status(observed, assessments, self._published_address(observed, service), expires_at, now)
         return _earliest(
-            None if service.holds else self._settings.probe_interval,
+            None if service.holds else self.settings.probe_interval,
             _seconds_until_expiry_step(credential, now.timestamp(), expiry_warning),
         )
 
@@ -191,8 +192,8 @@ class ConnectorReconciler:
         if ca is None:
             # There is no CA yet, or it is not readable. Keep what was published.
             return observed.status.proxy
-        url = alias_url(observed.key, self._settings.cluster_domain)
-        return HttpAddress(url=url, ca=ca, audience=self._settings.audience)
+        url = alias_url(observed.key, self.settings.cluster_domain)
+        return HttpAddress(url=url, ca=ca, audience=self.settings.audience)
 
     async def _patch_status(self, observed: ObservedConnector, status: Status) -> None:
         metadata = {"uid": observed.connector.uid, "resourceVersion": observed.connector.resource_version}

@@ -8,13 +8,25 @@ _NAME: Final = "connector_controller"
 
 
 class ControllerMetrics:
-    """Metrics of the controller. Their labels have few values, except for one metric with the names of Connectors."""
+    """Metrics of the controller. Their labels have few values, except for those with the names of Connectors."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.leading = Gauge(f"{_NAME}_leading", "1 while this process leads", registry=self.registry)
         self.connectors = Gauge(
             f"{_NAME}_connectors", "Connectors by the status of Ready", ["ready"], registry=self.registry
+        )
+        self.ready = Gauge(
+            "connector_ready",
+            "1 if the Connector's condition Ready is True, else 0",
+            ["namespace", "name"],
+            registry=self.registry,
+        )
+        self.access_requests = Gauge(
+            f"{_NAME}_access_requests",
+            "AccessRequests by state: pending, approved, finished",
+            ["state"],
+            registry=self.registry,
         )
         self.queue_depth = Gauge(
             f"{_NAME}_queue_depth", "Keys that wait for a worker", ["queue"], registry=self.registry
@@ -55,9 +67,19 @@ class ControllerMetrics:
             "Namespaces that are not served because they cannot be read",
             registry=self.registry,
         )
+        self.rejected_settings = Gauge(
+            "connector_settings_rejected",
+            "1 while the ConfigMap with the settings is invalid or deleted, so that previous settings are in effect.",
+            registry=self.registry,
+        )
         self.unknown_settings = Gauge(
             "connector_settings_unknown_keys",
             "Keys of the ConfigMap with the settings that are not settings",
+            registry=self.registry,
+        )
+        self.clock_offset = Gauge(
+            "connector_clock_offset_seconds",
+            "Seconds by which the clock of this node is ahead of the API server's",
             registry=self.registry,
         )
         self.credential_expiry = Gauge(
@@ -72,9 +94,16 @@ class ControllerMetrics:
             registry=self.registry,
         )
 
+        self.ca_unusable = Gauge(
+            "connector_ca_secret_unusable",
+            "1 while the Secret of the published CA is missing or invalid",
+            registry=self.registry,
+        )
+
     def end_term(self) -> None:
         """Reset the gauges that only a leader knows. Counters keep their values."""
-        for each in (self.connectors, self.queue_depth, self.watch_age, self.credential_expiry):
+        gauges = (self.connectors, self.ready, self.access_requests, self.queue_depth, self.watch_age)
+        for each in (*gauges, self.credential_expiry):
             each.clear()
-        for each in (self.namespaces_not_served, self.ca_expiry):
+        for each in (self.namespaces_not_served, self.ca_expiry, self.ca_unusable):
             each.set(0)

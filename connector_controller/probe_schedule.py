@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Never
 
@@ -64,7 +65,8 @@ class ProbeSchedule:
         self._probe = probe
         self._on_result = on_result
         self._interval = interval
-        self._confirm_interval = min(confirm_interval, interval)
+        self._has_new_interval = asyncio.Event()
+        self._max_confirm_interval = confirm_interval
         self._max_rate = max_rate
         self._start_slots = asyncio.Semaphore(start_slots)
         self._random = rng or random.Random()  # noqa: S311 - jitter, not security
@@ -74,6 +76,13 @@ class ProbeSchedule:
     def interval(self) -> float:
         """Seconds between two probes of a Connector. It grows with the number of Connectors."""
         return max(self._interval, len(self._entries) / self._max_rate)
+
+    def set_interval(self, interval: float) -> None:
+        """Set the seconds between two probes of a Connector. A shorter interval also applies to the next probes."""
+        if interval != self._interval:
+            self._interval = interval
+            has_new_interval, self._has_new_interval = self._has_new_interval, asyncio.Event()
+            has_new_interval.set()
 
     def get_result(self, key: ObjectKey, request: ProbeRequest, *, was_ready: bool = False) -> ProbeOutcomes | None:
         """Return the last outcome of `request`, or None before the first. `on_result` is called when it changes.
@@ -108,14 +117,25 @@ class ProbeSchedule:
                 logger.exception("probe of %s", key)
                 result = ProbeOutcomes(liveness=ProbeFailure(message="the probe failed; see the controller's log"))
             delay = self._record_result(key, self._entries[key], result)
-            await asyncio.sleep(delay * self._random.uniform(1 - JITTER, 1 + JITTER))
+            await self._sleep(delay * self._random.uniform(1 - JITTER, 1 + JITTER))
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait `seconds`, or a random part of the interval if that becomes shorter meanwhile."""
+        now = asyncio.get_running_loop().time
+        deadline = now() + seconds
+        while (remaining := deadline - now()) > 0:
+            has_new_interval = self._has_new_interval
+            with suppress(TimeoutError):
+                async with asyncio.timeout(remaining):
+                    await has_new_interval.wait()
+                    deadline = min(deadline, now() + self.interval * self._random.uniform(0, 1))
 
     def _record_result(self, key: ObjectKey, entry: _Entry, result: ProbeOutcomes) -> float:
         """Record the outcome. Return the seconds to the next probe."""
         is_healthy = not result.failed_probe
         entry.failure_count = 0 if is_healthy else entry.failure_count + 1
         if not is_healthy and entry.needs_confirmation and entry.failure_count < FAILURE_THRESHOLD:
-            return self._confirm_interval
+            return min(self._max_confirm_interval, self._interval)
         entry.needs_confirmation = is_healthy
         if entry.result != result:
             entry.result = result

@@ -52,6 +52,10 @@ class ProxyServices:
             )
         return self._caches[namespace]
 
+    def drop_cache(self, namespace: str | None) -> None:
+        """Forget the Services of a namespace, or of all, because their watch has been stopped."""
+        self._caches.pop(namespace, None)
+
     def _cached_service(self, key: ObjectKey) -> Service | None:
         cache = self._caches.get(key.namespace) or self._caches.get(None)
         return cache.get(key) if cache is not None else None

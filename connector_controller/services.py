@@ -11,6 +11,9 @@ from connector_store.domain.kubeconfig.proxy_service import ALIAS_PREFIX, MANAGE
 from connector_store.domain.objects.manifest import API_VERSION
 from connector_store.domain.status.conditions import Assessment
 
+SERVICE_PROXY_NAME: Final = "service.kubernetes.io/service-proxy-name"
+"""kube-proxy does not watch Services with this label. It has nothing to do for an ExternalName, on any node."""
+
 
 def build_service(connector: ObjectKey, uid: str, host: str) -> dict[str, Any]:
     """Return the Service for a Connector. `host` is the proxy's name in the cluster."""
@@ -20,7 +23,7 @@ def build_service(connector: ObjectKey, uid: str, host: str) -> dict[str, Any]:
         "metadata": {
             "name": ALIAS_PREFIX + connector.name,
             "namespace": connector.namespace,
-            "labels": {MANAGED_BY: MANAGER},
+            "labels": {MANAGED_BY: MANAGER, SERVICE_PROXY_NAME: "connectors.alauda.io"},
             "ownerReferences": [
                 {
                     "apiVersion": API_VERSION,

@@ -30,11 +30,12 @@ async def _run(options: DriverOptions) -> int:
 
 
 def main() -> int:
-    logs.configure(sys.stderr, level="INFO", environ=os.environ)
+    options = parse_options(sys.argv[1:], os.environ)
+    logs.configure(sys.stderr, level=options.log_level, environ=os.environ)
     # Set before any socket is created, so that only root can connect even before the socket's mode is set.
     os.umask(0o077)
     reduce_tls_buffers()
-    return asyncio.run(_run(parse_options(sys.argv[1:], os.environ)))
+    return asyncio.run(_run(options))
 
 
 if __name__ == "__main__":

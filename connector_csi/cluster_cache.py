@@ -1,7 +1,7 @@
 """The driver's view of the cluster: watched classes and proxy CA, Connectors and Services on demand, access by review.
 
 The driver reads only those Connectors, and their Services, that volumes of its node name. It reads no Secret and no
-status. It reads the settings once, at start.
+status of a Connector. It follows the live settings.
 """
 
 import asyncio
@@ -32,7 +32,8 @@ from connector_store.kube.client import KubeClient
 from connector_store.kube.on_demand import OnDemandCache
 from connector_store.kube.reflector import Reflector
 from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, SERVICES
-from connector_store.kube.shared_settings import read_settings
+from connector_store.kube.review import AccessRequestSupport
+from connector_store.kube.shared_settings import SharedSettings
 from connector_store.kube.sinks import StoreSink, make_parser, object_reflector
 from connector_store.store import Store, StoreObject
 
@@ -46,6 +47,10 @@ UNUSED_TIMEOUT: Final = 900.0
 """Seconds after which an unused object is evicted. kubelet causes a use of each volume within 90 seconds."""
 READ_JITTER: Final = 2.0
 """Maximum seconds between a change and the read. The nodes that use one object spread their reads over it."""
+
+REVIEW_LIFETIME: Final = 2.0
+"""Seconds for which a positive review is reused. Pods of one account that start at the same time share it. kubelet
+publishes a volume again after more than that, so each later publish notices a right that was taken away."""
 
 
 class ClusterCache:
@@ -105,17 +110,17 @@ class ClusterCache:
     async def run(self) -> Never:
         """Fill the cache until cancelled. Raises ParseError for wrong settings in the environment; retries all else."""
         # A wrong ConfigMap does not end the driver: kubelet needs a running driver to terminate the node's pods.
-        self.settings = await read_settings(
-            self._client, explicit={}, environ=self._environ, until_valid=True, on_problem=self._set_not_synced_reason
-        )
-        logs.set_format(self.settings.log_format)
-        self._metrics.unknown_settings.set(len(self.settings.unknown_keys))
+        shared = SharedSettings(self._client, "connector_csi", explicit={}, environ=self._environ)
+        self._apply(await shared.read(until_valid=True, on_problem=self._set_not_synced_reason))
+        shared.subscribe(self._apply)
+        self._metrics.rejected_settings.set_function(lambda: float(shared.is_rejected))
         self._set_not_synced_reason(
             "the Connectors of the cluster are not listed yet; the log says what the API server says"
         )
         self.access = self._make_access(await self._client.issuer())
         reflectors = self._make_reflectors()
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(shared.follow())
             for runnable in (*reflectors, self._connectors, self._services):
                 if runnable is not None:
                     tasks.create_task(runnable.run())
@@ -127,6 +132,12 @@ class ClusterCache:
             self.synced.set()
             self._metrics.synced.set(1)
         raise AssertionError("a reflector ended")
+
+    def _apply(self, settings: Settings) -> None:
+        """Apply the settings at the start, and later the live ones."""
+        self.settings = settings
+        logs.set_format(settings.log_format)
+        self._metrics.unknown_settings.set(len(settings.unknown_keys))
 
     def _make_reflectors(self) -> list[Reflector[Any]]:
         make_cache = partial(
@@ -181,10 +192,15 @@ class ClusterCache:
             self._client,
             audience=self.settings.audience,
             rule=self.settings.access,
+            recheck=REVIEW_LIFETIME,
             # Refusals are not cached, so that kubelet's next try succeeds after the right is granted.
             refusal_ttl=0,
             # When a node starts, all its pods arrive at once. kubelet sends tokens of this cluster's issuer only.
             issuers=[issuer],
+            # kubelet replaces a token six minutes before its expiry. The node's clock may be ahead by more.
+            now=self._client.clock.now,
+            # The driver asks for pods whose ServiceAccount may ask, whether or not refusals have the hint.
+            requests=AccessRequestSupport(has_hint=True),
             on_review=lambda kind, result: self._metrics.reviews.labels(kind, result).inc(),
         )
 

@@ -13,6 +13,7 @@ from connector_csi.metrics import CsiMetrics
 from connector_csi.mounts import Mounts
 from connector_csi.node_service import NodeService
 from connector_csi.options import DriverOptions
+from connector_csi.pod_access import PodAccess
 from connector_csi.pod_events import PodEvents
 from connector_csi.proto import csi_pb2_grpc, registration_pb2_grpc
 from connector_csi.registration_service import RegistrationService
@@ -34,11 +35,12 @@ async def run(
     tells kubelet that the driver is stopping.
     """
     metrics = CsiMetrics()
+    metrics.clock_offset.set_function(lambda: client.clock.node_offset)
     cluster, events = ClusterCache(client, environ, metrics), PodEvents(client, options.node_name)
     volumes = Volumes(
         pods=options.pods_folder,
         disk=Disk(VolumeRecords(options.records_folder), mounts),
-        renderer=VolumeRenderer(cluster),
+        renderer=VolumeRenderer(cluster, PodAccess(client, options.node_name, cluster.load, cluster.connector)),
         warnings=events,
         metrics=metrics,
     )

@@ -53,6 +53,8 @@ class Failure:
 
     code: StatusCode
     message: str
+    is_decided: bool = False
+    """An access request was denied, or its access has ended. A new volume then has only an error file."""
 
     @property
     def is_final(self) -> bool:

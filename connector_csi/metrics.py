@@ -57,6 +57,16 @@ class CsiMetrics:
             ("kind",),
             registry=self._registry,
         )
+        self.rejected_settings = Gauge(
+            "connector_settings_rejected",
+            "1 while the ConfigMap with the settings is invalid or deleted, so that previous settings are in effect.",
+            registry=self._registry,
+        )
+        self.clock_offset = Gauge(
+            "connector_clock_offset_seconds",
+            "Seconds by which the clock of this node is ahead of the API server's.",
+            registry=self._registry,
+        )
         self.unknown_settings = Gauge(
             "connector_settings_unknown_keys",
             "Keys of the ConfigMap with the settings that are not settings.",

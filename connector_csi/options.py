@@ -28,6 +28,7 @@ class DriverOptions:
     selinux_context: str
     kubeconfig: str | None
     context: str | None
+    log_level: str
 
     @property
     def pods_folder(self) -> Path:
@@ -66,6 +67,7 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Drive
     )
     parser.add_argument("--kubeconfig", help="default: the pod's ServiceAccount, else KUBECONFIG")
     parser.add_argument("--context", help="context of the kubeconfig")
+    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     namespace = parser.parse_args(arguments)
     if not namespace.node_name:
         parser.error("--node-name: give the name of this Node, or set NODE_NAME (fieldRef spec.nodeName)")
@@ -86,4 +88,5 @@ def parse_options(arguments: Sequence[str], environ: Mapping[str, str]) -> Drive
         selinux_context=namespace.selinux_context,
         kubeconfig=namespace.kubeconfig,
         context=namespace.context,
+        log_level=namespace.log_level,
     )

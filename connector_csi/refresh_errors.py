@@ -1,4 +1,4 @@
-"""Errors of refreshing a published volume: an event of the pod, the volume's .error.json, and metrics.
+"""Errors of a published volume: an event of the pod, the volume's .error.json, and metrics.
 
 The driver does not return these errors to kubelet, which would unmount the volume (kubernetes#121271).
 """
@@ -14,6 +14,7 @@ from connector_csi.metrics import CsiMetrics
 from connector_csi.pod_events import PodWarnings
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.rfc3339 import format_time
+from connector_store.domain.kubeconfig.volume_files import ERROR_FILE
 from connector_store.domain.kubeconfig.volume_request import Pod
 
 logger = logging.getLogger(__name__)
@@ -37,8 +38,8 @@ class RefreshErrors:
         self._now = now
         self._errors: dict[str, _RefreshError] = {}
 
-    def record(self, volume_id: str, pod: Pod | None, problems: Problems) -> bytes:
-        """Count the problems and return the content of the error file.
+    def record(self, volume_id: str, pod: Pod | None, problems: Problems, *, is_new: bool = False) -> bytes:
+        """Count the problems and return the content of the error file. A new volume has no other file.
 
         Problems that did not change are neither logged nor sent as events again, and the file stays the same.
         """
@@ -49,7 +50,7 @@ class RefreshErrors:
             error = self._errors[volume_id] = _RefreshError(dict(problems), format_time(self._now()))
             self._metrics.stale_volumes.set(len(self._errors))
             for key, failure in problems.items():
-                self._report(volume_id, pod, key, failure)
+                self._report(volume_id, pod, key, failure, is_new=is_new)
         entries = [
             {"connector": str(key) if key else None, "code": failure.code.name, "message": truncate(failure.message)}
             for key, failure in error.problems.items()
@@ -60,9 +61,14 @@ class RefreshErrors:
         if self._errors.pop(volume_id, None) is not None:
             self._metrics.stale_volumes.set(len(self._errors))
 
-    def _report(self, volume_id: str, pod: Pod | None, key: ObjectKey | None, failure: Failure) -> None:
+    def _report(
+        self, volume_id: str, pod: Pod | None, key: ObjectKey | None, failure: Failure, *, is_new: bool
+    ) -> None:
+        reason = "AccessDenied" if is_new else "ConnectorNotRefreshed"
         effect = f"Connector {key} keeps what it had" if key else "old content is kept"
+        if is_new:
+            effect = f"the volume has only {ERROR_FILE}"
         pod_name = f"pod {pod.namespace}/{pod.name}" if pod else "a pod"
         logger.warning("volume %s of %s: %s: %s", volume_id, pod_name, effect, failure.message)
         if pod is not None:
-            self._warnings.warn(pod, "ConnectorNotRefreshed", f"{effect}: {failure.message}")
+            self._warnings.warn(pod, reason, f"{effect}: {failure.message}")

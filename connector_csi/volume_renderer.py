@@ -20,7 +20,7 @@ from connector_store.domain.config.settings import CONFIG_MAP, Settings
 from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
 from connector_store.domain.kubeconfig.proxy_service import alias_service_name, proxy_url_for
 from connector_store.domain.kubeconfig.volume_files import render_files
-from connector_store.domain.kubeconfig.volume_request import VolumeRequest, parse_volume
+from connector_store.domain.kubeconfig.volume_request import Pod, VolumeRequest, parse_volume
 from connector_store.domain.objects.address_matching import parse_address
 from connector_store.domain.objects.models import Address, Connector, InvalidConnector
 from connector_store.domain.status.serving import namespace_not_configured
@@ -57,6 +57,14 @@ class ClusterView(Protocol):
     def connector(self, key: ObjectKey) -> Connector | InvalidConnector | None: ...
 
     def is_alias_verified(self, key: ObjectKey) -> bool: ...
+
+
+class RefusedPods(Protocol):
+    """Access of pods that the API server refused. `pod_access.PodAccess` implements it."""
+
+    async def check(
+        self, pod: Pod, key: ObjectKey, refusal: Refused, denied: Failure, *, is_new: bool
+    ) -> Failure | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +105,9 @@ class VolumeContent:
 class VolumeRenderer:
     """Renders volumes from the cluster's state."""
 
-    def __init__(self, cluster: ClusterView, *, sync_timeout: float = SYNC_TIMEOUT) -> None:
+    def __init__(self, cluster: ClusterView, refused_pods: RefusedPods, *, sync_timeout: float = SYNC_TIMEOUT) -> None:
         self._cluster = cluster
+        self._refused_pods = refused_pods
         self._sync_timeout = sync_timeout
 
     async def wait_synced(self) -> Failure | None:
@@ -150,9 +159,9 @@ class VolumeRenderer:
         `previous_endpoints` are those in the current files. An unusable Connector then keeps its address, and the
         other Connectors, the token and the CA are refreshed. This gives nothing away: the token is the pod's own, and
         the proxy decides about each use. If no Connector is usable, the result is a Failure and the files stay, unless
-        they name a proxy host that is not valid any more.
+        they name a proxy host that is not valid any more. After a denied access request, a new volume has no files.
         """
-        denials = await self._check_access(spec)
+        denials = await self._check_access(spec, is_new=previous_endpoints is None)
         if isinstance(denials, Failure):
             return denials
         load_failure = await self._load_connectors(spec, denials)
@@ -167,6 +176,9 @@ class VolumeRenderer:
             for key in spec.volume.connectors
             if (failure := denials.get(key) or self._unusable_failure(spec, key))
         }
+        if any(failure.is_decided and str(key) not in (previous_endpoints or {}) for key, failure in problems.items()):
+            # The pod starts with the error file, and fails promptly.
+            return VolumeContent(files={}, inputs=inputs, endpoints={}, problems=problems)
         all_failed = len(problems) == len(spec.volume.connectors)
         if problems and (
             previous_endpoints is None or (all_failed and self._has_current_proxies(spec, previous_endpoints))
@@ -195,14 +207,14 @@ class VolumeRenderer:
             problems=problems,
         )
 
-    async def _check_access(self, spec: VolumeSpec) -> Mapping[ObjectKey, Failure] | Failure:
-        """Return the Connectors that the pod may not use. Return one Failure if the token or the review fails."""
+    async def _check_access(self, spec: VolumeSpec, *, is_new: bool) -> Mapping[ObjectKey, Failure] | Failure:
+        """Return the Connectors that the pod may not use. Return one Failure if the token or a check fails."""
         keys, access = spec.volume.connectors, self._cluster.access
         # The first check runs alone, so that one TokenReview serves all Connectors.
         results = [await access.check(spec.token.token, keys[0])]
         if isinstance(results[0], Granted) or (isinstance(results[0], Refused) and results[0].check == "use"):
             results += await asyncio.gather(*(access.check(spec.token.token, key) for key in keys[1:]))
-        denials: dict[ObjectKey, Failure] = {}
+        refusals: dict[ObjectKey, Refused] = {}
         for key, result in zip(keys, results, strict=False):
             match result:
                 case Unavailable(reason=reason):
@@ -210,8 +222,27 @@ class VolumeRenderer:
                 case Refused(check="token", reason=reason):
                     return Failure(code=StatusCode.UNAUTHENTICATED, message=f"the pod's own token: {reason}")
                 case Refused():
-                    denials[key] = self._permission_denied(spec, key)
+                    refusals[key] = result
+        failures = await asyncio.gather(
+            *(self._check_refused(spec, key, refusal, is_new=is_new) for key, refusal in refusals.items())
+        )
+        denials: dict[ObjectKey, Failure] = {}
+        for key, failure in zip(refusals, failures, strict=True):
+            if failure is not None and not failure.is_final:
+                return failure
+            if failure is not None:
+                denials[key] = failure
         return denials
+
+    async def _check_refused(
+        self, spec: VolumeSpec, key: ObjectKey, refusal: Refused, *, is_new: bool
+    ) -> Failure | None:
+        denied = self._permission_denied(spec, key)
+        try:
+            async with asyncio.timeout(self._sync_timeout):
+                return await self._refused_pods.check(spec.volume.pod, key, refusal, denied, is_new=is_new)
+        except TimeoutError:
+            return unavailable("access requests could not be checked in time; see the log of the driver")
 
     async def _load_connectors(self, spec: VolumeSpec, denials: Mapping[ObjectKey, Failure]) -> Failure | None:
         """Load the Connectors that the pod may use, and no others."""

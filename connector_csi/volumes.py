@@ -134,15 +134,33 @@ class Volumes:
                 f"the node has {MAX_VOLUMES} volumes of connectors-csi, the most that it may; wait for pods to end"
             )
             return Failure(code=StatusCode.RESOURCE_EXHAUSTED, message=message)
-        content = spec if isinstance(spec, Failure) else await self._renderer.render(spec)
+        if isinstance(spec, Failure):
+            return await self._undo(publication, path, spec)
+        content = await self._renderer.render(spec)
         if isinstance(content, Failure):
-            await asyncio.to_thread(self._disk.undo, publication.volume_id, path)
-            return content
-        failure = await asyncio.to_thread(self._disk.create, publication, path, content.files, content.endpoints)
-        if failure is None and isinstance(spec, VolumeSpec):
+            return await self._undo(publication, path, content)
+        return await self._create(publication, path, spec, content)
+
+    async def _undo(self, publication: Publication, path: Path, failure: Failure) -> Failure:
+        await asyncio.to_thread(self._disk.undo, publication.volume_id, path)
+        return failure
+
+    async def _create(
+        self, publication: Publication, path: Path, spec: VolumeSpec, content: VolumeContent
+    ) -> Failure | None:
+        files = content.files
+        if content.problems:
+            error_file = self._refresh_errors.record(
+                publication.volume_id, spec.volume.pod, content.problems, is_new=True
+            )
+            files = {**files, ERROR_FILE: error_file}
+        failure = await asyncio.to_thread(self._disk.create, publication, path, files, content.endpoints)
+        if failure is None:
             self._metrics.writes.inc()
             self._record_content(publication, path, spec, content)
             self._warn_ignored(spec)
+        else:
+            self._refresh_errors.clear(publication.volume_id)
         return failure
 
     def _conflict(self, publication: Publication, path: Path) -> Failure | None:

@@ -6,18 +6,12 @@ runs. `/readyz` says what is missing. No response names a caller or a path.
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Final
 
 from aiohttp import web
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.listening import listen
+from connector_store.http_listener import HttpListener
 from connector_store.process_metrics import ProcessMetrics
-
-KEEPALIVE_TIMEOUT: Final = 15.0
-"""Seconds that an idle connection of a scraper stays open."""
-SHUTDOWN_TIMEOUT: Final = 1.0
-"""Seconds that a running response may take when the process stops."""
 
 
 class AdminServer:
@@ -33,7 +27,7 @@ class AdminServer:
         self._not_ready_reason = not_ready_reason
         self._metrics = metrics
         self._process = ProcessMetrics(component)
-        self._runner: web.AppRunner | None = None
+        self._listener = HttpListener()
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen, and return the address with the port that was chosen for port 0. Raises OSError if it is in use."""
@@ -41,25 +35,13 @@ class AdminServer:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._serve_metrics)
-        runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=KEEPALIVE_TIMEOUT, shutdown_timeout=SHUTDOWN_TIMEOUT
-        )
-        await runner.setup()
-        try:
-            await web.SockSite(runner, listen(host, port)).start()
-        except BaseException:
-            await runner.cleanup()
-            raise
-        self._runner = runner
+        address = await self._listener.start(app, host, port)
         self._process.start()
-        address: tuple[str, int] = runner.addresses[0][:2]
         return address
 
     async def stop(self) -> None:
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            self._process.stop()
-            await asyncio.shield(runner.cleanup())
+        self._process.stop()
+        await self._listener.stop()
 
     async def _healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -1,4 +1,4 @@
-"""Secret with the CA of the proxies (setting `ca-secret`, type Opaque).
+"""Secret with the CA of the proxies (setting `ca-secret`).
 
 The controller writes the Secret. The proxies sign with its CA.
 
@@ -10,11 +10,15 @@ ca.crt             The CA certificates to publish (ConfigMap, CACerts, GET /ca.c
                    If absent, the first certificate of mitmproxy-ca.pem.
 next.pem           The next CA, in the format of mitmproxy-ca.pem. It is published and does not sign yet. It exists only
                    during a rotation.
+
+tls.crt, tls.key   The signing CA in a Secret of type kubernetes.io/tls, as cert-manager writes it: certificate and
+                   private key (PEM). They are not used if `mitmproxy-ca.pem` exists.
 """
 
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -31,6 +35,10 @@ from connector_store.domain.status.rotation_plan import NEXT_CA_KEY, PUBLISHED_C
 from connector_store.trust import load_certificates
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+TLS_CERTIFICATE_KEY: Final = "tls.crt"
+TLS_PRIVATE_KEY: Final = "tls.key"
+TLS_TYPE: Final = "kubernetes.io/tls"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +85,7 @@ def read_data(raw: Mapping[str, object]) -> dict[str, bytes]:
     """Decode our keys of the Secret, without empty ones. The ParseError names the key and does not quote its value."""
     data = Fields(raw, "").child("data")
     decoded: dict[str, bytes] = {}
-    for key in (SIGNING_CA_KEY, NEXT_CA_KEY, PUBLISHED_CA_KEY):
+    for key in (SIGNING_CA_KEY, NEXT_CA_KEY, PUBLISHED_CA_KEY, TLS_CERTIFICATE_KEY, TLS_PRIVATE_KEY):
         try:
             value = base64.b64decode(data.text(key) or "", validate=True)
         except ParseError as error:
@@ -87,6 +95,11 @@ def read_data(raw: Mapping[str, object]) -> dict[str, bytes]:
         if value:
             decoded[key] = value
     return decoded
+
+
+def has_signer(data: Mapping[str, bytes]) -> bool:
+    """Return True if the Secret has a signing CA, valid or not."""
+    return SIGNING_CA_KEY in data or (TLS_CERTIFICATE_KEY in data and TLS_PRIVATE_KEY in data)
 
 
 def published_certificates(data: Mapping[str, bytes]) -> tuple[x509.Certificate, ...]:
@@ -105,12 +118,15 @@ def trusted_certificates(data: Mapping[str, bytes]) -> tuple[x509.Certificate, .
 def read_signer(data: Mapping[str, bytes], key: str) -> Signer:
     """Read the CA under `key` of the Secret. The ParseError names that key."""
     anchors = _anchors(data)
+    name, pem = key, data.get(key)
+    if pem is None and key == SIGNING_CA_KEY and has_signer(data):
+        name, pem = TLS_CERTIFICATE_KEY, data[TLS_PRIVATE_KEY] + b"\n" + data[TLS_CERTIFICATE_KEY]
+    if pem is None:
+        raise ParseError(f"data[{key}]", "is missing")
     try:
-        return load_signer(data[key], anchors)
-    except KeyError as error:
-        raise ParseError(f"data[{key}]", "is missing") from error
+        return load_signer(pem, anchors)
     except ParseError as error:
-        raise ParseError(f"data[{key}]", error.reason) from error
+        raise ParseError(f"data[{name}]", error.reason) from error
 
 
 def _anchors(data: Mapping[str, bytes]) -> list[x509.Certificate]:

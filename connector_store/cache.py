@@ -12,24 +12,36 @@
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
+
+
+def _count_one(_: object) -> int:
+    return 1
 
 
 class Lru[K: Hashable, V]:
-    """Mapping of at most `size` entries. Both `put` and `get` count as use."""
+    """Mapping whose entries weigh at most `size` together. Both `put` and `get` count as use.
 
-    def __init__(self, size: int) -> None:
+    `weight` returns the weight of a key's entry, always the same for one key. By default, `size` is the number of
+    entries. The newest entry stays even if it alone weighs more.
+    """
+
+    def __init__(self, size: int, weight: Callable[[K], int] = _count_one) -> None:
         self._size = size
+        self._weight = weight
+        self._total_weight = 0
         self._entries: OrderedDict[K, V] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def put(self, key: K, value: V) -> None:
+        if key not in self._entries:
+            self._total_weight += self._weight(key)
         self._entries[key] = value
         self._entries.move_to_end(key)
-        if len(self._entries) > self._size:
-            self._entries.popitem(last=False)
+        while self._total_weight > self._size and len(self._entries) > 1:
+            self.drop(next(iter(self._entries)))
 
     def get(self, key: K) -> V | None:
         value = self._entries.get(key)
@@ -42,10 +54,13 @@ class Lru[K: Hashable, V]:
         return self._entries.values()
 
     def drop(self, key: K) -> None:
-        self._entries.pop(key, None)
+        if key in self._entries:
+            del self._entries[key]
+            self._total_weight -= self._weight(key)
 
     def clear(self) -> None:
         self._entries.clear()
+        self._total_weight = 0
 
 
 class ExpiringCache[K: Hashable, V]:

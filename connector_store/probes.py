@@ -25,7 +25,7 @@ from connector_store.domain.status.conditions import (
     ProbeResponse,
     UnsentProbe,
 )
-from connector_store.domain.status.facts import Facts
+from connector_store.domain.status.facts import ConnectorFacts
 from connector_store.target_client import TargetClient, TargetError, TargetSession
 from connector_store.token_manager import TokenEndpoint, TokenFailure, TokenManager
 
@@ -59,7 +59,7 @@ class ProbeRequest:
     secret_name: str = ""
 
 
-def probe_request(facts: Facts) -> ProbeRequest | None:
+def probe_request(facts: ConnectorFacts) -> ProbeRequest | None:
     """Return the probe of a Connector, or None while something that the probe needs is not usable."""
     connector, cls = facts.connector, facts.cls
     if not isinstance(connector, Connector) or cls is None:

@@ -10,16 +10,20 @@ from typing import Any, Final
 
 from connector_store.domain.callers.access import Unavailable
 
-MAX_WAIT: Final = 5.0
-"""Maximum number of seconds that a call waits for a place. It is less than the time limit for a check."""
+MAX_WAIT: Final = 10.0
+"""Maximum number of seconds that a call waits for a place, unless the owner sets another one."""
 MAX_WAITING: Final = 2_000
 """Maximum number of calls that wait. Further ones get Unavailable at once."""
 
 
 class SingleFlight:
-    """At most `max_in_flight` calls run at once. `description` names the calls in the plural, for error messages."""
+    """At most `max_in_flight` calls run at once. Further ones wait for up to `max_wait` seconds.
 
-    def __init__(self, *, max_in_flight: int, description: str) -> None:
+    `description` names the calls in the plural, for error messages.
+    """
+
+    def __init__(self, *, max_in_flight: int, description: str, max_wait: float = MAX_WAIT) -> None:
+        self._max_wait = max_wait
         self._max_in_flight = max_in_flight
         self._description = description
         self._places = asyncio.Semaphore(max_in_flight)
@@ -38,7 +42,7 @@ class SingleFlight:
 
     async def _run[V](self, fetch: Callable[[], Coroutine[None, None, V]]) -> V | Unavailable:
         try:
-            async with asyncio.timeout(MAX_WAIT):
+            async with asyncio.timeout(self._max_wait):
                 await self._places.acquire()
         except TimeoutError:
             return self._too_many()
@@ -49,4 +53,4 @@ class SingleFlight:
 
     def _too_many(self) -> Unavailable:
         reason = f"{self._max_in_flight} {self._description} are under way already"
-        return Unavailable(reason=reason, kind="too_many_reviews")
+        return Unavailable(reason=reason, kind="too_many_reviews", is_outage=True)

@@ -5,10 +5,22 @@ source has it. `get` is a dictionary lookup: the first call after a change makes
 thread-safe. Use it on one event loop.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Final
 
+from connector_store.boot_time import boot_time
 from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.grants.access_index import AccessClock, AccessIndex
+from connector_store.domain.objects.access_objects import (
+    ACCESS_KINDS,
+    AccessApproval,
+    AccessLock,
+    AccessObject,
+    AccessPolicy,
+    AccessRequest,
+    Namespace,
+)
 from connector_store.domain.objects.builtin import K8S
 from connector_store.domain.objects.models import Connector, ConnectorClass, InvalidConnector, Secret, Target, Unusable
 from connector_store.domain.objects.resolve import resolve
@@ -16,19 +28,24 @@ from connector_store.domain.permissions.bindings import Binding, Bindings, Role
 from connector_store.domain.permissions.rbac import ClusterRole
 from connector_store.domain.status.serving import NotServed, namespace_not_configured
 
-StoreObject = Connector | InvalidConnector | Secret | ConnectorClass | ClusterRole | Role | Binding
+StoreObject = Connector | InvalidConnector | Secret | ConnectorClass | ClusterRole | Role | Binding | AccessObject
 Subscriber = Callable[[frozenset[ObjectKey]], None]
 
 ObjectIdentity = tuple[type, ObjectKey | str]
 
 _BUILTIN_SOURCE: Final = "builtin"
+_NODE_CLOCK: Final = AccessClock(time.time, boot_time)
+"""Clock of this machine, for sources without an API server."""
 
 
 class Store:
     """Connectors, Secrets, ConnectorClasses and RBAC objects of all sources. See the module's docstring."""
 
-    def __init__(self, *, expected: Iterable[str] = ()) -> None:
-        """Create a store. It is synced after the first list of each source in `expected`."""
+    def __init__(self, *, expected: Iterable[str] = (), clock: AccessClock = _NODE_CLOCK) -> None:
+        """Create a store. It is synced after the first list of each source in `expected`.
+
+        `clock` is that of the API server, for the ends of access requests and locks.
+        """
         self._sources: dict[str, dict[ObjectIdentity, StoreObject]] = {
             _BUILTIN_SOURCE: {(ConnectorClass, K8S.name): K8S}
         }
@@ -38,6 +55,9 @@ class Store:
         self._roles: dict[str, ClusterRole] = {}
         self._rbac_objects: dict[ObjectIdentity, Role | Binding] = {}
         self._bindings: Bindings | None = None
+        self._access_objects: dict[ObjectIdentity, AccessObject] = {}
+        self.access = AccessIndex(self._find_connector, clock=clock)
+        """Policies, requests, approvals and locks."""
         self._dependents: dict[ObjectKey | ObjectIdentity, set[ObjectKey]] = {}
         """Connectors by the Secret, class or role that they reference."""
         self._resolved = _ResolutionCache(self._resolve)
@@ -59,6 +79,15 @@ class Store:
 
     def connectors(self) -> Iterator[Connector | InvalidConnector]:
         return iter(self._connectors.values())
+
+    def _find_connector(self, key: ObjectKey) -> Connector | None:
+        connector = self._connectors.get(key)
+        return connector if isinstance(connector, Connector) else None
+
+    def set_admission_enforced_since(self, time: float | None) -> None:
+        """Set the time since which the admission policies are in force. None: they are not, so nothing is approved."""
+        if self.access.set_enforced_since(time):
+            self._notify(set(self._connectors))
 
     def secret(self, key: ObjectKey) -> Secret | None:
         return self._secrets.get(key)
@@ -88,6 +117,7 @@ class Store:
             "Secret": len(self._secrets),
             "ConnectorClass": len(self._classes),
             "ClusterRole": len(self._roles),
+            **self.access.counts,
         }
 
     @property
@@ -166,8 +196,10 @@ class Store:
 
     def serve_only(self, namespaces: Iterable[str] | None) -> None:
         """Serve only Connectors of these namespaces. None means all namespaces."""
+        served_before = {key for key in self._connectors if self.serves(key.namespace)}
         self._served_namespaces = None if namespaces is None else frozenset(namespaces)
         self._resolved.clear()
+        self._notify(served_before ^ {key for key in self._connectors if self.serves(key.namespace)})
 
     def set_not_served(self, namespace: str | None, not_served: NotServed | None) -> None:
         """Stop serving a namespace, or all if it is None. Serve it again if `not_served` is None."""
@@ -222,6 +254,8 @@ class Store:
             obj = self._roles.get(name) if kind is ClusterRole else self._classes.get(name)
         elif kind in (Role, Binding):
             obj = self._rbac_objects.get(identity)
+        elif kind in ACCESS_KINDS:
+            obj = self._access_objects.get(identity)
         else:
             obj = self._secrets.get(name) if kind is Secret else self._connectors.get(name)
         return obj
@@ -245,9 +279,16 @@ class Store:
             _set_or_pop(self._rbac_objects, identity, obj if isinstance(obj, Role | Binding) else None)
             self._bindings = None
             return set()
+        if kind in ACCESS_KINDS:
+            return self._index_access(identity, name, obj if isinstance(obj, ACCESS_KINDS) else None)
         if kind is Secret:
             return self._index_secret(name, obj if isinstance(obj, Secret) else None)
         return self._index_connector(name, obj if isinstance(obj, Connector | InvalidConnector) else None)
+
+    def _index_access(self, identity: ObjectIdentity, key: ObjectKey, obj: AccessObject | None) -> set[ObjectKey]:
+        _set_or_pop(self._access_objects, identity, obj)
+        scope = self.access.set(identity[0], key, obj)
+        return {each for each in self._connectors if scope.contains(each)}
 
     def _index_secret(self, key: ObjectKey, secret: Secret | None) -> set[ObjectKey]:
         _set_or_pop(self._secrets, key, secret)
@@ -267,6 +308,7 @@ class Store:
             self._dependents.setdefault(name, set()).add(key)
         _set_or_pop(self._connectors, key, connector)
         self._resolved.pop(key, None)
+        self.access.on_connector_changed(key)
         return {key}
 
     def _invalidate(self, name: ObjectKey | ObjectIdentity) -> set[ObjectKey]:
@@ -308,7 +350,9 @@ def identify(obj: StoreObject) -> ObjectIdentity:
     """Return the identity of an object. An object replaces another one with the same identity."""
     if isinstance(obj, ConnectorClass | ClusterRole):
         return type(obj), obj.name
-    if isinstance(obj, Secret | Role | Binding):
+    if isinstance(obj, Namespace):
+        return Namespace, ObjectKey("", obj.name)
+    if isinstance(obj, Secret | Role | Binding | AccessPolicy | AccessRequest | AccessApproval | AccessLock):
         return type(obj), obj.key
     return Connector, obj.key
 

@@ -15,7 +15,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -34,6 +34,7 @@ from connector_store.domain.credential.token_request import (
 )
 from connector_store.domain.objects.models import Address
 from connector_store.target_client import DialTimeoutError, TargetClient, TargetError, TargetResponse
+from connector_store.timed_slots import TimedSlots
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class TokenManager:
     """Tokens of all Connectors that issue tokens.
 
     One request, with its response, takes at most `timeout` seconds. After each request, or each failure in its place,
-    `on_token_request` is called with `ok`, `refused` or `error`.
+    `on_token_request` is called with the Connector and `ok`, `refused` or `error`.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class TokenManager:
         initial_backoff: float = INITIAL_BACKOFF,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
-        on_token_request: Callable[[str], None] = lambda result: None,
+        on_token_request: Callable[[ObjectKey, str], None] = lambda key, result: None,
     ) -> None:
         self._client = client
         self._timeout = timeout
@@ -133,7 +134,7 @@ class TokenManager:
         self._on_token_request = on_token_request
         self._entries = Lru[ObjectKey, _TokenEntry](max_tokens)
         self._dials = Lru[Address, _AddressDials](max_tokens)
-        self._start_slots = asyncio.Semaphore(START_SLOTS)
+        self._start_slots = TimedSlots(START_SLOTS, timeout=SLOT_TIMEOUT)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -221,7 +222,7 @@ class TokenManager:
         entry.token, entry.requested_at, entry.expires_at = token, requested_at, requested_at + lifetime
         entry.renew_at = requested_at + lifetime * (RENEWAL_FRACTION - random.uniform(0, _JITTER))  # noqa: S311 - jitter, not security
         entry.failure, entry.backoff, entry.retry_at = None, 0.0, 0.0
-        self._on_token_request("ok")
+        self._on_token_request(entry.endpoint.key, "ok")
 
     def _record_failure(self, entry: _TokenEntry, failure: TokenFailure) -> None:
         if entry.failure is None or entry.failure.message != failure.message:
@@ -230,7 +231,7 @@ class TokenManager:
         entry.backoff = min(entry.backoff * 2, MAX_BACKOFF) if entry.backoff else self._initial_backoff
         delay = entry.backoff * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not security
         entry.retry_at = self._clock() + max(delay, min(failure.retry_after or 0, MAX_BACKOFF))
-        self._on_token_request("refused" if failure.refused else "error")
+        self._on_token_request(entry.endpoint.key, "refused" if failure.refused else "error")
 
     async def _request_token(self, endpoint: TokenEndpoint) -> tuple[BearerToken, float, float] | TokenFailure:
         """Return the token, the time of its request and its lifetime in seconds."""
@@ -246,22 +247,10 @@ class TokenManager:
                     return dials.failure
                 # Only this request tries the address again. The others fail until it has ended.
                 dials.retry_at = self._clock() + self._timeout
-            async with self._start_slot():
+            with await self._start_slots.acquire():
                 requested_at = self._clock()
                 outcome = await self._send_request(endpoint, dials, dial_slot)
         return outcome if isinstance(outcome, TokenFailure) else (outcome[0], requested_at, outcome[1])
-
-    @contextlib.asynccontextmanager
-    async def _start_slot(self) -> AsyncIterator[None]:
-        """Hold a slot for at most SLOT_TIMEOUT seconds."""
-        await self._start_slots.acquire()
-        with contextlib.ExitStack() as slot:
-            slot.callback(self._start_slots.release)
-            timer = asyncio.get_running_loop().call_later(SLOT_TIMEOUT, slot.close)
-            try:
-                yield
-            finally:
-                timer.cancel()
 
     async def _send_request(
         self, endpoint: TokenEndpoint, dials: _AddressDials, dial_slot: contextlib.ExitStack

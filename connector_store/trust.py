@@ -25,9 +25,13 @@ from connector_store.cache import Lru
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.credential.client_certificate import ClientCertificate
 
-MAX_CONTEXTS: Final = 256
-"""Maximum number of contexts of each kind. One costs about 30 kB, or 0.8 MB with the system's store."""
-MAX_SESSIONS: Final = 1024
+MAX_CONTEXT_BYTES: Final = 96 * 1024 * 1024
+"""Maximum number of bytes of the contexts of each kind: 5,000 targets with one CA each."""
+CONTEXT_BYTES: Final = 15_000
+CA_BYTES: Final = 4_500
+SYSTEM_STORE_BYTES: Final = 800_000
+"""Measured bytes of a context, of each CA in it, and of the system's store in place of these."""
+MAX_SESSIONS: Final = 4096
 """Maximum number of TLS sessions that may be resumed. One costs about 5 kB."""
 SESSION_LIFETIME: Final = 3600.0
 """Seconds after the handshake that verified the certificate. RFC 8446 section 4.6.1 would allow a week."""
@@ -50,12 +54,12 @@ class TrustStore:
     def __init__(
         self,
         *,
-        max_contexts: int = MAX_CONTEXTS,
+        max_context_bytes: int = MAX_CONTEXT_BYTES,
         max_sessions: int = MAX_SESSIONS,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ssl_contexts = Lru[bytes | None, ssl.SSLContext](max_contexts)
-        self._openssl_contexts = Lru[_ContextKey, SSL.Context](max_contexts)
+        self._ssl_contexts = Lru[bytes | None, ssl.SSLContext](max_context_bytes, estimate_bytes)
+        self._openssl_contexts = Lru[_ContextKey, SSL.Context](max_context_bytes, lambda key: estimate_bytes(key[0]))
         self._now = now
         self._sessions = Lru[tuple[SSL.Context, str], tuple[float, SSL.Session]](max_sessions)
 
@@ -116,6 +120,11 @@ class TrustStore:
         entry = self._sessions.get(session_key)
         if entry is None or verified_at >= entry[0]:
             self._sessions.put(session_key, (verified_at, session))
+
+
+def estimate_bytes(ca: bytes | None) -> int:
+    """Return about how many bytes of memory a context with these CAs uses."""
+    return CONTEXT_BYTES + (SYSTEM_STORE_BYTES if ca is None else CA_BYTES * ca.count(b"-----BEGIN CERTIFICATE-----"))
 
 
 def load_certificates(pem: bytes) -> list[x509.Certificate]:

@@ -14,12 +14,15 @@ from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, ClientCertificate
 from connector_store.domain.credential.credentials import Credential
 from connector_store.domain.credential.placeholder import is_example_host, is_placeholder
+from connector_store.domain.objects.example_values import example_problem
 from connector_store.domain.objects.models import Connector, InvalidConnector, Secret, Target
-from connector_store.domain.status.facts import Facts, gather_facts
+from connector_store.domain.permissions.evaluator import PermissionEvaluator
+from connector_store.domain.status.facts import ConnectorFacts, gather_facts
 from connector_store.folder.folder_watch import FolderWatch
 from connector_store.folder.manifests import LocatedObject, Problem, describe
 from connector_store.folder.snapshot import SUFFIXES
 from connector_store.store import Store
+from connectorctl.folders import missing_folder_error
 
 Severity = Literal["error", "warning", "info"]
 
@@ -52,7 +55,7 @@ class Report:
 
     findings: tuple[Finding, ...]
     connectors: int
-    targets: tuple[tuple[Facts, LocatedObject], ...]
+    targets: tuple[tuple[ConnectorFacts, LocatedObject], ...]
 
     @property
     def error_count(self) -> int:
@@ -82,9 +85,9 @@ def check_folder(path: Path, settings: Settings, *, now: float) -> Report:
     """Check a folder, or one file in it. `now` is in unix seconds. Raises ParseError if `path` does not exist."""
     folder, file_name = (path.parent, path.name) if path.is_file() else (path, None)
     if not folder.is_dir() and path.name.endswith(SUFFIXES):
-        raise ParseError(str(path), "is not there; name a folder of manifests, or one file of it")
+        raise ParseError("", f'file "{path}" does not exist; name a folder of manifests, or one file of it')
     if not folder.is_dir():
-        raise ParseError(str(path), f"is not there; make it with: connectorctl init {path}")
+        raise missing_folder_error(path)
     store = Store()
     source = FolderWatch(folder, store, system_namespace=settings.system_namespace)
     problems = source.load_once()
@@ -92,6 +95,7 @@ def check_folder(path: Path, settings: Settings, *, now: float) -> Report:
         located for located in source.located_objects if file_name is None or Path(located.file).name == file_name
     ]
     connectors = [located for located in located_objects if isinstance(located.object, Connector | InvalidConnector)]
+    targets = tuple(_usable_targets(store, connectors))
     findings = [
         *(
             _problem_finding(problem)
@@ -103,18 +107,22 @@ def check_folder(path: Path, settings: Settings, *, now: float) -> Report:
             for located in located_objects
             for finding in _object_findings(located, now, settings.expiry_warning)
         ),
+        *_permission_findings(targets),
         *_file_mode_findings(located_objects),
         *(_folder_findings(folder, connectors) if file_name is None else ()),
     ]
-    return Report(
-        findings=_sorted(findings), connectors=len(connectors), targets=tuple(_usable_targets(store, connectors))
-    )
+    return Report(findings=_sorted(findings), connectors=len(connectors), targets=targets)
 
 
-def _usable_targets(store: Store, connectors: Iterable[LocatedObject]) -> Iterator[tuple[Facts, LocatedObject]]:
+def _usable_targets(
+    store: Store, connectors: Iterable[LocatedObject]
+) -> Iterator[tuple[ConnectorFacts, LocatedObject]]:
     for located in connectors:
         connector = located.object
-        if isinstance(connector, Connector) and isinstance(store.get(connector.key), Target):
+        if not isinstance(connector, Connector):
+            continue
+        target = store.get(connector.key)
+        if isinstance(target, Target) and example_problem(target) is None:
             facts = gather_facts(
                 connector,
                 store.connector_class(connector.class_name),
@@ -140,18 +148,30 @@ def _object_findings(located: LocatedObject, now: float, expiry_warning: float) 
     """Find problems that a proxy does not report: example values, and credentials that expire."""
     match located.object:
         case Connector(address=address) if is_example_host(address.host):
-            reason = f"{address.host} is an example's; put in the address of the target"
+            reason = f"{address.host} is an example; enter the address of the target"
             yield finding_at(located, "spec.address", "error", reason)
         case Secret(credential=BearerToken(authorization=bytes(authorization)) as credential):
             token = authorization.removeprefix(_BEARER).decode("ascii")
             path = _secret_key_path(located, "token")
             if is_placeholder(token):
-                yield finding_at(located, path, "error", "is a placeholder; put in a token of the target")
+                yield finding_at(located, path, "error", "is a placeholder; enter a token of the target")
             yield from _expiry_findings(located, path, "token", credential, now, expiry_warning)
         case Secret(credential=ClientCertificate() as credential):
             yield from _expiry_findings(
                 located, _secret_key_path(located, CERTIFICATE_KEY), "certificate", credential, now, expiry_warning
             )
+
+
+def _permission_findings(targets: Iterable[tuple[ConnectorFacts, LocatedObject]]) -> Iterator[Finding]:
+    """Find masks that callers can get around, and fields of permissions that do not work together."""
+    for facts, located in targets:
+        if not isinstance(facts.permissions, PermissionEvaluator):
+            continue
+        if gaps := facts.permissions.mask_gaps:
+            reason = f"callers can get around it; add to spec.permissions.deny: {', '.join(gaps)}"
+            yield finding_at(located, "spec.permissions.mask", "warning", reason)
+        for problem in facts.permissions.ineffective_rights or ():
+            yield finding_at(located, "spec.permissions", "info", problem)
 
 
 def _secret_key_path(located: LocatedObject, key: str) -> str:
@@ -180,7 +200,7 @@ def _file_mode_findings(located_objects: Iterable[LocatedObject]) -> Iterator[Fi
     }
     for file in sorted(files):
         if Path(file).stat().st_mode & _OTHERS_MODE:
-            reason = f"holds a credential, and others than its owner may read it; run: chmod 600 {shlex.quote(file)}"
+            reason = f"has a credential that users other than its owner may read; run: chmod 600 {shlex.quote(file)}"
             yield Finding(severity="warning", file=file, reason=reason)
 
 
@@ -192,10 +212,11 @@ def _folder_findings(folder: Path, connectors: list[LocatedObject]) -> Iterator[
         if entry not in manifests:
             kind = "sub-folders are" if entry.is_dir() else "is"
             yield Finding(severity="info", file=str(entry), reason=f"{kind} not read; manifests are {_PATTERNS}")
+    step = f"create one with: connectorctl init {shlex.quote(str(folder))}"
     if not manifests:
-        yield Finding(severity="error", file=str(folder), reason=f"there are no manifests in it ({_PATTERNS})")
+        yield Finding(severity="error", file=str(folder), reason=f"the folder has no manifests ({_PATTERNS}); {step}")
     elif not connectors:
-        yield Finding(severity="error", file=str(folder), reason="there is no Connector in it")
+        yield Finding(severity="error", file=str(folder), reason=f"the folder has no Connector; {step}")
 
 
 def finding_at(located: LocatedObject, path: str, severity: Severity, reason: str) -> Finding:

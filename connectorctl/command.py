@@ -1,6 +1,6 @@
 """Base of all commands: help with examples, printed through `output`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import click
@@ -28,13 +28,33 @@ def _print_help(ctx: click.Context, option: click.Parameter, value: bool) -> Non
 
 
 class Command(DocumentedCommand):
-    """Command whose help ends with examples. They begin with `connectorctl`, and show the name that was typed."""
+    """Command whose help ends with examples. They begin with `connectorctl`, and show the name that was typed.
 
-    def __init__(self, *arguments: Any, examples: Sequence[str] = (), **values: Any) -> None:
+    If a command has many options, the help shows those in `common` first, and the others below "Advanced options".
+    """
+
+    def __init__(
+        self, *arguments: Any, examples: Sequence[str] = (), common: Collection[str] = (), **values: Any
+    ) -> None:
         super().__init__(*arguments, **values)
         self.examples = tuple(examples)
+        self._common = frozenset(common)
         # Set explicitly, because click shortens the text that it takes from the help.
         self.short_help = (self.help or "").partition("\n")[0]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if not self._common:
+            super().format_options(ctx, formatter)
+            return
+        common: list[tuple[str, str]] = []
+        advanced: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if isinstance(parameter, click.Option) and record is not None:
+                (common if self._common.intersection(parameter.opts) else advanced).append(record)
+        for title, records in (("Options", common), ("Advanced options", advanced)):
+            with formatter.section(title):
+                formatter.write_dl(records)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if not self.examples:
@@ -47,6 +67,8 @@ class Command(DocumentedCommand):
         return example.replace(f"{PROGRAM} ", f"{ctx.find_root().info_name} ")
 
 
-def make_command(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., Any]], Command]:
+def make_command(
+    name: str, *, examples: Sequence[str], common: Collection[str] = (), kind: type[Command] = Command
+) -> Callable[[Callable[..., Any]], Command]:
     """Decorate the function of a command. Its docstring is the help; the first line is in the list of commands."""
-    return click.command(name, cls=Command, examples=examples)
+    return click.command(name, cls=kind, examples=examples, common=common)

@@ -1,4 +1,4 @@
-"""Shell completion: names of Connectors, and completions of the kubectl plugin.
+"""Shell completion: names of Connectors, requests and locks, and completions of the kubectl plugin.
 
 If a completion fails, nothing is printed, because the shell would offer it as a completion.
 """
@@ -10,6 +10,7 @@ import click
 from click.shell_completion import ShellComplete
 
 from connector_store.kube.errors import ApiError
+from connector_store.kube.resources import ACCESS_LOCKS, ACCESS_REQUESTS
 from connectorctl.command import PLUGIN
 from connectorctl.invocation import Invocation
 from connectorctl.option_values import SourceOptions
@@ -28,6 +29,22 @@ def complete_connectors(source_options: SourceOptions, invocation: Invocation) -
     except (OSError, ValueError, ApiError, click.ClickException):
         return []
     return sorted(str(connector.key) for connector in connectors)
+
+
+def complete_access_objects(
+    plural: str, namespace: str | None, source_options: SourceOptions, invocation: Invocation
+) -> list[str]:
+    """Return NAMESPACE/NAME of each AccessRequest or AccessLock of a namespace (None: all).
+
+    Return nothing if the user cannot list them. Approvers often can in their own namespaces only.
+    """
+    from connectorctl import access_cluster
+
+    resource = {each.plural: each for each in (ACCESS_REQUESTS, ACCESS_LOCKS)}[plural]
+    try:
+        return sorted(access_cluster.list_keys(resource, namespace, source_options, invocation))
+    except (OSError, ValueError, ApiError, click.ClickException):
+        return []
 
 
 def print_kubectl_completions(words: Sequence[str]) -> int:

@@ -1,9 +1,13 @@
 """Example manifests of `connectorctl init`: one Connector and its Secret."""
 
 from pathlib import Path
+from textwrap import indent
 from typing import Final
 
-from connectorctl.private_files import create_private
+import yaml
+
+from connector_store.private_files import create_private
+from connectorctl.importer import build_agent_permissions
 
 FILE_NAME: Final = "k8s-connector.yaml"
 MANIFESTS: Final = """\
@@ -37,12 +41,13 @@ spec:
 """
 
 
-def write_example(folder: Path) -> Path:
-    """Write the example into `folder` (mode 0700, because it holds credentials).
+def write_example(folder: Path, *, is_for_agent: bool = False) -> Path:
+    """Write the example into `folder` (mode 0700, because it holds credentials). One for an agent masks Secrets.
 
     Raises FileExistsError if the example exists.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / FILE_NAME
-    create_private(path, MANIFESTS)
+    limits = yaml.safe_dump({"permissions": build_agent_permissions()}, sort_keys=False) if is_for_agent else ""
+    create_private(path, MANIFESTS + indent(limits, "  "))
     return path

@@ -1,29 +1,14 @@
-"""Exec credential plugin (KEP-541): the entry in a kubeconfig that runs this program, and the program's output.
+"""Exec credential plugin (KEP-541): the entry in a kubeconfig that runs this program."""
 
-Source: k8s.io/client-go/pkg/apis/clientauthentication, v1.
-"""
-
-import json
 import sys
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
 
-from connector_store.domain.base import rfc3339
-from connector_store.domain.base.expiry import read_token_times
 from connector_store.domain.base.names import ObjectKey
 from connectorctl.command import PROGRAM
+from connectorctl.exec_credential import VERSIONS
 from connectorctl.oidc_token import TokenProvider
 from connectorctl.option_values import CallerOptions, SourceOptions
-
-GROUP: Final = "client.authentication.k8s.io"
-VERSIONS: Final = (f"{GROUP}/v1", f"{GROUP}/v1beta1")
-EXEC_INFO_VARIABLE: Final = "KUBERNETES_EXEC_INFO"
-"""Environment variable with the client's ExecCredential request."""
-EXPIRY_LEEWAY: Final = 30.0
-"""Seconds before its expiry that a token counts as expired, because requests take time and clocks differ."""
-
 
 ExecPlugin = Callable[[ObjectKey], Mapping[str, object]]
 """Builds `users[].user.exec` for a Connector."""
@@ -36,6 +21,8 @@ def make_plugin(source_options: SourceOptions, caller_options: CallerOptions, is
         options += ["--service-account", str(caller_options.service_account)]
     if caller_options.confdir is not None:
         options += ["--confdir", str(caller_options.confdir.expanduser().absolute())]
+    if caller_options.as_caller is not None:
+        options += ["--as-caller", caller_options.as_caller]
 
     return lambda key: _exec_config(str(key), *options)
 
@@ -51,25 +38,8 @@ def _exec_config(*arguments: str) -> Mapping[str, object]:
         "command": str(_program_path()),
         "args": ["credential", *arguments],
         "interactiveMode": "Never",
-        "installHint": f"this kubeconfig needs {PROGRAM} of Kubernetes Connector",
+        "installHint": f"install {PROGRAM} of Kubernetes Connector, which this kubeconfig runs for a token",
     }
-
-
-def exec_credential(token: str, environ: Mapping[str, str]) -> str:
-    """Return an ExecCredential with this token as JSON, in the API version that the client requests."""
-    status: dict[str, str] = {"token": token}
-    expires = read_token_times(token).expires_at
-    if expires is not None:
-        status["expirationTimestamp"] = rfc3339.format_time(datetime.fromtimestamp(expires - EXPIRY_LEEWAY, UTC))
-    return json.dumps({"apiVersion": _version(environ), "kind": "ExecCredential", "status": status}) + "\n"
-
-
-def _version(environ: Mapping[str, str]) -> str:
-    try:
-        api_version: Any = json.loads(environ.get(EXEC_INFO_VARIABLE, ""))["apiVersion"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return VERSIONS[0]
-    return str(api_version) if api_version in VERSIONS else VERSIONS[0]
 
 
 def _source_arguments(source_options: SourceOptions, is_cluster: bool) -> list[str]:
@@ -85,5 +55,6 @@ def _source_arguments(source_options: SourceOptions, is_cluster: bool) -> list[s
 
 
 def _program_path() -> Path:
-    """Return `connectorctl` next to the interpreter, so that the client's PATH does not matter."""
-    return Path(sys.executable).absolute().with_name(PROGRAM)
+    """Return the one-file program, or else `connectorctl` next to the interpreter: the PATH of clients may differ."""
+    archive = getattr(__spec__.loader, "archive", None)  # of zipimport.zipimporter
+    return Path(archive).absolute() if archive is not None else Path(sys.executable).absolute().with_name(PROGRAM)

@@ -1,5 +1,6 @@
 """Folder source: Connectors of a folder of manifests, and tokens that are signed with the proxy's key."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -9,24 +10,41 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
 from connector_store.domain.objects.models import Connector, InvalidConnector
-from connector_store.folder.caller_tokens import SigningKey
 from connector_store.folder.folder_watch import FolderWatch
+from connector_store.folder.signing_key import SigningKey
 from connector_store.store import Store
+from connectorctl.description import ConnectorDetails
+from connectorctl.folders import missing_folder_error
+from connectorctl.inventory import Inventory, not_found_error
 from connectorctl.option_values import CallerOptions
 from connectorctl.proxy_ca import confdir_or_default, read_proxy_ca
+from connectorctl.proxy_program import DEFAULT_LISTEN
 
-DEFAULT_PROXY: Final = "http://127.0.0.1:8080"
+DEFAULT_PROXY: Final = f"http://{DEFAULT_LISTEN}"
 
 
 def load_store(folder: Path, settings: Settings) -> Store:
     """Load what a proxy on this folder would have. Raises ParseError if the folder does not exist."""
     if folder.is_file():
-        raise ParseError(str(folder), f"is a file; name its folder, {folder.parent}")
+        raise ParseError("", f'"{folder}" is a file; name its folder, {folder.parent}')
     if not folder.is_dir():
-        raise ParseError(str(folder), f"is not there; make it with: connectorctl init {folder}")
+        raise missing_folder_error(folder)
     store = Store()
     FolderWatch(folder, store, system_namespace=settings.system_namespace).load_once()
     return store
+
+
+def load_details(folder: Path, key: ObjectKey, settings: Settings) -> ConnectorDetails:
+    """Load what the folder has about one Connector."""
+    store = load_store(folder, settings)
+    subjects = [str(subject) for subject in store.bindings.subjects(settings.access, key)]
+    if store.bindings.is_empty:
+        subjects = ["each holder of a token that is signed with the proxy's key"]
+    return ConnectorDetails(
+        inventory=Inventory(store=store),
+        callers=subjects,
+        kubeconfig_command=f"connectorctl kubeconfig {key} --source {shlex.quote(str(folder))}",
+    )
 
 
 def build_entries(
@@ -40,7 +58,7 @@ def build_entries(
 ) -> list[KubeconfigEntry]:
     """Return the kubeconfig entries of `keys`. `now` is in unix seconds."""
     store = load_store(folder, settings)
-    connectors = [_get_connector(store, key, folder) for key in keys]
+    connectors = [_get_connector(store, key) for key in keys]
     ca = read_proxy_ca(caller_options.confdir)
     return [
         KubeconfigEntry(
@@ -56,16 +74,14 @@ def build_entries(
 
 def issue_token(folder: Path, key: ObjectKey, caller_options: CallerOptions, settings: Settings, now: float) -> str:
     """Return a token for one Connector."""
-    _get_connector(load_store(folder, settings), key, folder)
+    _get_connector(load_store(folder, settings), key)
     return _sign_token(key, caller_options, settings, now)
 
 
-def _get_connector(store: Store, key: ObjectKey, folder: Path) -> Connector:
+def _get_connector(store: Store, key: ObjectKey) -> Connector:
     match store.connector(key):
         case None:
-            raise ParseError(
-                "", f'connectors.connectors.alauda.io "{key.name}" not found in namespace "{key.namespace}" of {folder}'
-            )
+            raise not_found_error(store, key)
         case InvalidConnector() as rejected:
             raise ParseError(f"Connector {key}", rejected.message)
         case connector:
@@ -74,4 +90,6 @@ def _get_connector(store: Store, key: ObjectKey, folder: Path) -> Connector:
 
 def _sign_token(key: ObjectKey, caller_options: CallerOptions, settings: Settings, now: float) -> str:
     signing_key = SigningKey.load_or_create(confdir_or_default(caller_options.confdir))
-    return signing_key.issue(key, ttl=caller_options.ttl, now=now, audience=settings.audience)
+    return signing_key.issue(
+        key, ttl=caller_options.ttl, now=now, audience=settings.audience, caller=caller_options.as_caller
+    )

@@ -5,74 +5,130 @@ auth providers, which run on the user's machine; passwords; proxies; and servers
 """
 
 import base64
-import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
-from connector_store.domain.base.names import is_dns_subdomain
+from connector_store.domain.base.names import ObjectKey, is_dns_subdomain
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
 from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, CLIENT_CERTIFICATE_SECRET, PRIVATE_KEY
 from connector_store.domain.objects.address_matching import parse_address
 from connector_store.domain.objects.manifest import API_VERSION, parse_object
 from connector_store.domain.objects.models import ADDRESS_ANNOTATION, Secret
-
-MAX_FILE_SIZE: Final = 8 * 1024 * 1024
-"""Maximum bytes of a kubeconfig."""
+from connector_store.domain.permissions.builtin_roles import AGENT_ROLE, CREDENTIALS_ROLE
+from connector_store.domain.permissions.mask_gaps import MASK_PARTS
+from connector_store.domain.permissions.restrictions import MASKED_RESOURCE
+from connectorctl.kubeconfig_fields import find_context, find_entry, load_kubeconfig, read_data, read_file
 
 _UNSUPPORTED_USER_FIELDS: Final = {
-    "exec": "is a plugin that runs on your machine; lend a ServiceAccount's token instead",
-    "auth-provider": "is a plugin of kubectl's; lend a ServiceAccount's token instead",
-    "username": "is a password's; API servers take none any more",
-    "as": "acts as another; a Connector lends what the credential itself may do",
+    "exec": "is a plugin that runs on your machine; use a ServiceAccount's token: --create-account --role ROLE",
+    "auth-provider": "is a plugin of kubectl; use a ServiceAccount's token: --create-account --role ROLE",
+    "username": "is for a password, which API servers no longer accept; use a token or a client certificate",
+    "as": "impersonates another user; a Connector allows what the credential itself can do",
 }
 _UNSUPPORTED_CLUSTER_FIELDS: Final = {
-    "insecure-skip-tls-verify": "is set; only a target that is verified gets a credential: add its CA",
-    "proxy-url": "leads through another proxy; a Connector has no such thing",
-    "tls-server-name": "names another host than the server's; a Connector has no such thing",
+    "insecure-skip-tls-verify": "is set, but only a target that is verified gets a credential; add its CA",
+    "proxy-url": "leads through another proxy, which a Connector does not support; use a direct address",
+    "tls-server-name": "names another host than server, which a Connector does not support; put that name into server",
 }
 
 
-def convert_kubeconfig(path: Path, context: str | None, *, namespace: str, name: str | None) -> list[dict[str, Any]]:
-    """Return the Secret and the Connector. ParseError names the unsupported field, and quotes no credential."""
-    config = Fields(_load(path), "")
-    context_name = context or config.text("current-context")
-    if context_name is None:
-        raise ParseError("current-context", "is empty; name one with --context")
-    context_names = [context_item.text("name") or "" for context_item in config.items("contexts")]
-    if context_name not in context_names:
-        raise ParseError(
-            "--context", f"{path} has no context {context_name!r}; it has: {', '.join(context_names) or 'none'}"
-        )
-    context_entry = _find_by_name(config, "contexts", context_name).child("context")
-    cluster = _find_by_name(config, "clusters", context_entry.text("cluster") or "").child("cluster")
-    user = _find_by_name(config, "users", context_entry.text("user") or "").child("user")
-    _reject_fields(user, _UNSUPPORTED_USER_FIELDS)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportTarget:
+    """Server of a kubeconfig's context, and the name of the Connector for it. `user` is the kubeconfig's user."""
+
+    name: str
+    address: str
+    ca: bytes | None
+    user: Fields = field(repr=False)
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedCredential:
+    """Credential for a Secret of type `secret_type`, and the `auth` of the Connector without its Secret."""
+
+    secret_type: str
+    auth: Mapping[str, Any]
+    data: Mapping[str, bytes] = field(repr=False)
+
+
+def read_target(path: Path, context: str | None, *, name: str | None, address: str | None = None) -> ImportTarget:
+    """Read the context of a kubeconfig. ParseError names the unsupported field. `address` replaces the server."""
+    config = load_kubeconfig(path)
+    context_name, context_entry = find_context(config, context)
+    cluster = find_entry(config, "clusters", context_entry.text("cluster") or "", "cluster")
     _reject_fields(cluster, _UNSUPPORTED_CLUSTER_FIELDS)
-    server = cluster.text("server") or ""
     try:
-        address = str(parse_address(server))
+        parsed_address = parse_address(cluster.text("server") or "" if address is None else address)
     except ParseError as error:
-        raise ParseError(cluster.path_of("server"), error.reason) from None
+        raise ParseError(cluster.path_of("server") if address is None else "--address", error.reason) from None
     connector_name = name or _default_name(context_name)
     if not is_dns_subdomain(connector_name):
         raise ParseError(
             "--name", f"{connector_name!r} is not the name of a Connector: lower case letters, digits, '-' and '.'"
         )
-    kind, auth, data = _credential(user, path.parent)
-    ca = _data_or_file(cluster, "certificate-authority", path.parent)
-    if ca is not None:
-        data["ca.crt"] = ca
+    return ImportTarget(
+        name=connector_name,
+        address=str(parsed_address),
+        ca=read_data(cluster, "certificate-authority", path.parent),
+        user=find_entry(config, "users", context_entry.text("user") or "", "user"),
+        folder=path.parent,
+    )
+
+
+def read_credential(target: ImportTarget) -> ImportedCredential:
+    """Return the token or the client certificate of the kubeconfig's user. ParseError quotes no credential."""
+    _reject_fields(target.user, _UNSUPPORTED_USER_FIELDS)
+    kind, auth, data = _credential(target.user, target.folder)
+    return ImportedCredential(secret_type=kind, auth={"name": auth}, data=data)
+
+
+def issued_credential(account: ObjectKey, token: bytes) -> ImportedCredential:
+    """Return the credential of an account whose only right is to issue tokens of `account`."""
+    params = [{"name": "serviceAccount", "value": str(account)}]
+    auth = {"name": "serviceAccountTokenAuth", "params": params}
+    return ImportedCredential(secret_type=BEARER_TOKEN_SECRET, auth=auth, data={"token": token})
+
+
+def build_permissions(roles: Sequence[str], *, deny_credentials: bool) -> dict[str, Any]:
+    """Return `spec.permissions` that allow ClusterRoles, or nothing if everything is allowed."""
+    permissions: dict[str, Any] = {}
+    if roles:
+        permissions["allow"] = [{"clusterRole": role} for role in roles]
+    if deny_credentials:
+        permissions["deny"] = [{"clusterRole": CREDENTIALS_ROLE}]
+    return permissions
+
+
+def build_agent_permissions(roles: Sequence[str] = ()) -> dict[str, Any]:
+    """Return `spec.permissions` for an agent: reading with masked Secrets, and `roles`."""
+    return {
+        "mask": [{"resources": [MASKED_RESOURCE]}],
+        "allow": [{"clusterRole": role} for role in (AGENT_ROLE, *roles)],
+        "deny": [{"clusterRole": part} for part in MASK_PARTS],
+    }
+
+
+def build_objects(
+    target: ImportTarget, credential: ImportedCredential, *, namespace: str, permissions: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the Secret, pinned to the target, and the Connector. Raises ParseError if the proxy could not use it."""
+    ca = {} if target.ca is None else {"ca.crt": target.ca}
+    data = {**credential.data, **ca}
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": connector_name, "namespace": namespace, "annotations": {ADDRESS_ANNOTATION: address}},
-        "type": kind,
+        "metadata": {
+            "name": target.name,
+            "namespace": namespace,
+            "annotations": {ADDRESS_ANNOTATION: target.address},
+        },
+        "type": credential.secret_type,
         "data": {key: base64.b64encode(value).decode() for key, value in data.items()},
     }
     parsed_secret = parse_object(secret, system_namespace="")
@@ -80,36 +136,19 @@ def convert_kubeconfig(path: Path, context: str | None, *, namespace: str, name:
         isinstance(parsed_secret, Secret)
         and (problem := parsed_secret.credential_problem or parsed_secret.ca_problem) is not None
     ):
-        raise ParseError(user.path, problem.text)
+        raise ParseError(target.user.path, problem.text)
     connector = {
         "apiVersion": API_VERSION,
         "kind": "Connector",
-        "metadata": {"name": connector_name, "namespace": namespace},
+        "metadata": {"name": target.name, "namespace": namespace},
         "spec": {
             "connectorClassName": "k8s",
-            "address": address,
-            "auth": {"name": auth, "secretRef": {"name": connector_name}},
+            "address": target.address,
+            "auth": {**credential.auth, "secretRef": {"name": target.name}},
+            **({"permissions": dict(permissions)} if permissions else {}),
         },
     }
     return [secret, connector]
-
-
-def _load(path: Path) -> object:
-    with path.open("rb") as stream:
-        text = stream.read(MAX_FILE_SIZE + 1)
-    if len(text) > MAX_FILE_SIZE:
-        raise ParseError(str(path), f"is longer than {MAX_FILE_SIZE} bytes")
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError):
-        raise ParseError(str(path), "is no kubeconfig: it is not YAML") from None
-
-
-def _find_by_name(config: Fields, kind: str, name: str) -> Fields:
-    for item in config.items(kind):
-        if item.text("name") == name:
-            return item
-    raise ParseError(kind, f"has no {name!r}")
 
 
 def _reject_fields(fields: Fields, reasons: Mapping[str, str]) -> None:
@@ -124,30 +163,12 @@ def _default_name(context: str) -> str:
 
 def _credential(user: Fields, folder: Path) -> tuple[str, str, dict[str, bytes]]:
     token_file = user.text("tokenFile")
-    token = _read_file(user.path_of("tokenFile"), folder / token_file) if token_file else None
+    token = read_file(user.path_of("tokenFile"), folder / token_file) if token_file else None
     if token is None and (text := user.text("token")) is not None:
         token = text.encode()
     if token is not None:
         return BEARER_TOKEN_SECRET, "bearerTokenAuth", {"token": token}
-    certificate, key = (_data_or_file(user, field, folder) for field in ("client-certificate", "client-key"))
+    certificate, key = (read_data(user, field, folder) for field in ("client-certificate", "client-key"))
     if certificate is None or key is None:
         raise ParseError(user.path, "has neither a token nor a client certificate with its key")
     return CLIENT_CERTIFICATE_SECRET, "clientCertificateAuth", {CERTIFICATE_KEY: certificate, PRIVATE_KEY: key}
-
-
-def _data_or_file(fields: Fields, name: str, folder: Path) -> bytes | None:
-    """Return NAME-data, or else the content of the file NAME, relative to the kubeconfig's folder, as kubectl does."""
-    data, file = fields.text(f"{name}-data"), fields.text(name)
-    if data is not None:
-        try:
-            return base64.b64decode(data, validate=True)
-        except (binascii.Error, ValueError):
-            raise ParseError(fields.path_of(f"{name}-data"), "is not base64") from None
-    return _read_file(fields.path_of(name), folder / file) if file is not None else None
-
-
-def _read_file(path: str, file: Path) -> bytes:
-    try:
-        return file.read_bytes()[: MAX_FILE_SIZE + 1]
-    except OSError as error:
-        raise ParseError(path, f"{file}: {error.strerror}") from None

@@ -17,13 +17,14 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.decision.direct_access import parse_direct_path
 from connector_store.domain.kubeconfig.proxy_service import ALIAS_PREFIX
-from connectorctl.private_files import write_private
+from connector_store.private_files import write_private
+from connectorctl.kubeconfig_fields import MAX_FILE_SIZE
 
-MAX_FILE_SIZE: Final = 8 * 1024 * 1024
-"""Maximum bytes of a kubeconfig."""
 _SECTIONS: Final = ("clusters", "contexts", "users")
 _MAX_LISTED: Final = 5
 """Maximum number of contexts that an error lists."""
+_REPLACE_STEP: Final = "name another file, or replace it with -o FILE --force"
+"""Next step for a file that is not a kubeconfig. A merge cannot replace it."""
 
 Config = dict[str, Any]
 
@@ -43,10 +44,12 @@ def check_replaceable(path: Path) -> None:
     if foreign_contexts:
         listing = ", ".join(foreign_contexts[:_MAX_LISTED]) + (", …" if len(foreign_contexts) > _MAX_LISTED else "")
         raise ParseError(
-            str(path), f"holds contexts that are not of Connectors ({listing}); add to it with --merge, or --force"
+            "",
+            f"{path} has contexts that are not of Connectors ({listing}); "
+            "keep them with --merge, or replace the file with --force",
         )
     if config and config.get("kind") != "Config":
-        raise ParseError(str(path), "is no kubeconfig; name another file, or --force")
+        raise ParseError("", f"{path} is not a kubeconfig; {_REPLACE_STEP}")
 
 
 def merge_into(path: Path, new_config: Config, *, force: bool) -> str | None:
@@ -61,7 +64,9 @@ def merge_into(path: Path, new_config: Config, *, force: bool) -> str | None:
         conflicts = [name for name in _names(new_config, "contexts") if _is_foreign(config, name)]
         if conflicts and not force:
             raise ParseError(
-                str(path), f"has an entry {conflicts[0]} that is not of a Connector; --context-name, or --force"
+                "",
+                f"{path} has an entry {conflicts[0]} that is not of a Connector; "
+                "write another name with --context-name, or replace it with --force",
             )
         previous_context = config.get("current-context") or None
         write_private(path, yaml.safe_dump(_merge(config, new_config), sort_keys=False, width=1_000_000))
@@ -84,26 +89,28 @@ def _is_foreign(config: Config, name: str) -> bool:
 def _connector_contexts(config: Config) -> set[str]:
     """Return the names of contexts that lead to a Connector. Their clusters and users have the same names."""
     clusters = {
-        entry.get("name") for entry in _entries(config, "clusters") if _leads_to_connector(entry.get("cluster"))
+        entry.get("name") for entry in _entries(config, "clusters") if connector_key(entry.get("cluster")) is not None
     }
     contexts = [entry for entry in _entries(config, "contexts") if isinstance(entry.get("context"), Mapping)]
     return {str(entry.get("name")) for entry in contexts if entry["context"].get("cluster") in clusters}
 
 
-def _leads_to_connector(cluster: object) -> bool:
+def connector_key(cluster: object) -> ObjectKey | None:
+    """Return the Connector to which a cluster of a kubeconfig leads, or None."""
     if not isinstance(cluster, Mapping):
-        return False
+        return None
     proxy, server = _parse_url(cluster.get("proxy-url")), _parse_url(cluster.get("server"))
     if proxy is not None:
-        return _is_key(unquote(proxy.username or ""))
-    return server is not None and _is_direct_access(server)
+        return _parse_key(unquote(proxy.username or ""))
+    return _direct_key(server) if server is not None else None
 
 
-def _is_direct_access(server: SplitResult) -> bool:
+def _direct_key(server: SplitResult) -> ObjectKey | None:
     service, namespace, *domain = [*(server.hostname or "").split("."), "", ""]
     if service.startswith(ALIAS_PREFIX) and domain[0] == "svc":
-        return _is_key(f"{namespace}/{service.removeprefix(ALIAS_PREFIX)}")
-    return parse_direct_path(server.path.encode()) is not None
+        return _parse_key(f"{namespace}/{service.removeprefix(ALIAS_PREFIX)}")
+    request = parse_direct_path(server.path.encode())
+    return request.key if request is not None else None
 
 
 def _parse_url(value: object) -> SplitResult | None:
@@ -113,12 +120,11 @@ def _parse_url(value: object) -> SplitResult | None:
         return None
 
 
-def _is_key(text: str) -> bool:
+def _parse_key(text: str) -> ObjectKey | None:
     try:
-        ObjectKey.parse(text)
+        return ObjectKey.parse(text)
     except ParseError:
-        return False
-    return True
+        return None
 
 
 def _names(config: Config, key: str) -> list[str]:
@@ -134,16 +140,17 @@ def _read(path: Path) -> Config:
         text = file.read(MAX_FILE_SIZE + 1)
     if len(text) > MAX_FILE_SIZE:
         raise ParseError(
-            str(path), f"is longer than {MAX_FILE_SIZE} bytes, no kubeconfig; name another file, or --force"
+            "",
+            f"{path} is longer than {MAX_FILE_SIZE} bytes, not a kubeconfig; {_REPLACE_STEP}",
         )
     try:
         config = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ParseError(str(path), "is no YAML; name another file, or --force") from error
+        raise ParseError("", f"{path} is not YAML; {_REPLACE_STEP}") from error
     if config is None:
         return {}
     if not isinstance(config, dict) or any(not isinstance(config.get(section) or [], list) for section in _SECTIONS):
-        raise ParseError(str(path), "is no kubeconfig; name another file, or --force")
+        raise ParseError("", f"{path} is not a kubeconfig; {_REPLACE_STEP}")
     return config
 
 
@@ -154,7 +161,9 @@ def _lock(path: Path) -> Iterator[None]:
     try:
         os.close(os.open(lock, os.O_CREAT | os.O_EXCL, 0))
     except FileExistsError as error:
-        raise ParseError(str(lock), "is there: another program changes that file; if none does, remove it") from error
+        raise ParseError(
+            "", f"{lock} exists, because another program changes the kubeconfig; if none does, remove this file"
+        ) from error
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CA_SECRETS, CLUSTER_ROLES, CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
 from connector_store.kube.sinks import make_parser
 from connector_store.store import Store, StoreObject
+from connectorctl.missing_crd import missing_crd_error
 
 
 async def fill_store(
@@ -51,18 +52,6 @@ async def _list(
     except ApiError as error:
         raise missing_crd_error(resource, error) or error from error
     return [{**raw, **kind} for page in pages for raw in page["items"]]
-
-
-def missing_crd_error(resource: Resource, error: ApiError) -> ApiError | None:
-    """Return an error with the next step if a CustomResourceDefinition of the product is missing, or else None.
-
-    The API server's message for a missing object has its name in quotes. That for a missing resource has no quotes.
-    """
-    if error.status != HTTPStatus.NOT_FOUND or resource.group != CONNECTORS.group or '"' in error.message:
-        return None
-    return ApiError(
-        0, f"the CustomResourceDefinition {resource} is not installed in this cluster; install it: docs/quickstart.md"
-    )
 
 
 def _ready_conditions(items: list[dict[str, Any]]) -> Iterator[tuple[ObjectKey, Condition]]:

@@ -7,7 +7,12 @@ import click
 from connector_store.version import VERSION
 from connectorctl.command import PROGRAM, Command
 
-EXIT_CODES = (("0", "done"), ("1", "refused, not found, or wrong in a file"), ("2", "usage"), ("130", "interrupted"))
+EXIT_CODES = (
+    ("0", "done"),
+    ("1", "refused, not found, or a problem in a file"),
+    ("2", "wrong usage"),
+    ("130", "interrupted"),
+)
 
 
 def render_man_page(root: click.Context) -> str:

@@ -3,21 +3,17 @@
 github          the job's token of GitHub Actions; the job needs `permissions: {id-token: write}`
 gitlab[:NAME]   GitLab's `id_tokens` variable, CONNECTORS_ID_TOKEN unless named
 file:PATH       a file, such as a projected ServiceAccount token
-command:WORDS   what a command prints
+command:WORDS   what a command prints: a token, or an ExecCredential as kubectl's credential plugins do
+
+This module is on the path of `connectorctl credential`, so a function imports the libraries that only it needs.
 """
 
-import json
-import shlex
-import subprocess
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from connector_store.domain.base.errors import ParseError
+from connectorctl.exec_credential import parse_exec_credential
 
 DEFAULT_AUDIENCE: Final = "connectors"
 GITLAB_VARIABLE: Final = "CONNECTORS_ID_TOKEN"
@@ -31,8 +27,7 @@ _GITHUB_TOKEN_VARIABLE: Final = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"  # noqa: S105 -
 KINDS: Final = "github, gitlab[:VARIABLE], file:PATH or command:COMMAND"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenProvider:
+class TokenProvider(NamedTuple):
     """Provider of the token. `text` is its value on the command line, with an absolute path."""
 
     text: str
@@ -54,7 +49,7 @@ def parse_token_provider(text: str) -> TokenProvider:
             return TokenProvider(text=f"file:{path}", fetch=lambda environ, audience: _read_file(path))
         case "command" if argument.strip():
             return TokenProvider(text=text, fetch=lambda environ, audience: _run_command(argument))
-    raise ParseError("oidc", f"is none of: {KINDS}")
+    raise ParseError("oidc", f"is not one of: {KINDS}")
 
 
 def _fetch_github(environ: Mapping[str, str], audience: str) -> str:
@@ -66,16 +61,23 @@ def _fetch_github(environ: Mapping[str, str], audience: str) -> str:
     if not url or not token:
         raise ParseError(
             _GITHUB_URL_VARIABLE,
-            "is not there: run this in a job of GitHub Actions that has permissions: id-token: write",
+            "is not set: run this in a job of GitHub Actions that has permissions: id-token: write",
         )
     if not url.startswith("https://"):
         raise ParseError(_GITHUB_URL_VARIABLE, "is not an https URL")
-    from connector_store.trust import TrustStore
+    import json
+    import ssl
+    import urllib.error
+    import urllib.parse
+    import urllib.request
 
+    # Unlike create_default_context, SSLContext does not read SSLKEYLOGFILE.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
     query = urllib.parse.urlencode({"audience": audience})
     request = urllib.request.Request(f"{url}&{query}", headers={"Authorization": f"Bearer {token}"})  # noqa: S310 - https
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT, context=TrustStore().ssl_context(None)) as response:  # noqa: S310 - https
+        with urllib.request.urlopen(request, timeout=TIMEOUT, context=context) as response:  # noqa: S310 - https
             document = json.loads(response.read(MAX_TOKEN_SIZE))
         return _validate(document["value"], "the runner's answer")
     except urllib.error.HTTPError as error:
@@ -88,13 +90,13 @@ def _fetch_github(environ: Mapping[str, str], audience: str) -> str:
             _GITHUB_URL_VARIABLE, f"the runner does not answer: {getattr(error, 'reason', error)}"
         ) from None
     except (ValueError, KeyError, TypeError):
-        raise ParseError(_GITHUB_URL_VARIABLE, "the runner answered no token") from None
+        raise ParseError(_GITHUB_URL_VARIABLE, "the runner's answer has no token") from None
 
 
 def _read_gitlab(environ: Mapping[str, str], audience: str, variable: str) -> str:
     token = environ.get(variable)
     if not token:
-        raise ParseError(variable, f"is not there: give the job id_tokens: {{{variable}: {{aud: {audience}}}}}")
+        raise ParseError(variable, f"is not set: give the job id_tokens: {{{variable}: {{aud: {audience}}}}}")
     return _validate(token, variable)
 
 
@@ -107,6 +109,10 @@ def _read_file(path: Path) -> str:
 
 
 def _run_command(text: str) -> str:
+    """Run a command without a shell. Its stderr and stdin stay those of this process, for a login."""
+    import shlex
+    import subprocess
+
     try:
         words = shlex.split(text)
     except ValueError as error:
@@ -117,12 +123,14 @@ def _run_command(text: str) -> str:
         reason = error.strerror if isinstance(error, OSError) else f"did not end within {TIMEOUT:g} s"
         raise ParseError("oidc", f"command {words[0]}: {reason}") from None
     if process.returncode != 0:
-        raise ParseError("oidc", f"command {words[0]}: exit code {process.returncode}; its own words are above")
-    return _validate(process.stdout[:MAX_TOKEN_SIZE].decode("ascii", "replace"), f"the output of {words[0]}")
+        raise ParseError("oidc", f"command {words[0]}: exit code {process.returncode}; read its own message above")
+    output = process.stdout[:MAX_TOKEN_SIZE]
+    token = parse_exec_credential(output) or output.decode("ascii", "replace")
+    return _validate(token, f"the output of {words[0]}")
 
 
 def _validate(token: object, origin: str) -> str:
     text = token.strip() if isinstance(token, str) else ""
     if not text or not text.isascii() or not text.isprintable() or " " in text:
-        raise ParseError(origin, "is no token")
+        raise ParseError(origin, "is not a token")
     return text

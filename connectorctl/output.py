@@ -16,7 +16,7 @@ EXIT_READER_GONE: Final = 0
 
 
 _HINTS: Final = {
-    "Unauthorized": "the kubeconfig's credential has ended or is not valid there; renew it, or name another kubeconfig"
+    "Unauthorized": "the kubeconfig's credential is invalid or has expired; renew it, or name another kubeconfig"
 }
 
 

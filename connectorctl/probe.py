@@ -8,7 +8,7 @@ from typing import Final
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.status.conditions import AUTH_READY, LIVENESS_READY, Assessment, assess
-from connector_store.domain.status.facts import Facts
+from connector_store.domain.status.facts import ConnectorFacts
 from connector_store.folder.manifests import LocatedObject
 from connector_store.probes import TIMEOUT, Prober, probe_request
 from connector_store.resolver import Resolver
@@ -23,19 +23,19 @@ _ADDRESS: Final = "spec.address"
 _SECRET: Final = "spec.auth.secretRef.name"  # noqa: S105 - the path of a field
 
 
-def probe_targets(targets: Sequence[tuple[Facts, LocatedObject]], settings: Settings) -> list[check.Finding]:
+def probe_targets(targets: Sequence[tuple[ConnectorFacts, LocatedObject]], settings: Settings) -> list[check.Finding]:
     """Probe the targets. Return what prevents their use, at the field to change."""
     return asyncio.run(_probe(targets, settings))
 
 
-async def _probe(targets: Sequence[tuple[Facts, LocatedObject]], settings: Settings) -> list[check.Finding]:
+async def _probe(targets: Sequence[tuple[ConnectorFacts, LocatedObject]], settings: Settings) -> list[check.Finding]:
     policy = AddressPolicy.from_settings(allow=settings.targets_allow, deny=settings.targets_deny, in_cluster=False)
     slots = asyncio.Semaphore(MAX_CONCURRENT_PROBES)
     resolver = Resolver()
     client = TargetClient(TrustStore(), policy, resolver, user_agent="connectorctl")
     prober = Prober(client, TokenManager(client, timeout=TIMEOUT))
 
-    async def probe_target(facts: Facts, located: LocatedObject) -> list[check.Finding]:
+    async def probe_target(facts: ConnectorFacts, located: LocatedObject) -> list[check.Finding]:
         request = probe_request(facts)
         if request is None:
             return []

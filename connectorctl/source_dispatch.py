@@ -13,6 +13,7 @@ from connector_store.domain.base.pem import parse_certificates
 from connector_store.domain.config.connector_source import FolderSource
 from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
 from connector_store.domain.objects.address_matching import parse_address
+from connectorctl.description import ConnectorDetails
 from connectorctl.inventory import Inventory
 from connectorctl.invocation import Invocation
 from connectorctl.option_values import CallerOptions, SourceOptions
@@ -31,6 +32,18 @@ def load_inventory(source_options: SourceOptions, invocation: Invocation, *, nam
     return cluster_source.load_inventory(source_options, source, invocation.settings, namespace=namespace)
 
 
+def load_details(key: ObjectKey, source_options: SourceOptions, invocation: Invocation) -> ConnectorDetails:
+    """Load what the source has about the Connector `key`."""
+    source = resolve_source(source_options, invocation)
+    if isinstance(source, FolderSource):
+        from connectorctl import folder_source
+
+        return folder_source.load_details(Path(source.path), key, invocation.settings)
+    from connectorctl import cluster_source
+
+    return cluster_source.load_details(source_options, source, key, invocation.settings)
+
+
 def issue_token(
     key: ObjectKey,
     source_options: SourceOptions,
@@ -43,9 +56,9 @@ def issue_token(
         from connectorctl import folder_source
 
         return folder_source.issue_token(Path(source.path), key, caller_options, invocation.settings, time.time())
-    from connectorctl import cluster_source
+    from connectorctl import cluster_tokens
 
-    return cluster_source.issue_token(source_options, source, key, caller_options, invocation.settings)
+    return cluster_tokens.issue_token(source_options, source, key, caller_options, invocation.settings)
 
 
 def build_entries(
@@ -64,9 +77,9 @@ def build_entries(
         return folder_source.build_entries(
             Path(source.path), keys, caller_options, invocation.settings, time.time(), proxy=proxy
         )
-    from connectorctl import cluster_source
+    from connectorctl import cluster_tokens
 
-    return cluster_source.build_entries(source_options, source, keys, caller_options, invocation.settings, proxy=proxy)
+    return cluster_tokens.build_entries(source_options, source, keys, caller_options, invocation.settings, proxy=proxy)
 
 
 def build_oidc_entries(keys: Sequence[ObjectKey], proxy: str, ca: Path) -> list[KubeconfigEntry]:
@@ -81,5 +94,5 @@ def build_oidc_entries(keys: Sequence[ObjectKey], proxy: str, ca: Path) -> list[
     except ParseError as error:
         raise ParseError(str(ca), error.reason) from None
     if not proxy.startswith("https://"):
-        raise ParseError("--proxy", "is not https://HOST[:PORT]: the token would cross the network in clear")
+        raise ParseError("--proxy", "is not https://HOST[:PORT]; without TLS, others could read the token")
     return [KubeconfigEntry(key=key, address=parse_address(proxy), proxy=proxy, ca=pem, token="") for key in keys]

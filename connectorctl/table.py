@@ -9,6 +9,10 @@ import click
 from connector_store.domain.base.printable import printable
 
 _GAP: Final = 3
+STATUS_COLOURS: Final = {
+    "yes": "green", "no": "red", "True": "green", "False": "red", "Unknown": "yellow", "all": "yellow",
+}  # fmt: skip
+"""Colours of the words that say whether a Connector works, and what it allows."""
 MIN_LAST_COLUMN: Final = 24
 """Minimum width of the last column. If the terminal has less, the column is not wrapped."""
 
@@ -27,6 +31,11 @@ def render_table(
     return "".join(line for row in all_rows for line in _row_lines(row, widths, last_width, colours or {}))
 
 
+def style_cell(cell: str, colours: Mapping[str, str]) -> str:
+    """Return the text of a cell in its colour, if it has one. `output.write` removes colours from files and pipes."""
+    return click.style(cell, fg=colours[cell]) if cell in colours else cell
+
+
 def _row_lines(
     row: Sequence[str], widths: list[int], last_width: int | None, colours: Mapping[str, str]
 ) -> Iterator[str]:
@@ -35,8 +44,7 @@ def _row_lines(
     )
     first, *continuations = wrapped or [""]
     cells = "".join(
-        (click.style(cell, fg=colours[cell]) if cell in colours else cell) + " " * (width - len(cell))
-        for cell, width in zip(row, widths, strict=False)
+        style_cell(cell, colours) + " " * (width - len(cell)) for cell, width in zip(row, widths, strict=False)
     )
     yield f"{cells}{first}".rstrip() + "\n"
     for continuation in continuations:

@@ -4,19 +4,21 @@ An `Authorizer` authenticates the caller, checks its right to use the Connector,
 frozen `AuthorizationResult`. While a check runs, the client is not read.
 """
 
-import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from addons.access.checks import NO_ANSWER, AccessContext, check_caller
 from addons.access.connector_request import ConnectorRequest, parse_connect
+from addons.access.entitlements import UseDecision
 from addons.access.target_tokens import TokenPending
 from addons.http1.messages import RequestHead
 from addons.net.sockets import Sockets
+from connector_store.boot_time import boot_time
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity
 from connector_store.domain.credential.token_request import IssuingCredential
 from connector_store.domain.decision.decide import (
+    ALLOWING,
     UNCHECKED,
     AuthenticateInTunnel,
     Decision,
@@ -26,6 +28,7 @@ from connector_store.domain.decision.decide import (
 )
 from connector_store.domain.decision.denial import Cause, Deny
 from connector_store.domain.objects.models import Target
+from connector_store.domain.permissions.limits import Spending
 
 _EARLY_CAUSES: Final[frozenset[Cause]] = frozenset({"audit", "not_synced"})
 """Causes of refusals before the check of the caller."""
@@ -52,6 +55,8 @@ class Authorizer:
         self._grant_key: tuple[str, ObjectKey, int] | None = None
         """Key of `_granted`: token, Connector, and `revocation_count` at that time."""
         self._granted: Granted | None = None
+        self._session: Spending | None = None
+        """Session that the last request opened."""
         self._is_closed = False
         sockets.add_close_callback(self._on_close)
 
@@ -63,23 +68,37 @@ class Authorizer:
         return result
 
     def authorize_request(
-        self, head: RequestHead, request: ConnectorRequest, on_decision: OnDecision, *, is_connect: bool = False
+        self,
+        head: RequestHead,
+        request: ConnectorRequest,
+        on_decision: OnDecision,
+        *,
+        is_connect: bool = False,
+        earlier: AuthorizationResult | None = None,
     ) -> AuthorizationResult | None:
-        """Decide on a request. Return None if the caller must be checked first. Then `on_decision` gets the result."""
+        """Decide on a request. Return None if the caller must be checked first. Then `on_decision` gets the result.
+
+        `earlier` is the result of an earlier decision on the same request, which must not count twice.
+        """
+        paid = _spending(earlier.decision) if earlier is not None else None
         key, token, granted = request.key, request.token, self._granted
         if key is None or not isinstance(token, str):
-            return self._decide(is_connect, head, request, None, None)
+            return self._decide(is_connect, head, request, None, None, paid)
         # Use the grant of the last request while it is valid.
         grant_key = (token, key, self._access_context.access.revocation_count)
-        if granted is None or grant_key != self._grant_key or time.monotonic() >= granted.valid_until:
+        if granted is None or grant_key != self._grant_key or boot_time() >= granted.valid_until:
             granted = None
         access_result, resolution = get_cached(self._access_context, token, key, granted)
         if granted is None:
             self._grant_key, self._granted = grant_key, access_result if isinstance(access_result, Granted) else None
-        result = self._decide(is_connect, head, request, access_result, resolution)
+        result = self._decide(is_connect, head, request, access_result, resolution, paid)
         if result.decision is not UNCHECKED:
             return result
-        self._check_caller(token, key, lambda *checked: on_decision(self._decide(is_connect, head, request, *checked)))
+        self._check_caller(
+            token,
+            key,
+            lambda access, resolution: on_decision(self._decide(is_connect, head, request, access, resolution, paid)),
+        )
         return None
 
     def _check_caller(self, token: str, key: ObjectKey, on_checked: Callable[[AccessResult, Resolution], None]) -> None:
@@ -108,8 +127,16 @@ class Authorizer:
         request: ConnectorRequest,
         access_result: AccessResult | None,
         resolution: Resolution,
+        paid: Spending | None,
     ) -> AuthorizationResult:
+        if self._session is not None:
+            self._close_session()
         access_context, key, slot, identity = self._access_context, request.key, None, None
+        use: UseDecision | None = None
+        index = access_context.entitlements.index
+        if index is not None and index.has_objects and key is not None and access_result is not None:
+            use = access_context.entitlements.authorize(access_result, key)
+            access_result = use.access
         if isinstance(access_result, Granted) and key is not None:
             slot = (access_result.identity.user, key)
             # The records name a caller together with a Connector only if the caller may know that it exists.
@@ -129,11 +156,30 @@ class Authorizer:
             access_result,
             resolution,
             count,
+            access_context.budgets.find_exceeded,
+            paid,
         )
+        if use is not None:
+            question = question._replace(access_grant=use.grant, grants=use.grants, lock=use.lock)
         decision = decide(question)
+        if isinstance(decision, ALLOWING) and decision.spending is not None:
+            self._spend(decision.spending, paid)
         if slot is not None and identity is not None and slot != self._slot and not isinstance(decision, Deny):
             self._acquire_slot(slot)
         return AuthorizationResult(decision, request, identity)
+
+    def _spend(self, spending: Spending, paid: Spending | None) -> None:
+        """Count a request that is allowed. Its session ends with the connection, or with the next request."""
+        budgets = self._access_context.budgets
+        budgets.charge(spending.minus(paid))
+        if spending.sessions is not None and not self._is_closed:
+            budgets.open_session(spending)
+            self._session = spending
+
+    def _close_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self._access_context.budgets.close_session(session)
 
     def _acquire_slot(self, slot: tuple[str, ObjectKey]) -> None:
         if self._slot is None:
@@ -145,6 +191,7 @@ class Authorizer:
 
     def _on_close(self) -> None:
         self._is_closed = True
+        self._close_session()
         self._release_slot()
 
     def _release_slot(self) -> None:
@@ -155,6 +202,10 @@ class Authorizer:
         counts[slot] -= 1
         if not counts[slot]:
             del counts[slot]
+
+
+def _spending(decision: Decision | AuthenticateInTunnel) -> Spending | None:
+    return decision.spending if isinstance(decision, ALLOWING) else None
 
 
 def get_cached(

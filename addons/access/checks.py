@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass, field
 from typing import Final, get_args
 
+from addons.access.budgets import Budgets
+from addons.access.entitlements import Entitlements
 from addons.access.target_tokens import TargetTokens
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access, AccessResult, Granted, Refused, Unavailable, UnavailableKind
-from connector_store.domain.decision.decide import AccessPolicy
+from connector_store.domain.decision.decide import ProxyLimits
 from connector_store.token_bucket import TokenBucketBySource
 
 logger = logging.getLogger(__name__)
@@ -59,16 +61,23 @@ class UnavailableChecks:
             self.counts[result.kind] += 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class AccessContext:
-    """Inputs of access decisions. While `unsynced` is not empty, every caller is refused."""
+    """Inputs of access decisions. While `unsynced` is not empty, every caller is refused.
+
+    `policy` is replaced when the settings change. The rest stays.
+    """
 
     unsynced: Set[str]
     access: Access
     target_tokens: TargetTokens
-    policy: AccessPolicy
+    policy: ProxyLimits
+    entitlements: Entitlements = field(default_factory=Entitlements)
+    """Policies, approved requests and locks."""
     connection_counts: Counter[tuple[str, ObjectKey]] = field(default_factory=Counter)
     """Number of connections by caller and Connector."""
+    budgets: Budgets = field(default_factory=Budgets)
+    """Used parts of the limits of Connectors."""
     cache_stats: CacheStats = field(default_factory=CacheStats)
     unavailable: UnavailableChecks = field(default_factory=UnavailableChecks)
     refusals: TokenBucketBySource = field(
@@ -100,7 +109,7 @@ async def check_caller(
         reason = f"too many tokens from {source_ip} were refused"
         result = Unavailable(reason=reason, kind="too_many_refused_tokens", retry_after=RETRY_AFTER)
     else:
-        result = await check_access(access_context.access, token, key, on_granted=wait_for_token)
+        result = await check_access(access_context.access, token, key, source_ip, on_granted=wait_for_token)
         if isinstance(result, Refused) and result.check == "token":
             # A refusal counts when it happens, so the callers behind one address do not wait for each other.
             access_context.refusals.charge(source_ip)
@@ -112,6 +121,7 @@ async def check_access(
     access: Access,
     token: str,
     key: ObjectKey,
+    source_ip: str,
     *,
     on_granted: Callable[[Granted], Awaitable[None]],
     timeout: float = CHECK_TIMEOUT,  # noqa: ASYNC109 - the result on a timeout is part of the contract
@@ -122,7 +132,7 @@ async def check_access(
     """
     try:
         async with asyncio.timeout(timeout):
-            result = await access.check(token, key)
+            result = await access.check(token, key, source_ip)
             if isinstance(result, Granted):
                 await on_granted(result)
             return result

@@ -2,27 +2,34 @@
 
 import asyncio
 import math
-import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import batched, count
 from typing import Final, Protocol
 
+from addons.access.entitlements import Entitlements
+from addons.access.rechecks import CallerChecks, Check, Rechecks
+from addons.records.session_row import SessionRow
+from connector_store.boot_time import boot_time
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Access, Granted, Refused, Unavailable
+from connector_store.domain.callers.access import Access, Granted, Refused
 from connector_store.domain.decision.decide import Resolution
+from connector_store.domain.grants.access_grant import AccessGrant
+from connector_store.domain.grants.wider_permissions import evaluate_grants
 from connector_store.domain.objects.models import Target
-from connector_store.domain.permissions.permissions import NotAllowed, RequestAttributes
+from connector_store.domain.permissions.evaluator import Allowed, NotAllowed, PermissionEvaluator
+from connector_store.domain.permissions.request_attributes import RequestAttributes
+from connector_store.domain.permissions.restrictions import Treatment
 
-MAX_CONCURRENT_RECHECKS: Final = 128
-"""Maximum number of concurrent rechecks: enough for 10,000 in half of `recheck`, each with two reviews of 50 ms."""
-TICKS: Final = 10
-"""Number of times in `recheck` at which the proxy looks for due rechecks. Each tick starts those of the next one."""
+CLIENT_CHECK_TICKS: Final = 5
+"""Ticks between two looks for clients that have closed their connections."""
 BATCH_SIZE: Final = 256
 """Connections that are examined before other tasks can run, which takes about a millisecond."""
-RECHECK_BATCH_SIZE: Final = 16
-"""Rechecks that start before other tasks can run."""
+END_INTERVAL: Final = 1.0
+"""Maximum seconds between two looks for access requests that have ended. The clock of ends runs on in a suspend."""
+MIN_END_INTERVAL: Final = 0.05
+"""Minimum seconds between two looks."""
 
 
 @dataclass(slots=True)
@@ -34,6 +41,8 @@ class LiveAccess:
     grant: Granted
     attributes: Callable[[], RequestAttributes]
     """Return the attributes of the request that permissions decide on."""
+    access_grant: AccessGrant | None = None
+    """Approved access request without which the request would be refused."""
 
 
 class LiveConnection(Protocol):
@@ -46,6 +55,13 @@ class LiveConnection(Protocol):
     @property
     def live_access(self) -> LiveAccess | None:
         """Access of the current request. None between requests."""
+
+    @property
+    def target_ip(self) -> str | None:
+        """IP address of the target that the connection is connected to, or None without one."""
+
+    def session_row(self, *, commands: bool) -> SessionRow | None:
+        """Return the row of the current request while a target has it, with the command of an exec if `commands`."""
 
     def close(self, reason: str) -> None:
         """Close the connection now, and write `reason` to the audit log."""
@@ -61,23 +77,14 @@ class TargetStore(Protocol):
 
 
 _Caller = tuple[str, ObjectKey]
-"""Token of a caller, and the Connector that it uses. Its connections share one recheck."""
-
-
-@dataclass(slots=True)
-class _Check:
-    """Last access check of a `_Caller`, and the time of the next one, in seconds of the clock."""
-
-    checked_at: float
-    due_at: float
+"""Token of a caller, and the Connector that it uses."""
 
 
 class LiveConnections:
     """All live connections, by Connector.
 
-    Each caller of a Connector is rechecked every half of `recheck`. The check may use reviews that are a third of
-    `recheck` old, so a revoked right is noticed in time even if a recheck starts a tick late. Callers who connect at
-    the same time get different first times, so the rechecks are spread over the interval.
+    A look at all of them, `TICKS` times in `recheck`, closes those whose caller's token has expired. It never waits for
+    a recheck. Rechecks run apart from it (see `Rechecks`).
     """
 
     def __init__(
@@ -87,16 +94,23 @@ class LiveConnections:
         *,
         recheck: float,
         cut_expired: bool,
-        clock: Callable[[], float] = time.monotonic,
+        entitlements: Entitlements | None = None,
+        clock: Callable[[], float] = boot_time,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """`recheck` is the number of seconds within which connections of a caller without the right are closed."""
+        """`recheck` is the number of seconds within which connections of a caller without the right are closed.
+
+        With `cut_expired`, the expiry of a token closes its connections even if its owner exists. `now` is in Unix
+        seconds, of the clock that the times of tokens are from.
+        """
         self._store = store
-        self._access = access
-        self._recheck = recheck
+        self._entitlements = entitlements or Entitlements()
         self._cut_expired = cut_expired
         self._clock = clock
-        self._checks: dict[_Caller, _Check] = {}
-        self._slots = asyncio.Semaphore(MAX_CONCURRENT_RECHECKS)
+        self._now = now
+        self._rechecks = Rechecks(access, recheck=recheck, on_refused=self._close_refused, clock=clock, now=now)
+        self._callers: dict[_Caller, CallerChecks] = {}
+        """Callers with a live request."""
         self._by_connector: dict[ObjectKey, set[LiveConnection]] = {}
 
     def add(self, connection: LiveConnection) -> None:
@@ -112,91 +126,127 @@ class LiveConnections:
             self._by_connector.pop(connection.key, None)
 
     def on_connectors_changed(self, keys: frozenset[ObjectKey]) -> None:
-        """Close the connections that their changed Connector no longer allows. Subscribe this method to the store."""
+        """Close the connections that their changed Connector no longer allows. Subscribe this method to the store.
+
+        A Connector also changes with the policies, requests and locks for it.
+        """
         for key in keys & self._by_connector.keys():
             resolution = self._store.get(key)
             for connection in tuple(self._by_connector.get(key, ())):
                 access = connection.live_access
-                if access is not None and (reason := _close_reason(resolution, access)):
+                if access is not None and (reason := self._find_close_reason(resolution, access, key)):
                     connection.close(reason)
+
+    def close_denied(self, allows: Callable[[str], bool]) -> None:
+        """Close the connections to targets whose IP address `allows` does not allow."""
+        for connection in self._all():
+            if connection.target_ip is not None and not allows(connection.target_ip):
+                connection.close("targets-deny denies the address of its target now")
+
+    def _find_close_reason(self, resolution: Resolution, access: LiveAccess, key: ObjectKey) -> str:
+        decision, reason = self._entitlements.reauthorize(access.grant, access.access_grant, key)
+        return reason or _close_reason(resolution, access, decision.grants)
+
+    def close_ended(self) -> float:
+        """Close the connections whose access request has ended.
+
+        Return the seconds until the next end of a live connection's access request, at most END_INTERVAL.
+        """
+        if not self._entitlements.has_objects:
+            return END_INTERVAL
+        seconds = END_INTERVAL
+        for key, siblings in tuple(self._by_connector.items()):
+            for connection in tuple(siblings):
+                access = connection.live_access
+                if access is None or access.access_grant is None:
+                    continue
+                reason = self._entitlements.reauthorize(access.grant, access.access_grant, key).reason
+                if reason:
+                    connection.close(reason)
+                else:
+                    seconds = min(seconds, self._entitlements.remaining(access.access_grant))
+        return seconds
+
+    async def _run_ends(self) -> None:
+        while True:
+            seconds = self.close_ended()
+            await asyncio.sleep(max(MIN_END_INTERVAL, seconds))
 
     @property
     def oldest_check_age(self) -> float:
         """Seconds since the oldest access check of a caller with a live request. 0 if there is no such caller."""
-        return max(0.0, self._clock() - min((check.checked_at for check in self._checks.values()), default=math.inf))
+        return max(0.0, self._clock() - min((check.checked_at for check in self._checks()), default=math.inf))
 
     async def run(self) -> None:
-        """Recheck all live connections until cancelled."""
-        seconds = self._recheck / TICKS
+        """Close connections and recheck their callers until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for tick in count():
-                ends_at = self._clock() + seconds
-                if tick % (TICKS // 2) == 0:
-                    await self._close_gone_clients()
-                await self.start_rechecks(tasks, due_before=ends_at, seconds=seconds)
+            tasks.create_task(self._run_closing())
+            tasks.create_task(self._run_ends())
+            for _ in count():
+                ends_at = self._clock() + self._rechecks.tick
+                await self._rechecks.start_due(tasks, self._checks(), due_before=ends_at, seconds=self._rechecks.tick)
                 await asyncio.sleep(max(0.0, ends_at - self._clock()))
 
-    async def start_rechecks(
-        self, tasks: asyncio.TaskGroup, *, due_before: float = math.inf, seconds: float = 0.0
-    ) -> None:
-        """Start the rechecks that are due before `due_before`, spread over `seconds`."""
-        started_at = self._clock()
-        live = await self._live_callers()
-        self._checks = {caller: self._checks.get(caller) or self._first_check(live[caller]) for caller in live}
-        due = sorted(
-            (caller for caller, check in self._checks.items() if check.due_at < due_before),
-            key=lambda caller: self._checks[caller].due_at,
-        )
-        for number, batch in enumerate(batched(due, RECHECK_BATCH_SIZE)):
-            starts_at = started_at + seconds * number * RECHECK_BATCH_SIZE / len(due)
-            await asyncio.sleep(max(0.0, starts_at - self._clock()))
-            for caller in batch:
-                await self._slots.acquire()
-                tasks.create_task(self._recheck_caller(caller, live[caller], self._checks[caller]))
+    async def _run_closing(self) -> None:
+        for tick in count():
+            ends_at = self._clock() + self._rechecks.tick
+            if tick % CLIENT_CHECK_TICKS == 0:
+                await self._close_gone_clients()
+            await self.update_callers()
+            await asyncio.sleep(max(0.0, ends_at - self._clock()))
 
-    async def _live_callers(self) -> dict[_Caller, LiveAccess]:
-        """Return the callers with a live request. With `cut_expired`, close the connections with expired tokens."""
-        live: dict[_Caller, LiveAccess] = {}
-        now = time.time()
+    def _checks(self) -> set[Check]:
+        return {check for checks in self._callers.values() for check in checks}
+
+    async def update_callers(self) -> None:
+        """Find the callers with a live request. Close the connections whose token's expiry ends them."""
+        callers: dict[_Caller, CallerChecks] = {}
         for batch in batched(self._all(), BATCH_SIZE):
             for connection in batch:
                 access, key = connection.live_access, connection.key
                 if access is None or key is None:
                     continue
-                expires_at = access.grant.token_expires_at
-                if self._cut_expired and expires_at is not None and expires_at <= now:
+                caller = (access.token, key)
+                checks = callers.get(caller) or self._callers.get(caller)
+                if checks is None:
+                    checks = self._rechecks.get_checks(access.token, access.grant, key)
+                if (self._cut_expired or access.grant.ends_with_token) and self._is_expired(access, checks):
                     connection.close("its caller's token has expired")
                 else:
-                    live[access.token, key] = access
+                    callers[caller] = checks
             await asyncio.sleep(0)
-        return live
+        self._callers = callers
 
-    def _first_check(self, access: LiveAccess) -> _Check:
-        """Return the check that granted `access`, which may have come from a cache."""
-        now, valid_until = self._clock(), access.grant.valid_until
-        due_at = now + self._recheck * random.uniform(1 / 6, 1 / 2)  # noqa: S311 - for spreading only
-        return _Check(min(now, valid_until - self._recheck) if valid_until else now, min(due_at, valid_until or now))
+    def _is_expired(self, access: LiveAccess, checks: CallerChecks) -> bool:
+        """Compare with both clocks: `now` can be set back, and the boot-time clock never."""
+        expires_at = access.grant.token_expires_at
+        return expires_at is not None and (expires_at <= self._now() or checks.token.expires_at <= self._clock())
 
-    async def _recheck_caller(self, caller: _Caller, access: LiveAccess, check: _Check) -> None:
-        token, key = caller
-        started_at = self._clock()
-        check.due_at = started_at + self._recheck / 2
-        try:
-            result = await self._access.recheck(token, access.grant.identity, key)
-        finally:
-            self._slots.release()
-        if not isinstance(result, Unavailable):
-            check.checked_at = started_at
-        if isinstance(result, Refused):
+    def _close_refused(self, check: Check, refusal: Refused) -> None:
+        for key in check.keys:
             for connection in tuple(self._by_connector.get(key, ())):
-                if connection.live_access is not None and connection.live_access.token == token:
+                access = connection.live_access
+                if access is None or check not in self._callers.get((access.token, key), ()):
+                    continue
+                if not self._is_still_entitled(refusal, access, key):
                     connection.close("its caller may not use the Connector any more")
+
+    def _is_still_entitled(self, refusal: Refused, access: LiveAccess, key: ObjectKey) -> bool:
+        """Return True if the API server has no opinion, and a policy or an approved request lets the caller in."""
+        if refusal.has_opinion:
+            return False
+        authentication = replace(access.grant, has_right=False)
+        return isinstance(self._entitlements.authorize_without_right(authentication, key).access, Granted)
 
     async def _close_gone_clients(self) -> None:
         for batch in batched(self._all(), BATCH_SIZE):
             for connection in batch:
                 connection.close_if_client_gone()
             await asyncio.sleep(0)
+
+    def connections(self) -> list[LiveConnection]:
+        """Return all live connections. One of them can end at any time after that."""
+        return self._all()
 
     def close_all(self, reason: str) -> None:
         """Close all connections now."""
@@ -207,7 +257,7 @@ class LiveConnections:
         return [connection for siblings in self._by_connector.values() for connection in siblings]
 
 
-def _close_reason(resolution: Resolution, access: LiveAccess) -> str:
+def _close_reason(resolution: Resolution, access: LiveAccess, grants: tuple[AccessGrant, ...] = ()) -> str:
     """Return why the Connector no longer allows the current request, or "" if it does."""
     if (
         not isinstance(resolution, Target)
@@ -219,8 +269,17 @@ def _close_reason(resolution: Resolution, access: LiveAccess) -> str:
         return "its Connector passes another identity to the target now"
     if resolution.permissions is None or resolution.permissions == access.target.permissions:
         return ""
-    return (
-        "its Connector no longer allows it"
-        if isinstance(resolution.permissions.evaluate(access.attributes()), NotAllowed)
-        else ""
-    )
+    attributes, old = access.attributes(), access.target.permissions
+    result = _evaluate(resolution.permissions, attributes, grants)
+    if isinstance(result, NotAllowed):
+        return "its Connector no longer allows it"
+    old_result = _evaluate(old, attributes, grants) if old is not None else None
+    old_treatment = old_result.treatment if isinstance(old_result, Allowed) else Treatment.UNCHANGED
+    return "" if result.treatment is old_treatment else "its Connector masks or limits it in another way now"
+
+
+def _evaluate(
+    permissions: PermissionEvaluator, attributes: RequestAttributes, grants: tuple[AccessGrant, ...]
+) -> Allowed | NotAllowed:
+    result = permissions.evaluate(attributes)
+    return evaluate_grants(permissions, grants, attributes, result)[0] if isinstance(result, NotAllowed) else result

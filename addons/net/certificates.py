@@ -1,42 +1,45 @@
 """TLS sessions with clients, with certificates of the proxy's CA: for targets in tunnels and for names at the port.
 
-A bounded cache has one TLS context for each name, so a new connection needs no signature of the CA and can resume a
-session. The certificates share a separate EC P-256 key. A signature with it costs a twentieth of one with RSA, and the
-CA's key signs only certificates. Clients can invent names that no Connector has. Certificates for these names are
-rate-limited and have their own cache, so they do not evict the others. A context is replaced when a third of its
-certificate's lifetime has passed.
+A bounded cache has the certificates, so a new connection needs no signature of the CA. The certificates share a
+separate EC P-256 key and one TLS context. A signature with the key costs a twentieth of one with RSA, and the CA's key
+signs only certificates.
+
+Clients can invent names. New certificates are therefore rate-limited by the client's address, and a handshake above the
+rate waits. Certificates with which no caller was accepted yet have their own cache, so they do not evict the others. A
+certificate is replaced when a third of its lifetime has passed.
 """
 
 import datetime
 import ipaddress
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from mitmproxy.certs import CERT_EXPIRY, CERT_VALIDITY_OFFSET, CertStore, CertStoreEntry
-from OpenSSL import SSL
+from mitmproxy.certs import CERT_EXPIRY, CERT_VALIDITY_OFFSET, Cert, CertStore, CertStoreEntry
+from OpenSSL import SSL, crypto
 
 from connector_store.cache import Lru
 from connector_store.domain.decision.address_policy import normalise
 from connector_store.domain.kubeconfig.own_names import OwnNames
-from connector_store.token_bucket import TokenBucket
+from connector_store.token_bucket import TokenBucketBySource
+from connector_store.trust import PrivateKey
 
-MAX_CONTEXTS: Final = 512
-"""Maximum number of cached TLS contexts of each kind."""
-MAX_UNKNOWN_CONTEXTS: Final = 64
-"""Maximum number of cached TLS contexts for names that no Connector has."""
-UNKNOWN_RATE: Final = 5.0
-UNKNOWN_BURST: Final = 50.0
-"""Certificates for these names per second, on average and in a burst. Each costs some milliseconds."""
-ALIAS_RATE: Final = 20.0
-ALIAS_BURST: Final = 100.0
-"""Certificates for aliases at the port per second, on average and in a burst. There is one for all Connectors of a
-namespace, and one for each short alias. The limit applies to existing and missing ones alike, because a difference
-would reveal which Connectors exist."""
+MAX_ACCEPTED: Final = 10_000
+"""Maximum number of cached certificates with which a caller was accepted, or for hosts of Connectors."""
+MAX_UNACCEPTED: Final = 1_000
+"""Maximum number of other cached certificates. One costs about 5 kB, because its names have at most 255 characters."""
+MAX_ADDRESSES: Final = 512
+"""Maximum number of the proxy's own addresses whose names are cached."""
+NEW_RATE: Final = 20.0
+NEW_BURST: Final = 100.0
+"""New certificates per second for one client address, on average and in a burst. Each costs some milliseconds. The
+limit applies to existing and missing Connectors alike, because a difference would reveal which ones exist."""
+MAX_WAIT: Final = 5.0
+"""Maximum number of seconds that a handshake waits for a new certificate. client-go gives a handshake 10 s."""
 _ALPN: Final = b"http/1.1"
 _GROUPS: Final = b"X25519/P-256/X25519MLKEM768/P-384"
 """Key exchanges (RFC 8446 section 4.2.7) in order of preference. ML-KEM costs a handshake a tenth more CPU and an open
@@ -44,20 +47,22 @@ connection 7 kB, so only clients without X25519 and P-256 get it. On connections
 long-lived, the target chooses."""
 _CIPHERS: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 """TLS 1.3 cipher suites. They are OpenSSL's defaults, with the cheapest one first, as in Go's servers."""
+_NO_AUTO_CHAIN: Final = 0x8
+"""SSL_MODE_NO_AUTO_CHAIN, which pyOpenSSL does not have (SSL_CTX_set_mode(3)). OpenSSL would search the issuers of the
+certificate in each handshake. The context has the whole chain."""
 
-_Names = tuple[str, ...]
+Names = tuple[str, ...]
+"""Host names and addresses in a certificate."""
 
 
-class _CachedContext(NamedTuple):
-    """TLS context, and the times at which its certificate expires and the proxy replaces it, in Unix seconds."""
+class _Certificate(NamedTuple):
+    """Certificate, and the times at which it expires and the proxy replaces it, in Unix seconds."""
 
     context: SSL.Context
+    leaf: crypto.X509
+    signer: CertStore
     expires_at: float
     renew_at: float
-
-
-class TooManyNamesError(ConnectionError):
-    """The rate limit for new certificates is exceeded, so this name gets none now."""
 
 
 class Certificates:
@@ -73,25 +78,26 @@ class Certificates:
         own_names: OwnNames,
         *,
         is_connector_host: Callable[[str], bool] = lambda host: True,
-        max_contexts: int = MAX_CONTEXTS,
+        max_accepted: int = MAX_ACCEPTED,
+        max_unaccepted: int = MAX_UNACCEPTED,
         now: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._get_signer = get_signer
+        self._own_names = own_names
         self._is_connector_host = is_connector_host
         self._wall_clock = wall_clock
-        self._unknown_contexts = Lru[_Names, _CachedContext](MAX_UNKNOWN_CONTEXTS)
-        self._unknown_limit = TokenBucket(rate=UNKNOWN_RATE, burst=UNKNOWN_BURST, now=now)
-        self._own_names = own_names
-        self._alias_contexts = Lru[_Names, _CachedContext](max_contexts)
-        self._alias_limit = TokenBucket(rate=ALIAS_RATE, burst=ALIAS_BURST, now=now)
-        self.mismatch_count = 0
-        """Number of handshakes whose client got a certificate for another name, because a limit was exceeded."""
-        self._signer: CertStore | None = None
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._contexts = Lru[_Names, _CachedContext](max_contexts)
-        self._names_by_address = Lru[str, _Names](max_contexts)
+        self._limit = TokenBucketBySource(rate=NEW_RATE, burst=NEW_BURST, now=now)
+        self._accepted = Lru[Names, _Certificate](max_accepted)
+        self._unaccepted = Lru[Names, _Certificate](max_unaccepted)
+        self._names_by_address = Lru[str, Names](MAX_ADDRESSES)
         """Names in the certificate for each of the proxy's addresses."""
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._signer: CertStore | None = None
+        self._context: SSL.Context | None = None
+        """Context for certificates of `_signer`."""
+        self.refusal_count = 0
+        """Number of handshakes that failed because of the limit on new certificates."""
 
     @property
     def is_ready(self) -> bool:
@@ -106,94 +112,115 @@ class Certificates:
     @property
     def earliest_expires_at(self) -> float | None:
         """Earliest expiry of the certificates that new sessions can get, in Unix seconds. None if there are none."""
-        now = self._wall_clock()
-        caches = (self._contexts, self._unknown_contexts, self._alias_contexts)
+        now, caches = self._wall_clock(), (self._accepted, self._unaccepted)
         return min(
             (cached.expires_at for cache in caches for cached in cache.values() if now < cached.renew_at), default=None
         )
 
-    def create_tunnel_session(self, host: str) -> SSL.Connection:
-        """Create the server side of a session in a tunnel to `host`, a DNS name or an IP address.
+    def names_in_tunnel(self, host: str, server_name: str) -> Names:
+        """Return the names for a session in a tunnel to `host`, a DNS name or an IP address.
 
         A client that sends another server name (`tls-server-name` in a kubeconfig) gets a certificate for both.
-        Raises TooManyNamesError.
         """
-        connection = SSL.Connection(self._tunnel_context((host,)))
-        connection.set_app_data(host)
+        if server_name and server_name != host and _general_name_or_none(server_name) is not None:
+            return (host, server_name)
+        return (host,)
+
+    def names_at_port(self, address: str, server_name: str) -> Names:
+        """Return the names for a session at the port, with a client that connected to the proxy's `address`.
+
+        They are the proxy's own names, or those for the Connector alias `server_name`. All Connectors of a namespace
+        share a certificate. A short alias has its own, because some clients reject a wildcard in a name of two labels.
+        The administrator's own certificate for an alias wins.
+        """
+        key = self._own_names.connector_by_alias(server_name)
+        if key is None:
+            return self._names_of_address(address)
+        signer = self._get_signer()
+        if server_name.count(".") == 1 or (
+            signer is not None and any(each in signer.certs for each in signer.asterisk_forms(server_name))
+        ):
+            return (server_name,)
+        service_domain = f"*.{key.namespace}.svc"
+        return (service_domain, f"{service_domain}.{self._own_names.cluster_domain}")
+
+    def reserve(self, names: Names, source_ip: str) -> float | None:
+        """Return the number of seconds after which a client at `source_ip` may get a session for `names`.
+
+        The result is None if that is more than `MAX_WAIT`. It is 0 for a cached certificate.
+        """
+        if self._find(names) is not None or self._is_exempt(names):
+            return 0.0
+        wait = self._limit.reserve(source_ip, max_wait=MAX_WAIT)
+        self.refusal_count += wait is None
+        return wait
+
+    def create_session(self, names: Names) -> SSL.Connection:
+        """Create the server side of a session. The caller of this method has called `reserve`."""
+        certificate = self._find(names)
+        if certificate is None or self._wall_clock() >= certificate.renew_at:
+            is_accepted = self._is_exempt(names) or self._accepted.get(names) is not None
+            certificate = self._issue(names)
+            (self._accepted if is_accepted else self._unaccepted).put(names, certificate)
+        connection = SSL.Connection(certificate.context)
+        # pyOpenSSL's use_certificate would copy the certificate for each connection.
+        if SSL._lib.SSL_use_certificate(connection._ssl, certificate.leaf._x509) != 1:  # type: ignore[attr-defined]  # see above
+            raise RuntimeError("OpenSSL refused the certificate")
+        connection.set_app_data((names, certificate))
         connection.set_accept_state()
         return connection
 
-    def create_port_session(self, address: str) -> SSL.Connection:
-        """Create the server side of a session at the port, with a client that connected to the proxy's `address`.
+    def accept(self, session: SSL.Connection) -> None:
+        """Keep the certificate of `session` apart from those of unauthenticated clients. Its caller was accepted."""
+        names, certificate = session.get_app_data()
+        if certificate.signer is self._signer and self._accepted.get(names) is None:
+            self._unaccepted.drop(names)
+            self._accepted.put(names, certificate)
 
-        The certificate is for the proxy's own names, or for the Connector alias in the client's server name.
-        """
+    def _names_of_address(self, address: str) -> Names:
         names = self._names_by_address.get(address)
         if names is None:
             names = tuple(dict.fromkeys((*self._own_names.hosts, str(normalise(address)))))
             self._names_by_address.put(address, names)
-        connection = SSL.Connection(self._get_or_create(self._contexts, names, None))
-        connection.set_app_data(self._own_names)
-        connection.set_accept_state()
-        return connection
+        return names
 
-    def _tunnel_context(self, names: _Names) -> SSL.Context:
-        if len(names) == 1 and self._is_connector_host(names[0]):
-            return self._get_or_create(self._contexts, names, None)
-        return self._get_or_create(self._unknown_contexts, names, self._unknown_limit)
+    def _is_exempt(self, names: Names) -> bool:
+        """Return True for names that clients cannot invent: the proxy's own, and those of Connectors' targets."""
+        if len(names) == 1:
+            return self._is_connector_host(names[0]) and self._own_names.connector_by_alias(names[0]) is None
+        return names[: len(self._own_names.hosts)] == self._own_names.hosts
 
-    def _get_or_create(
-        self, contexts: Lru[_Names, _CachedContext], names: _Names, limit: TokenBucket | None
-    ) -> SSL.Context:
-        """Return the context for `names` from `contexts`, or create it. Raises TooManyNamesError above `limit`.
-
-        The limit does not apply to the replacement of a context.
-        """
+    def _find(self, names: Names) -> _Certificate | None:
+        """Return the cached certificate for `names`, which may be due for renewal."""
         signer = self._get_signer()
         if signer is None:
             raise RuntimeError("there is no CA yet")
         if signer is not self._signer:
-            for cache in (self._contexts, self._unknown_contexts, self._alias_contexts):
-                cache.clear()
+            self._accepted.clear()
+            self._unaccepted.clear()
             self._signer = signer
-        cached = contexts.get(names)
-        if cached is None or self._wall_clock() >= cached.renew_at:
-            if cached is None and limit is not None and not limit.take():
-                raise TooManyNamesError("too many certificates for names that no Connector has; try again")
-            cached = self._create_context(signer, names)
-            contexts.put(names, cached)
-        return cached.context
+            self._context = _create_context(self._key, signer.default_chain_certs)
+        return self._accepted.get(names) or self._unaccepted.get(names)
 
-    def _create_context(self, signer: CertStore, names: _Names) -> _CachedContext:
+    def _issue(self, names: Names) -> _Certificate:
+        signer, context = self._signer, self._context
+        if signer is None or context is None:
+            raise RuntimeError("there is no CA yet")
         entry = signer.get_cert(names[0], [_general_name(name) for name in names])
-        context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        context.set_min_proto_version(SSL.TLS1_2_VERSION)
-        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
-        context.set_tls13_ciphersuites(_CIPHERS)
-        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-        # pyOpenSSL has no public function for several groups (SSL_CTX_set1_groups_list(3)).
-        if SSL._lib.SSL_CTX_set1_curves_list(context._context, _GROUPS) != 1:  # type: ignore[attr-defined]  # pyOpenSSL has no call for it
-            raise RuntimeError("OpenSSL has none of the key exchanges")
         now = self._wall_clock()
         if entry.privatekey is signer.default_privatekey:
-            leaf = self._issue(signer, entry, now)
-            renew_at = now + (leaf.not_valid_after_utc.timestamp() - now) / 3
-            context.use_privatekey(self._key)
+            leaf = self._sign(signer, entry, now)
+            expires_at = leaf.not_valid_after_utc.timestamp()
+            renew_at = now + (expires_at - now) / 3
         else:
             # The administrator's own certificate, from mitmproxy's option `certs`, which the proxy cannot renew.
+            context = _create_context(entry.privatekey, entry.chain_certs)
             leaf, renew_at = entry.cert.to_cryptography(), math.inf
-            context.use_privatekey(entry.privatekey)
-        context.use_certificate(leaf)
-        for certificate in (cert.to_cryptography() for cert in entry.chain_certs):
-            # Clients have their trusted roots. Intermediates, as after a rotation of the CA, complete the chain.
-            if certificate.issuer != certificate.subject:
-                context.add_extra_chain_cert(certificate)
-        context.set_alpn_select_callback(_select_alpn)
-        context.set_tlsext_servername_callback(self._on_server_name)
-        return _CachedContext(context, leaf.not_valid_after_utc.timestamp(), renew_at)
+            expires_at = leaf.not_valid_after_utc.timestamp()
+        return _Certificate(context, crypto.X509.from_cryptography(leaf), signer, expires_at, renew_at)
 
-    def _issue(self, signer: CertStore, entry: CertStoreEntry, now: float) -> x509.Certificate:
-        """Issue mitmproxy's certificate again, for our own key instead of the CA's, and valid from now.
+    def _sign(self, signer: CertStore, entry: CertStoreEntry, now: float) -> x509.Certificate:
+        """Sign mitmproxy's certificate again, for our own key instead of the CA's, and valid from now.
 
         mitmproxy's store keeps its certificates past their expiry, so their times are not used.
         """
@@ -210,43 +237,23 @@ class Certificates:
         )
         return builder.sign(signer.default_privatekey, hashes.SHA256())
 
-    def _on_server_name(self, connection: SSL.Connection) -> None:
-        requested_name, host = connection.get_servername(), connection.get_app_data()
-        if isinstance(host, OwnNames):
-            self._use_alias_context(connection, (requested_name or b"").decode("ascii", "replace").lower())
-            return
-        name = requested_name.decode("ascii", "replace").lower() if requested_name else host
-        if name != host and _general_name_or_none(name) is not None:
-            try:
-                connection.set_context(self._tunnel_context((host, name)))
-            except TooManyNamesError:
-                # The client gets the certificate for `host` and rejects it.
-                self.mismatch_count += 1
 
-    def _use_alias_context(self, connection: SSL.Connection, name: str) -> None:
-        key = self._own_names.connector_by_alias(name)
-        if key is None:
-            return
-        try:
-            names = self._alias_names(name, key.namespace)
-            connection.set_context(self._get_or_create(self._alias_contexts, names, self._alias_limit))
-        except TooManyNamesError:
-            # The client gets the certificate for the proxy's own names and rejects it.
-            self.mismatch_count += 1
-
-    def _alias_names(self, name: str, namespace: str) -> _Names:
-        """Return the names in the certificate for an alias.
-
-        All Connectors of a namespace share one. A short alias has its own, because some clients reject a wildcard in a
-        name of two labels. The administrator's own certificate for an alias wins.
-        """
-        signer = self._get_signer()
-        if name.count(".") == 1 or (
-            signer is not None and any(each in signer.certs for each in signer.asterisk_forms(name))
-        ):
-            return (name,)
-        service_domain = f"*.{namespace}.svc"
-        return (service_domain, f"{service_domain}.{self._own_names.cluster_domain}")
+def _create_context(key: PrivateKey, chain: Sequence[Cert]) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
+    context.set_tls13_ciphersuites(_CIPHERS)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS | _NO_AUTO_CHAIN)
+    # pyOpenSSL has no public function for several groups (SSL_CTX_set1_groups_list(3)).
+    if SSL._lib.SSL_CTX_set1_curves_list(context._context, _GROUPS) != 1:  # type: ignore[attr-defined]  # pyOpenSSL has no call for it
+        raise RuntimeError("OpenSSL has none of the key exchanges")
+    context.use_privatekey(key)
+    for certificate in (cert.to_cryptography() for cert in chain):
+        # Clients have their trusted roots. Intermediates, as after a rotation of the CA, complete the chain.
+        if certificate.issuer != certificate.subject:
+            context.add_extra_chain_cert(certificate)
+    context.set_alpn_select_callback(_select_alpn)
+    return context
 
 
 def _select_alpn(_: SSL.Connection, protocols: list[bytes]) -> bytes | SSL._NoOverlappingProtocols:

@@ -75,8 +75,8 @@ class Sockets:
         """Kind of the timer that was started last."""
         self._timer_id = 0
         self._close_callbacks: list[Callable[[], None]] = []
-        self.on_authenticated: Callable[[], None] = _noop
-        """Called once, when the client has been authenticated."""
+        self._authenticated_callbacks: list[Callable[[], None]] | None = []
+        """None after the client has been authenticated."""
         self.is_draining = False
         """The proxy is draining, so the current request is the last one."""
         self.client = client
@@ -256,14 +256,27 @@ class Sockets:
         return self._client_tcp.is_peer_closed
 
     @property
-    def is_client_closed_unnoticed(self) -> bool:
-        """True if the client has closed its side and the proxy cannot notice, because it does not read the client."""
+    def is_client_closed_while_paused(self) -> bool:
+        """True if the client has closed its side and the proxy cannot notice, because it has paused reading."""
         return not self._client_tcp.is_reading and self._client_tcp.is_peer_closed
 
     @property
     def is_client_dead(self) -> bool:
         """True if the connection of the client is dead in both directions."""
         return self._client_tcp.is_dead
+
+    def call_when_authenticated(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, as soon as the client is authenticated."""
+        if self._authenticated_callbacks is None:
+            callback()
+        else:
+            self._authenticated_callbacks.append(callback)
+
+    def on_authenticated(self) -> None:
+        """Run the callbacks, because the client has been authenticated."""
+        callbacks, self._authenticated_callbacks = self._authenticated_callbacks, None
+        for callback in callbacks or ():
+            callback()
 
     def add_close_callback(self, callback: Callable[[], None]) -> None:
         """Call `callback` once after the client connection was closed or lost."""
@@ -395,7 +408,3 @@ class PlainStream:
 
 def _without_text(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
     return RuntimeError, RuntimeError(type(error).__name__), error.__traceback__
-
-
-def _noop() -> None:
-    pass

@@ -67,6 +67,10 @@ class Delivery(Enum):
     DISCARD = "they are discarded"
 
 
+_EARLY, _CALLBACK, _DISCARD = Delivery
+"""Names without a lookup in the enumeration, which Python repeats for each piece of data."""
+
+
 class TcpConnection(asyncio.BufferedProtocol):
     """TCP connection that calls `on_data` with the bytes it reads, from `start` on.
 
@@ -86,7 +90,7 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._descriptor = -1
         """File descriptor of the socket, valid as long as the transport is not closing."""
         self._opposite: TcpConnection | None = None
-        self._delivery = Delivery.EARLY
+        self._delivery = _EARLY
         self._early_data = b""
         """Bytes that were read before `start`."""
         self.is_reading = True
@@ -103,9 +107,9 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     def start(self) -> None:
         """Start to call `on_data` and `on_eof`, first with what was read earlier."""
-        if self._delivery is not Delivery.EARLY:
+        if self._delivery is not _EARLY:
             return
-        self._delivery = Delivery.CALLBACK
+        self._delivery = _CALLBACK
         data, self._early_data = self._early_data, b""
         for start in range(0, len(data), READ_SIZE):
             piece = data[start : start + READ_SIZE]
@@ -171,7 +175,7 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     def discard(self) -> None:
         """Read until EOF without delivering the bytes."""
-        self._delivery = Delivery.DISCARD
+        self._delivery = _DISCARD
         self.resume_reading()
 
     def send(self, data: bytes | memoryview) -> None:
@@ -228,11 +232,10 @@ class TcpConnection(asyncio.BufferedProtocol):
         return _SMALL_BUFFER if BACKLOG.is_congested else _BUFFER
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._delivery is Delivery.DISCARD:
-            return
-        if self._delivery is Delivery.EARLY:
-            self._early_data += _BUFFER[:nbytes]
-            self.transport.pause_reading()
+        if self._delivery is not _CALLBACK:
+            if self._delivery is _EARLY:
+                self._early_data += _BUFFER[:nbytes]
+                self.transport.pause_reading()
             return
         self._is_delivering = True
         try:
@@ -287,7 +290,7 @@ class TcpConnection(asyncio.BufferedProtocol):
             self._opposite._update_reading()
 
     def _report_eof(self, lost: bool) -> None:
-        if self._delivery is Delivery.EARLY:
+        if self._delivery is _EARLY:
             # `start` reports it.
             return
         try:
@@ -307,16 +310,17 @@ class TcpConnection(asyncio.BufferedProtocol):
         return events[0][1] if events else 0
 
     def _update_reading(self) -> None:
-        should_read = self._delivery is Delivery.DISCARD or (
-            self._delivery is Delivery.CALLBACK
-            and not self._is_paused
-            and (self._opposite is None or not self._opposite._is_backlogged)
-        )
-        if should_read and not self.is_reading:
-            self.is_reading = True
+        if self._delivery is _CALLBACK:
+            opposite = self._opposite
+            should_read = not self._is_paused and (opposite is None or not opposite._is_backlogged)
+        else:
+            should_read = self._delivery is _DISCARD
+        if should_read is self.is_reading:
+            return
+        self.is_reading = should_read
+        if should_read:
             self.transport.resume_reading()
-        elif self.is_reading and not should_read:
-            self.is_reading = False
+        else:
             self.transport.pause_reading()
 
 

@@ -136,10 +136,13 @@ class TlsStream:
         """Replace the sink that `send_eof` uses, or remove it. The connection and its sender stay the same."""
         self._sink = sink
 
-    def receive(self, data: bytes | memoryview) -> bytes:
-        """Return the plain text of the received `data`. Raises ConnectionError on a TLS error or an untrusted peer."""
+    def receive(self, data: bytes | memoryview, *, is_outer_decrypted: bool = False) -> bytes:
+        """Return the plain text of the received `data`. Raises ConnectionError on a TLS error or an untrusted peer.
+
+        If `is_outer_decrypted` is True, `data` is plain text of the outer session.
+        """
         outer = self._outer
-        if outer is not None:
+        if outer is not None and not is_outer_decrypted:
             data = outer.receive(data)
         if self.record_tracker is not None:
             self.record_tracker.receive(data)

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Literal
 
-from addons.records.audit_text import format_text
+from addons.records.audit_text import MAX_MESSAGE, format_text
 from addons.records.record import Record
 from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.printable import printable
 from connector_store.domain.base.request_info import RequestInfo
 from connector_store.domain.callers.access import Identity
 from connector_store.domain.decision.redaction import command_parameters, redact_target, redact_tokens
@@ -118,18 +119,24 @@ class AuditLog:
 def format_json(record: Record, *, now: float, commands: bool) -> str:
     """Return an audit line as JSON, without the newline. Encoded parts that requests have in common are cached."""
     request_members = _request_members if len(record.target) <= MAX_TEXT else _request_members.__wrapped__
+    message = _encode_message(record.message) if record.message else '""'
     encode_agent = _encode_agent if len(record.user_agent) <= MAX_TEXT else _encode_agent.__wrapped__
     return (
         f'{{"time":"{_format_time(now)}","event":"{record.event}",'
         f"{_caller_members(record.connector, record.identity, record.source_ip)},"
         f"{request_members(record.info, record.target, commands)},"
-        f'"status":{record.status},"reason":{_encode_text(record.cause)},'
-        f'"detail":{_encode_text(record.detail)},'
+        f'"status":{record.status},{_reason_members(record.cause, record.detail)},"message":{message},'
         f'"role":{_encode_text(record.role)},"audit_id":"{record.audit_id}",'
+        f"{_allowance_members(record.access_request, record.approved_by, record.treatment)},"
         f'"bytes_in":{record.bytes_in},"bytes_out":{record.bytes_out},'
         f'"duration_ms":{record.duration * 1000:.1f},'
         f'"user_agent":{encode_agent(record.user_agent)}}}'
     )
+
+
+def _encode_message(message: str) -> str:
+    """Encode a sentence. Sentences differ by object, so they are not cached."""
+    return _encode(printable(redact_tokens(message)[:MAX_MESSAGE]))
 
 
 def _format_time(now: float) -> str:
@@ -143,6 +150,16 @@ def _format_second(second: int) -> str:
 
 
 _encode_text = lru_cache(maxsize=CACHE_SIZE)(_encode)
+
+
+@lru_cache(maxsize=CACHE_SIZE)
+def _reason_members(reason: str, detail: str) -> str:
+    return _members(reason=reason, detail=detail)
+
+
+@lru_cache(maxsize=CACHE_SIZE)
+def _allowance_members(access_request: str, approved_by: tuple[str, ...], treatment: str) -> str:
+    return _members(access_request=access_request, approved_by=approved_by, treatment=treatment)
 
 
 @lru_cache(maxsize=CACHE_SIZE)

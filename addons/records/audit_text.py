@@ -1,14 +1,20 @@
 """Text format of audit records, for people at a terminal.
 
 12:00:07 200 team-a/k8s get pods/log web/a (12 ms) by system:serviceaccount:team-a:ci
+
+A refusal ends with its code and its sentence.
 """
 
 import time
+from typing import Final
 
 from addons.records.record import Record
 from connector_store.domain.base.printable import printable
-from connector_store.domain.decision.redaction import command_parameters, redact_target
+from connector_store.domain.base.request_info import RequestInfo
+from connector_store.domain.decision.redaction import command_parameters, redact_target, redact_tokens
 
+MAX_MESSAGE: Final = 512
+"""Maximum number of characters of a refusal's sentence in a line of both formats."""
 _MAX_IN_MILLISECONDS = 10.0
 """Number of seconds up to which a duration is written in milliseconds."""
 
@@ -28,6 +34,7 @@ def format_text(record: Record, *, now: float, commands: bool) -> str:
         " ".join(words)
         + (f": {record.cause}" if record.cause else "")
         + (f" ({record.detail})" if record.detail else "")
+        + (f": {redact_tokens(record.message)[:MAX_MESSAGE]}" if record.message else "")
     )
     return printable(text)
 
@@ -37,12 +44,17 @@ def _describe(record: Record, *, commands: bool) -> str:
     names = command_parameters(info) if commands else frozenset[str]()
     if info is None or not info.resource:
         return f"{record.event} {redact_target(record.target, names)}".strip()
-    verb = info.verb if record.event == "request" else f"end of {info.verb}"
-    resource = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
-    name = "/".join(part for part in (info.namespace, info.name) if part)
+    end = "" if record.event == "request" else "end of "
     query = redact_target(record.target, names).partition("?")[2] if names else ""
     arguments = [parameter for parameter in query.split("&") if "=" in parameter]
-    return " ".join(part for part in (verb, resource, name, *arguments) if part)
+    return " ".join([f"{end}{describe_request(info)}", *arguments])
+
+
+def describe_request(info: RequestInfo) -> str:
+    """Return the verb, the resource, and the namespace and name of the object, such as `get pods/log web/a`."""
+    resource = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
+    name = "/".join(part for part in (info.namespace, info.name) if part)
+    return " ".join(part for part in (info.verb, resource, name) if part)
 
 
 def _format_duration(seconds: float) -> str:

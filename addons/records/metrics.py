@@ -29,7 +29,20 @@ KINDS: Final = frozenset({"watch", "log", "exec", "attach", "portforward"})
 CAUSES: Final = frozenset(get_args(Cause))
 """Values of the label `reason` of denials. The end of a live connection or of a request without a response has a free
 text as its cause, which appears only in the audit log."""
+TOKEN_RESULTS: Final = ("ok", "refused", "error")
+"""Values of the label `result` of token requests."""
 _OTHER: Final = "other"
+
+
+def _label_values(key: object) -> list[str]:
+    labels = key if isinstance(key, tuple) else (key,)
+    return ["" if label is None else str(label) for label in labels]
+
+
+def _split_connector(key: tuple[ObjectKey | None, str]) -> list[str]:
+    """Return the labels namespace, name and the last one. Alertmanager routes by `namespace`."""
+    connector, value = key
+    return ["", "", value] if connector is None else [connector.namespace, connector.name, value]
 
 
 class Metrics(Collector):
@@ -39,12 +52,13 @@ class Metrics(Collector):
         """`lost_line_count` returns the number of audit lines that were not written."""
         self._lost_line_count = lost_line_count
         self.requests: defaultdict[tuple[ObjectKey | None, str, int], int] = defaultdict(int)
-        self.denials: defaultdict[str, int] = defaultdict(int)
+        self.denials: defaultdict[tuple[ObjectKey | None, str], int] = defaultdict(int)
+        """Denials by Connector and reason. The Connector is None before the caller's access is known."""
         self.live_connections: defaultdict[tuple[ObjectKey, str], int] = defaultdict(int)
         self.bytes: defaultdict[tuple[ObjectKey | None, str], int] = defaultdict(int)
         self.token_reviews: defaultdict[str, int] = defaultdict(int)
-        self.token_requests: defaultdict[str, int] = defaultdict(int)
-        """Token requests to targets, by the result `ok`, `refused` or `error`."""
+        self.token_requests: defaultdict[tuple[ObjectKey | None, str], int] = defaultdict(int)
+        """Token requests to targets, by Connector and one of TOKEN_RESULTS."""
         self.watch_restarts: defaultdict[str, int] = defaultdict(int)
         self._durations = [0] * (len(BUCKETS) + 1)
         self._duration_sum = 0.0
@@ -69,7 +83,8 @@ class Metrics(Collector):
             self._durations[bisect_left(BUCKETS, record.duration)] += 1
             self._duration_sum += record.duration
         if record.cause in CAUSES and record.event != "stream":
-            self.denials[record.cause] += 1
+            is_current = connector is not None and self._is_current(connector)
+            self.denials[connector if is_current else None, record.cause] += 1
         if record.bytes_in:
             self.bytes[connector, "in"] += record.bytes_in
         if record.bytes_out:
@@ -110,8 +125,10 @@ class Metrics(Collector):
         yield from self._by_connector(requests, self.requests)
         yield self._duration()
         # Denials start at 0. If a series started at 1, `rate` would not show the first denial.
-        denials = dict.fromkeys(sorted(CAUSES), 0) | self.denials
-        yield _counter("connector_denials", "Refusals", ("reason",), denials)
+        for cause in CAUSES:
+            self.denials.setdefault((None, cause), 0)
+        denials = partial(CounterMetricFamily, "connector_denials", "Refusals", labels=("namespace", "name", "reason"))
+        yield from self._by_connector(denials, self.denials, _split_connector)
         live_connections = partial(
             GaugeMetricFamily,
             "connector_streams_active",
@@ -131,9 +148,15 @@ class Metrics(Collector):
         yield _counter(
             "connector_unavailable_checks", "Checks of callers without a result", ("kind",), unavailable_checks
         )
-        yield _counter(
-            "connector_token_requests", "Attempts to get a token of a target", ("result",), self.token_requests
+        for result in TOKEN_RESULTS:
+            self.token_requests.setdefault((None, result), 0)
+        token_requests = partial(
+            CounterMetricFamily,
+            "connector_token_requests",
+            "Attempts to get a token of a target",
+            labels=("namespace", "name", "result"),
         )
+        yield from self._by_connector(token_requests, self.token_requests, _split_connector)
         discard_counts = self._pool_discards()
         yield _counter(
             "connector_kept_connections_dropped",
@@ -170,7 +193,10 @@ class Metrics(Collector):
         return render(self.collect())
 
     def _by_connector[L: tuple[Any, ...]](
-        self, family: Callable[[], CounterMetricFamily | GaugeMetricFamily], values: dict[L, int]
+        self,
+        family: Callable[[], CounterMetricFamily | GaugeMetricFamily],
+        values: dict[L, int],
+        to_labels: Callable[[L], list[str]] = _label_values,
     ) -> Iterator[Metric]:
         """Yield `values` in pieces. Drop the series of deleted Connectors, except those of open live connections."""
         keys = tuple(values)
@@ -180,7 +206,7 @@ class Metrics(Collector):
                 # Requests change `values` between two pieces, and another scrape drops series.
                 value = values.get(key)
                 if key[0] is None or self._is_current(key[0]) or (value and values is self.live_connections):
-                    piece.add_metric(_label_values(key), value or 0)
+                    piece.add_metric(to_labels(key), value or 0)
                 else:
                     values.pop(key, None)
             yield piece
@@ -209,8 +235,3 @@ def _gauge[L](name: str, text: str, labels: tuple[str, ...], values: Mapping[L, 
     for key, value in values.items():
         family.add_metric(_label_values(key), value)
     return family
-
-
-def _label_values(key: object) -> list[str]:
-    labels = key if isinstance(key, tuple) else (key,)
-    return ["" if label is None else str(label) for label in labels]

@@ -30,7 +30,9 @@ class Record(NamedTuple):
     cause: Cause | str = ""
     """Reason of a refusal or of a close by the proxy, or ""."""
     detail: str = ""
-    """Kind of an unavailable access check, or ""."""
+    """Kind of an unavailable access check, the client's server name if its TLS handshake failed, or ""."""
+    message: str = ""
+    """Sentence of a refusal, which the client got too, or ""."""
     bytes_in: int = 0
     """Bytes sent to the target after the head of the request, with the framing of chunks."""
     bytes_out: int = 0
@@ -41,7 +43,13 @@ class Record(NamedTuple):
     """ClusterRole that allows or denies the request, or ""."""
     audit_id: str = ""
     """Value of the header Audit-ID in the request to the target."""
+    access_request: str = ""
+    """NAMESPACE/NAME of the approved access request without which the request would be refused, or ""."""
+    approved_by: tuple[str, ...] = ()
+    """User names of its approvers."""
+    treatment: str = ""
+    """`masked` or `dry_run` if the permissions limit the request in this way, or ""."""
 
 
 Recorders = tuple[Callable[[Record], None], ...]
-"""Functions that get each record: those of the audit log and of the metrics."""
+"""Functions that get each record: those of the audit log, of the metrics and of recent use."""

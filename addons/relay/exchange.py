@@ -1,7 +1,8 @@
 """One request with its response, from the head of the request to the end of the response, and its audit records."""
 
+import shlex
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final, Literal
 from uuid import uuid4
@@ -11,24 +12,33 @@ from addons.access.connector_request import ConnectorRequest
 from addons.access.live_connections import LiveAccess
 from addons.http1.messages import BodyEnd, EndOfMessage, MessageEvent, RequestHead, render_chunk, render_last_chunk
 from addons.records.record import Record, Recorders
+from addons.records.session_row import SessionRow, session_kind, shorten
 from addons.relay import inject
 from addons.relay.response import Progress, Response
+from addons.relay.rewriting import ResponseRewriter, make_dry_run, mask_rewriter, review_rewriter
+from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.request_info import RequestInfo, parse_request
 from connector_store.domain.callers.access import Identity
-from connector_store.domain.decision.decide import Forward, Inject
+from connector_store.domain.decision import denial
+from connector_store.domain.decision.decide import ALLOWING, Forward, Inject
 from connector_store.domain.decision.denial import Deny
-from connector_store.domain.decision.warning import permissions_warning
-from connector_store.domain.permissions.permissions import is_self_review, parse_request_attributes
+from connector_store.domain.decision.redaction import command_words
+from connector_store.domain.decision.warning import dry_run_warning
+from connector_store.domain.permissions.delete_options import MAX_DELETE_OPTIONS, rewrite_delete_options
+from connector_store.domain.permissions.request_attributes import parse_request_attributes
+from connector_store.domain.permissions.restrictions import Treatment
 
 _LONG_RUNNING_SUBRESOURCES = ("log", "exec", "attach", "portforward")
+_TREATMENTS: Final = {Treatment.MASK: "masked", Treatment.DRY_RUN: "dry_run"}
+"""Names in audit records."""
 _PROCESS_UUID: Final = uuid4().hex
+_AUDIT_ID_PREFIX: Final = f"{_PROCESS_UUID[:8]}-{_PROCESS_UUID[8:12]}-4{_PROCESS_UUID[13:16]}-8{_PROCESS_UUID[17:20]}"
 _REQUEST_NUMBERS: Final = count(1)
 
 
 def _new_audit_id() -> str:
     """Create a unique UUID: 68 random bits of this process, and the number of the request."""
-    prefix = _PROCESS_UUID
-    return f"{prefix[:8]}-{prefix[8:12]}-4{prefix[13:16]}-8{prefix[17:20]}-{next(_REQUEST_NUMBERS):012x}"
+    return f"{_AUDIT_ID_PREFIX}-{next(_REQUEST_NUMBERS):012x}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +62,10 @@ class Exchange:
     """The request was sent before, on a reused connection that the target closed without a response."""
     unsent_body: list[bytes] = field(default_factory=list)
     """Body that arrived before the request was sent. It is at most one read, because the client is not read then."""
+    delete_options: bytes | None = None
+    """Body of a deletion, for a dry run. None if there is none."""
+    awaits_body: bool = False
+    """The request is sent when its body has been read."""
     is_request_complete: bool = False
     """The request has been read completely."""
     bytes_in: int = 0
@@ -70,6 +84,8 @@ class Exchange:
     """The last audit record has been written."""
     started_at: float = field(default_factory=time.perf_counter)
     _info: RequestInfo | None = None
+    _row: SessionRow | None = None
+    """Row with the parts that do not change."""
 
     @property
     def caller(self) -> Identity | None:
@@ -91,7 +107,7 @@ class Exchange:
     def live_access(self) -> LiveAccess | None:
         """Access with which the request was authorized; None before that and after its end."""
         authorization = self.authorization
-        if authorization is None or self.is_recorded or not isinstance(authorization.decision, Inject | Forward):
+        if authorization is None or self.is_recorded or not isinstance(authorization.decision, ALLOWING):
             return None
         decision, head = authorization.decision, self.head
         prefix = decision.target.address.prefix
@@ -100,6 +116,38 @@ class Exchange:
             self.token,
             decision.grant,
             lambda: parse_request_attributes(head.method, head.target, head.headers, prefix),
+            decision.access_grant,
+        )
+
+    def session_row(self, *, commands: bool) -> SessionRow | None:
+        """Return the row of the request while the target has it, with the command of an exec if `commands`."""
+        if not self.audit_id or self.is_recorded:
+            return None
+        row = self._row = self._row or self._create_row(commands=commands)
+        kind = session_kind(self.long_running_kind)
+        return row and replace(row, kind=kind, bytes_in=self.bytes_in, bytes_out=self.bytes_out)
+
+    def _create_row(self, *, commands: bool) -> SessionRow | None:
+        key = self.connector_request.key if self.connector_request is not None else None
+        decision = self.authorization.decision if self.authorization is not None else None
+        if key is None or not isinstance(decision, ALLOWING):
+            return None
+        info = self.request_info()
+        words = command_words(self.head.target.decode("ascii"), info) if commands else ()
+        return SessionRow(
+            id=self.audit_id,
+            since=time.time() - (time.perf_counter() - self.started_at),
+            kind="",
+            caller=shorten(self.user),
+            connector=key,
+            source_ip=self.source_ip,
+            verb=shorten(info.verb),
+            resource=shorten(f"{info.resource}/{info.subresource}" if info.subresource else info.resource or info.path),
+            namespace=shorten(info.namespace),
+            name=shorten(info.name),
+            command=shorten(shlex.join(words)),
+            role=shorten(decision.role),
+            access_request=shorten(str(decision.access_grant.request)) if decision.access_grant is not None else "",
         )
 
     def append_body(self, message: MessageEvent, out: list[bytes]) -> None:
@@ -110,6 +158,8 @@ class Exchange:
                 # Trailers may be dropped (RFC 9110 section 6.5). No Kubernetes client sends any.
                 out.append(render_last_chunk([]))
         elif isinstance(message, bytes):
+            if self.head.method == b"DELETE":
+                self.delete_options = ((self.delete_options or b"") + message)[: MAX_DELETE_OPTIONS + 1]
             out.append(render_chunk(message) if self.head.body is BodyEnd.LAST_CHUNK else message)
 
     def forward(
@@ -122,21 +172,66 @@ class Exchange:
         """
         # Only a request without a body can switch to another protocol (RFC 9110 section 7.8).
         upgrade = self.head.headers.upgrade_protocol if not self.head.body else None
-        response = self._create_response(decision, upgrade, max_head=max_head)
+        head, rewriter = self.head, None
+        if decision.treatment is Treatment.MASK:
+            rewriter = mask_rewriter(head, self.request_info())
+        elif decision.treatment is Treatment.REVIEW:
+            rewriter = review_rewriter(head, decision.target, decision.wider)
+        elif decision.treatment is Treatment.DRY_RUN:
+            head = make_dry_run(head, self._take_delete_options())
+        if rewriter is not None:
+            head = rewriter.rewrite_request(head)
+        response = self._create_response(decision, upgrade, max_head=max_head, rewriter=rewriter)
         response.must_close = response.must_close or must_close
-        if decision.target.permissions is not None and is_self_review(self._request_info()):
-            response.warnings.append(permissions_warning(decision.target.key))
+        if decision.treatment is Treatment.DRY_RUN:
+            response.warnings.append(dry_run_warning(decision.target.key))
         self.audit_id = self.audit_id or _new_audit_id()
         request_bytes = inject.render_request_head(
-            self.head, decision, upgrade, self.audit_id, self.source_ip if forwarded_for else ""
+            head, decision, upgrade, self.audit_id, self.source_ip if forwarded_for else ""
         )
         if self.unsent_body:
             request_bytes = b"".join([request_bytes, *self.unsent_body])
             self.unsent_body.clear()
         return response, request_bytes
 
-    def _create_response(self, decision: Inject | Forward, upgrade: bytes | None, *, max_head: int) -> Response:
-        return Response(self.head, decision.target, upgrade, max_head=max_head, path_prefix=self.path_prefix)
+    @property
+    def has_delete_options(self) -> bool:
+        """True for a deletion with a body. The target ignores the query of such a request."""
+        return self.head.method == b"DELETE" and bool(self.head.body)
+
+    @property
+    def is_body_too_large(self) -> bool:
+        return self.delete_options is not None and len(self.delete_options) > MAX_DELETE_OPTIONS
+
+    def rewrite_delete_options(self) -> Deny | None:
+        """Replace the complete body of a deletion by that of a dry run, or return a refusal."""
+        content_types = self.head.headers.values(b"content-type")
+        content_type = ", ".join(value.decode("latin-1") for value in content_types)
+        try:
+            self.delete_options = rewrite_delete_options(content_type, self.delete_options or b"")
+        except ParseError as error:
+            return denial.unreadable_delete_options(error)
+        return None
+
+    def _take_delete_options(self) -> bytes | None:
+        """Return the body of a deletion, which is sent instead of the one that was received."""
+        if not self.has_delete_options:
+            return None
+        options = self.delete_options or b""
+        self.unsent_body[:], self.bytes_in = [options], len(options)
+        return options
+
+    def _create_response(
+        self,
+        decision: Inject | Forward,
+        upgrade: bytes | None,
+        *,
+        max_head: int,
+        rewriter: ResponseRewriter | None,
+    ) -> Response:
+        return Response(
+            self.head, decision.target, upgrade, max_head=max_head, path_prefix=self.path_prefix, rewriter=rewriter
+        )
 
     @property
     def can_retry(self) -> bool:
@@ -179,27 +274,34 @@ class Exchange:
             self._write_record(recorders, "request")
 
     def _classify_long_running(self, response: Response) -> str:
-        info = self._request_info()
+        info = self.request_info()
         if response.progress is Progress.UPGRADED:
             return info.subresource if info.subresource in _LONG_RUNNING_SUBRESOURCES else "upgrade"
         if info.verb == "watch":
             return "watch"
         return "log" if info.subresource == "log" and b"follow=" in self.head.target else ""
 
-    def _request_info(self) -> RequestInfo:
+    def request_info(self) -> RequestInfo:
         """Return the request as the API server interprets it."""
         if self._info is None:
             decision = self.authorization.decision if self.authorization is not None else None
             if isinstance(decision, Deny) and decision.request_info is not None:
                 self._info = decision.request_info
                 return self._info
-            prefix = decision.target.address.prefix if isinstance(decision, Inject | Forward) else ""
+            prefix = decision.target.address.prefix if isinstance(decision, ALLOWING) else ""
             self._info = parse_request(self.head.method.decode("ascii"), self.head.target.decode("ascii"), prefix)
         return self._info
 
     def _write_record(self, recorders: Recorders, event: Literal["request", "stream"]) -> None:
         authorization, connector_request = self.authorization, self.connector_request
         decision = authorization.decision if authorization is not None else None
+        role, detail, treatment, access_grant = "", "", "", None
+        if isinstance(decision, ALLOWING):
+            role, access_grant = decision.role, decision.access_grant
+            if decision.treatment is not Treatment.UNCHANGED:
+                treatment = _TREATMENTS.get(decision.treatment, "")
+        elif isinstance(decision, Deny):
+            role, detail = decision.role, decision.detail
         record = Record(
             event=event,
             connector=connector_request.key if connector_request is not None else None,
@@ -207,16 +309,20 @@ class Exchange:
             source_ip=self.source_ip,
             duration=time.perf_counter() - self.started_at,
             identity=self.caller,
-            info=self._request_info() if self.head.target else None,
+            info=self.request_info() if self.head.target else None,
             target=self.head.target.decode("ascii"),
             user_agent=self.head.headers.user_agent,
             cause=self.cause,
-            detail=decision.detail if isinstance(decision, Deny) else "",
+            detail=detail,
+            message=self.refusal_message,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             long_running_kind=self.long_running_kind,
-            role=decision.role if isinstance(decision, Inject | Forward | Deny) else "",
+            role=role,
             audit_id=self.audit_id,
+            access_request=str(access_grant.request) if access_grant is not None else "",
+            treatment=treatment,
+            approved_by=access_grant.approved_by if access_grant is not None else (),
         )
         for recorder in recorders:
             recorder(record)

@@ -11,12 +11,19 @@ from functools import partial
 from mitmproxy.connection import Server
 
 from addons.access.authorizer import AuthorizationResult
-from addons.http1.messages import InvalidMessage, MessageEvent
+from addons.http1.messages import InvalidMessage, MessageEvent, RequestHead
+from addons.net.mitmproxy_private import HttpRequestHeadersHook, HttpResponseHook
+from addons.net.sockets import Sockets
 from addons.relay.exchange import Exchange
+from addons.relay.flow_labels import FlowLabel, create_refused_flow
 from addons.relay.flows import FlowMirror
-from addons.relay.requests import Requests, Responding
+from addons.relay.request_stage import Responding
+from addons.relay.requests import Requests
 from addons.relay.response import Response
+from addons.relay.rewriting import ResponseRewriter
+from addons.relay.shared_context import SharedContext
 from addons.relay.upstream import UpstreamConnection
+from connector_store.domain.base.request_info import RequestInfo
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.decide import Forward, Inject
 from connector_store.domain.decision.denial import Deny
@@ -31,6 +38,22 @@ class FlowResponse(Response):
         if isinstance(message, bytes):
             self.mirror.append_body("response", message)
         super()._handle_message(message, out)
+
+
+def has_secret_body(info: RequestInfo | None) -> bool:
+    """Return True if a body of the request contains Secrets or a token that the API server issues."""
+    return info is not None and ((info.group, info.resource) == ("", "secrets") or info.subresource == "token")
+
+
+def show_refusal(context: SharedContext, sockets: Sockets, head: RequestHead | None, label: FlowLabel) -> None:
+    """Show a request that the proxy refuses, with the response, as a flow. Addons cannot change it.
+
+    Flows of unauthenticated clients are rate-limited.
+    """
+    if label.identity is None and not context.stranger_flows.take():
+        return
+    flow = create_refused_flow(sockets.client, head, label)
+    sockets.run_hook(HttpRequestHeadersHook(flow), lambda: sockets.run_hook(HttpResponseHook(flow), lambda: None))
 
 
 class HeadHook(Enum):
@@ -55,8 +78,17 @@ class FlowExchange(Exchange):
             self.mirror.append_body("request", message)
         Exchange.append_body(self, message, out)
 
-    def _create_response(self, decision: Inject | Forward, upgrade: bytes | None, *, max_head: int) -> Response:
-        response = FlowResponse(self.head, decision.target, upgrade, max_head=max_head, path_prefix=self.path_prefix)
+    def _create_response(
+        self,
+        decision: Inject | Forward,
+        upgrade: bytes | None,
+        *,
+        max_head: int,
+        rewriter: ResponseRewriter | None,
+    ) -> Response:
+        response = FlowResponse(
+            self.head, decision.target, upgrade, max_head=max_head, path_prefix=self.path_prefix, rewriter=rewriter
+        )
         if self.mirror is None:
             raise RuntimeError("the request was not shown")
         response.mirror = self.mirror
@@ -78,10 +110,32 @@ class FlowRequests(Requests[FlowExchange]):
             self._show_request(exchange, authorization.decision)
 
     def _show_request(self, exchange: FlowExchange, decision: Inject | Forward) -> None:
-        keep_body = self._context.keep_body
-        mirror = exchange.mirror = FlowMirror(self._sockets.client, exchange.head, decision.target, keep_body=keep_body)
+        context, label = self._context, self._label(exchange)
+        keep_body = context.keep_body if context.keep_secrets or not has_secret_body(label.info) else 0
+        mirror = exchange.mirror = FlowMirror(
+            self._sockets.client, exchange.head, decision.target, label, keep_body=keep_body
+        )
         self._sockets.pause_reading()
         self._sockets.wait_for_hook(mirror.request_headers_hook(), lambda: self._on_headers_shown(exchange, mirror))
+
+    def _label(self, exchange: FlowExchange, refusal: Deny | None = None) -> FlowLabel:
+        decision = exchange.authorization.decision if exchange.authorization is not None else None
+        return FlowLabel(
+            connector=exchange.connector_request.key if exchange.connector_request is not None else None,
+            identity=exchange.caller,
+            source_ip=exchange.source_ip,
+            info=exchange.request_info() if exchange.head.target else None,
+            role=decision.role if isinstance(decision, Inject | Forward | Deny) else "",
+            refusal=refusal,
+        )
+
+    def _refuse(self, exchange: FlowExchange, deny: Deny) -> None:
+        label = self._label(exchange, deny)
+        if exchange.mirror is not None:
+            exchange.mirror.show_refusal(label)
+        else:
+            show_refusal(self._context, self._sockets, exchange.head, label)
+        super()._refuse(exchange, deny)
 
     def _on_headers_shown(self, exchange: FlowExchange, mirror: FlowMirror) -> None:
         if not self._close_if_killed(mirror):
@@ -96,18 +150,29 @@ class FlowRequests(Requests[FlowExchange]):
         if self._close_if_killed(mirror):
             return
         if response is not None:
-            exchange.status = response[0]
-            self._send_final_response(exchange, response[1])
+            self._send_addon_response(exchange, mirror, *response)
         elif isinstance(edited_head, InvalidMessage):
             self._refuse(exchange, denial.bad_request(f"the edited request: {edited_head.reason}"))
         elif exchange.connector_request is not None:
             exchange.head = edited_head or exchange.head
             connector_request = exchange.connector_request._replace(authority=mirror.authority)
             authorization = self._authorizer.authorize_request(
-                exchange.head, connector_request, partial(self._on_decision, exchange)
+                exchange.head,
+                connector_request,
+                partial(self._on_decision, exchange),
+                earlier=exchange.authorization,
             )
             if authorization is not None:
                 self._on_decision(exchange, authorization)
+
+    def _send_addon_response(self, exchange: FlowExchange, mirror: FlowMirror, status: int, data: bytes) -> None:
+        """Send the response of an addon. One with an error status is recorded as a refusal."""
+        exchange.status = status
+        if status >= 400:
+            deny = denial.refused_by_addon(status, mirror.addon_message())
+            exchange.set_refusal(deny)
+            mirror.show_refusal(self._label(exchange, deny))
+        self._send_final_response(exchange, data)
 
     def _close_if_killed(self, mirror: FlowMirror) -> bool:
         if mirror.is_killed:
@@ -155,7 +220,9 @@ class FlowRequests(Requests[FlowExchange]):
         super()._upgrade(state)
 
     def _finish_exchange(self, exchange: FlowExchange, reason: str) -> None:
-        self._finish_mirror(exchange, exchange.refusal_message or reason)
+        # The response of an addon is that of the flow, and not an error.
+        error = reason if exchange.cause == "addon" else exchange.refusal_message or reason
+        self._finish_mirror(exchange, error)
         super()._finish_exchange(exchange, reason)
 
     def _finish_mirror(self, exchange: FlowExchange, error: str) -> None:

@@ -10,6 +10,7 @@ Bodies are streamed. The flow keeps the first `keep_body` bytes of each. An edit
 is ignored, and the comment of the flow says so.
 """
 
+import json
 import time
 from collections.abc import Callable
 from typing import Final
@@ -26,6 +27,7 @@ from addons.net.mitmproxy_private import (
     HttpResponseHeadersHook,
     HttpResponseHook,
 )
+from addons.relay.flow_labels import FlowLabel
 from connector_store.domain.base.headers import Header
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.models import Target
@@ -45,10 +47,13 @@ def placeholder(key: ObjectKey) -> bytes:
 class FlowMirror:
     """Copy of one exchange in a flow of mitmproxy."""
 
-    def __init__(self, client: connection.Client, head: RequestHead, target: Target, *, keep_body: int) -> None:
+    def __init__(
+        self, client: connection.Client, head: RequestHead, target: Target, label: FlowLabel, *, keep_body: int
+    ) -> None:
         address = target.address
         server = connection.Server(address=(address.host, address.port))
         self.flow = http.HTTPFlow(client, server, live=True)
+        label.apply(self.flow)
         self.is_finished = False
         self._head = head
         self._keep_body = keep_body
@@ -138,6 +143,18 @@ class FlowMirror:
         head = render_head(b"HTTP/1.1 %d %b" % (response.status_code, _printable(response.data.reason)), headers)
         return response.status_code, head if self._head.method == b"HEAD" else head + body
 
+    def addon_message(self) -> str:
+        """Return the message of the Status in the response that an addon set, or an empty string."""
+        try:
+            message = json.loads((self.flow.response and self.flow.response.raw_content) or b"")["message"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return ""
+        return message if isinstance(message, str) else ""
+
+    def show_refusal(self, label: FlowLabel) -> None:
+        """Show why the request is refused after it was shown: the target does not answer, or an addon responds."""
+        label.apply(self.flow)
+
     def append_body(self, part: str, content: bytes) -> None:
         """Append a piece of a body. `part` is `request` or `response`."""
         body = self._bodies[part]
@@ -171,8 +188,12 @@ class FlowMirror:
             self.flow.response.raw_content = bytes(self._bodies["response"]) or self.flow.response.raw_content
             self.flow.response.timestamp_end = now
         for part, size in self._body_sizes.items():
-            if size > self._keep_body:
+            if size > self._keep_body > 0:
                 self._add_comment(f"{part} body: the first {self._keep_body} of {size} bytes are kept")
+            elif size > self._keep_body:
+                self._add_comment(
+                    f"{part} body of {size} bytes: not kept, as a Secret may be in it or connector_keep_body is 0"
+                )
 
     def _note_ignored_edit(self) -> None:
         if self._shown_response is not None and self._shown_response != self._response_state():

@@ -7,6 +7,7 @@
 
 import logging
 import time
+from functools import partial
 from typing import Final
 
 from mitmproxy.connection import Connection
@@ -22,7 +23,8 @@ from addons.net.tls import ClientStream, TlsStream
 from addons.records.record import Record
 from addons.relay import pages, replies
 from addons.relay.exchange import Exchange
-from addons.relay.flow_requests import FlowExchange, FlowRequests
+from addons.relay.flow_labels import FlowLabel
+from addons.relay.flow_requests import FlowExchange, FlowRequests, show_refusal
 from addons.relay.handshake import Handshake
 from addons.relay.pages import Page
 from addons.relay.requests import Requests
@@ -30,8 +32,9 @@ from addons.relay.routes import DirectRoute, Route, TunnelRoute
 from addons.relay.shared_context import SharedContext
 from connector_store.domain.callers.access import Identity
 from connector_store.domain.decision import denial
-from connector_store.domain.decision.decide import Forward, Inject
+from connector_store.domain.decision.decide import ALLOWING
 from connector_store.domain.decision.denial import Deny
+from connector_store.domain.decision.redaction import redact_tokens
 from connector_store.domain.objects.address_matching import host_of_authority
 
 logger = logging.getLogger(__name__)
@@ -91,22 +94,23 @@ class Gate:
 
     def _start_tls(self, initial_data: bytes) -> None:
         """Start TLS at the port. The first head is expected inside."""
-        context, sockets = self._context, self._sockets
-
-        def create_session() -> TlsStream:
-            return TlsStream(sockets.client, context.certificates.create_port_session(sockets.local_ip), sockets)
+        certificates, sockets = self._context.certificates, self._sockets
 
         def on_established(client: TlsStream, plaintext: bytes) -> None:
+            sockets.call_when_authenticated(partial(certificates.accept, client.tls))
             self._port_tls = self._client = client
             self._await_head()
             self.handle_plaintext(plaintext)
 
-        def on_failed(reason: str) -> None:
-            self._record(AuthorizationResult(denial.internal_error()), 0, reason)
+        def on_failed(reason: str, server_name: str) -> None:
+            self._record(AuthorizationResult(denial.internal_error()), 0, reason, redact_tokens(server_name))
 
-        handshake = Handshake(sockets, context.timeouts.client, create_session, on_established, on_failed)
+        get_names = partial(certificates.names_at_port, sockets.local_ip)
+        handshake = Handshake(
+            sockets, self._context.timeouts.client, certificates, get_names, on_established, on_failed
+        )
         sockets.set_stage(handshake)
-        handshake.start(initial_data)
+        handshake.receive(initial_data)
 
     def eof_received(self, connection: Connection) -> None:
         self._close("closed before CONNECT and TLS were whole" if self._reader.buffer else "")
@@ -144,7 +148,7 @@ class Gate:
 
     def _direct_route(self) -> DirectRoute:
         server_name = _server_name(self._port_tls) if self._port_tls is not None else None
-        return DirectRoute(self._context.names, server_name, self._context.via_key)
+        return DirectRoute(self._context.names, server_name, self._context.get_via_key())
 
     def _serve_direct(self, route: DirectRoute, messages: list[MessageEvent]) -> None:
         """Start the stage for requests that name their Connector themselves."""
@@ -179,7 +183,7 @@ class Gate:
             raise RuntimeError("the CONNECT names no Connector")
         self._record(authorization, 200, "")
         authority = request.authority or ""
-        host = decision.target.address.host if isinstance(decision, Inject | Forward) else host_of_authority(authority)
+        host = decision.target.address.host if isinstance(decision, ALLOWING) else host_of_authority(authority)
         self._require_client().send(_CONNECTION_ESTABLISHED)
         self._open_tunnel(authorizer, request, authorization.identity, host or "")
 
@@ -187,30 +191,43 @@ class Gate:
         self, authorizer: Authorizer, request: ConnectorRequest, identity: Identity | None, host: str
     ) -> None:
         """Start the TLS handshake in the tunnel, which is followed by the stage for requests."""
-        context, sockets, port_tls = self._context, self._sockets, self._port_tls
-
-        def create_session() -> TlsStream:
-            return TlsStream(sockets.client, context.certificates.create_tunnel_session(host), sockets, outer=port_tls)
+        context, sockets, certificates = self._context, self._sockets, self._context.certificates
 
         def on_established(client: TlsStream, plaintext: bytes) -> None:
+            sockets.call_when_authenticated(partial(certificates.accept, client.tls))
             reader = RequestReader(max_head=context.max_header)
             requests = self._create_requests(authorizer, TunnelRoute(request, identity), client, reader)
             sockets.set_stage(requests)
             requests.start(plaintext)
 
-        def on_failed(reason: str) -> None:
+        def on_failed(reason: str, server_name: str) -> None:
             authorization = AuthorizationResult(denial.internal_error(), request, identity)
-            self._record(authorization, 0, reason)
+            self._record(authorization, 0, reason, redact_tokens(server_name))
 
-        handshake = Handshake(sockets, context.timeouts.client, create_session, on_established, on_failed)
+        get_names = partial(certificates.names_in_tunnel, host)
+        handshake = Handshake(
+            sockets, context.timeouts.client, certificates, get_names, on_established, on_failed, outer=self._port_tls
+        )
         sockets.set_stage(handshake)
-        handshake.start(self._reader.take_pending())
+        if self._reader.buffer:
+            handshake.receive_decrypted(self._reader.take_pending())
 
     def _refuse(self, authorization: AuthorizationResult, deny: Deny, *, on_connect: bool) -> None:
-        self._record(authorization, deny.status, deny.cause, deny.detail)
+        self._record(authorization, deny.status, deny.cause, deny.detail, deny.message)
+        if self._context.shows_flows:
+            label = FlowLabel(
+                connector=authorization.request.key if authorization.request is not None else None,
+                identity=authorization.identity,
+                source_ip=self._sockets.source_ip,
+                info=None,
+                refusal=deny,
+            )
+            show_refusal(self._context, self._sockets, self._head, label)
         self._send_final_response(replies.render_refusal(deny, on_connect=on_connect))
 
-    def _record(self, authorization: AuthorizationResult, status: int, cause: str, detail: str = "") -> None:
+    def _record(
+        self, authorization: AuthorizationResult, status: int, cause: str, detail: str = "", message: str = ""
+    ) -> None:
         head = self._head
         record = Record(
             event="connect",
@@ -223,6 +240,7 @@ class Gate:
             user_agent=head.headers.user_agent if head is not None else "",
             cause=cause,
             detail=detail,
+            message=message,
         )
         for recorder in self._context.recorders:
             recorder(record)

@@ -10,6 +10,7 @@ from addons.http1.websocket import FrameTracker, render_going_away, render_polic
 from addons.net.sockets import Sockets
 from addons.net.stage import ShutDown
 from addons.net.tls import ClientStream
+from addons.records.session_row import SessionRow
 from addons.relay.exchange import Exchange
 from addons.relay.shared_context import SharedContext
 from addons.relay.upstream import UpstreamConnection
@@ -61,6 +62,13 @@ class Pipe:
     def live_access(self) -> LiveAccess | None:
         """Access with which the upgrade was authorized; None after its end."""
         return self._exchange.live_access
+
+    @property
+    def target_ip(self) -> str | None:
+        return self._upstream.ip
+
+    def session_row(self, *, commands: bool) -> SessionRow | None:
+        return self._exchange.session_row(commands=commands)
 
     def close(self, reason: str) -> None:
         """Close both sides immediately. A WebSocket client gets the reason, unless a frame is incomplete."""

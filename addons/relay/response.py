@@ -3,6 +3,7 @@
 Bytes from the target go in, bytes for the client come out. The attributes show the state of the response.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -20,6 +21,7 @@ from addons.http1.messages import (
 )
 from addons.http1.websocket import FrameTracker
 from addons.relay import inject
+from addons.relay.rewriting import ResponseRewriter
 from connector_store.domain.base.headers import Header, Headers
 from connector_store.domain.decision import denial, direct_access
 from connector_store.domain.decision.denial import Deny
@@ -47,7 +49,8 @@ class Progress(Enum):
 class Response:
     """Response to one request. `upgrade` is the protocol to which the request asked to switch.
 
-    `path_prefix` is the prefix of the client's paths at direct access, and None in a tunnel.
+    `path_prefix` is the prefix of the client's paths at direct access, and None in a tunnel. `rewriter` is None if the
+    response passes unread.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Response:
         *,
         max_head: int,
         path_prefix: bytes | None = None,
+        rewriter: ResponseRewriter | None = None,
     ) -> None:
         self.head: ResponseHead | None = None
         """Final head; None before it arrives."""
@@ -80,6 +84,7 @@ class Response:
         self.requested_upgrade = upgrade
         self._request_target = head.target
         self._path_prefix = path_prefix
+        self._rewriter = rewriter
         self._reader = ResponseReader(max_head=max_head, method=head.method)
 
     def drop_headers(self) -> None:
@@ -155,13 +160,51 @@ class Response:
     def _render_messages(self, messages: list[MessageEvent]) -> bytes:
         pieces: list[bytes] = []
         for message in messages:
-            self._handle_message(message, pieces)
+            if self._rewriter is None:
+                self._handle_message(message, pieces)
+            else:
+                self._handle_rewritten(message, pieces, self._rewriter)
             if self.failure is not None:
                 break
         output = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self.frame_tracker is not None:
             self.frame_tracker.receive(output)
         return output
+
+    def _handle_rewritten(self, message: MessageEvent, out: list[bytes], rewriter: ResponseRewriter) -> None:
+        """Handle a message of a response that is rewritten.
+
+        The head is sent with the first byte of the body, so that an unreadable response becomes a refusal.
+        """
+        try:
+            for rewritten in self._rewrite(message, rewriter):
+                if rewriter.pending_head is not None and not isinstance(rewritten, InvalidMessage):
+                    head, rewriter.pending_head = rewriter.pending_head, None
+                    self._handle_message(head, out)
+                if rewritten:
+                    self._handle_message(rewritten, out)
+        except ValueError as error:
+            problem = str(error)
+            self.failure = (
+                denial.target_response(self.target, problem) if self.head is None else TruncatedResponse(problem)
+            )
+
+    def _rewrite(self, message: MessageEvent, rewriter: ResponseRewriter) -> Iterator[MessageEvent]:
+        """Yield what the client gets instead of `message`. Empty bytes send the head alone."""
+        if isinstance(message, bytes):
+            if content := rewriter.receive(message):
+                yield content
+        elif isinstance(message, EndOfMessage):
+            yield rewriter.finish()
+            yield EndOfMessage()
+        elif isinstance(message, ResponseHead) and message.status < 200 and message.status != 101:
+            self._is_reusable = False
+        elif isinstance(message, ResponseHead) and message.status not in (101, 401):
+            rewriter.start(message)
+            if rewriter.is_early:
+                yield b""
+        else:
+            yield message
 
     def _handle_message(self, message: MessageEvent, out: list[bytes]) -> None:
         if isinstance(message, bytes):

@@ -60,12 +60,27 @@ class TunnelRoute:
         return head
 
 
+class _DirectHeaders(NamedTuple):
+    """Result of the checks of a header block, for requests with one Connector in their path."""
+
+    received: Headers
+    path_key: ObjectKey | None
+    """Connector in the path."""
+    is_misdirected: bool
+    deny: Deny | None = None
+    connector_request: ConnectorRequest | None = None
+    """None if neither the path nor the host names a Connector."""
+    to_target: Headers = Headers()
+    """`received` without the cookies of the path form."""
+    path_prefix: bytes = b""
+
+
 class DirectRoute:
     """Route of direct access: each request names its Connector by path or by Host.
 
     `server_name` is the server name of TLS, None without TLS. If Host is an alias of a Connector, it must equal the
-    server name, because the client verified the certificate for that name. `via_key` is a secret of the process, from
-    which the Via of each Connector follows.
+    server name, because the client verified the certificate for that name. `via_key` is a secret of all
+    proxies that share a CA, from which the Via of each Connector follows.
     """
 
     def __init__(self, names: OwnNames, server_name: str | None, via_key: bytes) -> None:
@@ -75,6 +90,8 @@ class DirectRoute:
         self._names = names
         self._server_name = server_name
         self._via_key = via_key
+        self._last: _DirectHeaders | None = None
+        """Result for the last request. Most requests on a connection have the same header block, parsed once."""
         self._rewrite_cache: tuple[Headers, Target, Headers] | None = None
 
     def is_for_connector(self, head: RequestHead) -> bool:
@@ -82,30 +99,40 @@ class DirectRoute:
         return head.target.startswith(direct_access.PATH_PREFIX) or self._key_from_host(head) is not None
 
     def resolve(self, head: RequestHead) -> RoutedRequest | Deny:
-        host_key = self._key_from_host(head)
-        path_match = direct_access.parse_direct_path(head.target)
-        if self._is_misdirected(head, host_key) or (path_match is not None and host_key not in (None, path_match.key)):
+        path_match, last = direct_access.parse_direct_path(head.target), self._last
+        path_key, target = path_match if path_match is not None else (None, head.target)
+        if last is None or last.received is not head.headers or last.path_key != path_key:
+            last = self._last = self._check_headers(head, path_key)
+        if last.is_misdirected:
             return denial.misdirected()
-        if path_match is None:
-            if host_key is None or head.target.startswith(direct_access.PATH_PREFIX):
-                return denial.not_found()
-            if is_page(head.target):
-                # Pages of the proxy need a separate connection.
-                return denial.misdirected()
-            path_match = direct_access.DirectRequest(host_key, head.target)
-            path_prefix, headers = b"", head.headers
-        else:
-            path_prefix = direct_access.PATH_PREFIX + str(path_match.key).encode("ascii")
+        if last.connector_request is None or (path_key is None and target.startswith(direct_access.PATH_PREFIX)):
+            return denial.not_found()
+        if path_key is None and is_page(target):
+            # Pages of the proxy need a separate connection.
+            return denial.misdirected()
+        if last.deny is not None:
+            return last.deny
+        target_head = RequestHead(head.method, target, head.minor_version, last.to_target, head.body)
+        return RoutedRequest(last.connector_request, target_head, last.path_prefix)
+
+    def _check_headers(self, head: RequestHead, path_key: ObjectKey | None) -> _DirectHeaders:
+        headers, host_key = head.headers, self._key_from_host(head)
+        if self._is_misdirected(head, host_key) or (path_key is not None and host_key not in (None, path_key)):
+            return _DirectHeaders(headers, path_key, is_misdirected=True)
+        key, path_prefix, to_target = path_key or host_key, b"", headers
+        if key is None:
+            return _DirectHeaders(headers, path_key, is_misdirected=False)
+        if path_key is not None:
+            path_prefix = direct_access.PATH_PREFIX + str(path_key).encode("ascii")
             # Clients send the cookies of the path form to all Connectors.
-            headers = head.headers.without(b"cookie") if head.headers.values(b"cookie") else head.headers
+            to_target = headers.without(b"cookie") if headers.values(b"cookie") else headers
+        deny: Deny | None = None
         if direct_access.is_cross_site(headers):
-            return denial.cross_site()
-        key, target = path_match
-        if headers.values(b"via") and direct_access.via(key, self._via_key) in headers.list_members(b"via"):
-            return denial.loop(key)
+            deny = denial.cross_site()
+        elif headers.values(b"via") and direct_access.via(key, self._via_key) in headers.list_members(b"via"):
+            deny = denial.loop(key)
         connector_request = ConnectorRequest(key, None, _parse_token(head, key))
-        target_head = RequestHead(head.method, target, head.minor_version, headers, head.body)
-        return RoutedRequest(connector_request, target_head, path_prefix)
+        return _DirectHeaders(headers, path_key, False, deny, connector_request, to_target, path_prefix)
 
     def rewrite_head(self, head: RequestHead, target: Target) -> RequestHead:
         """Add the path prefix of the address and Via, and replace Host by that of the target."""

@@ -3,9 +3,8 @@
 `server/assembly` creates them. In a cluster, it creates them again when the API server has been found.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from secrets import token_bytes
 from typing import Final
 
 from addons.access.checks import AccessContext
@@ -20,9 +19,13 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.kubeconfig.own_names import OwnNames
 from connector_store.resolver import Resolver
 from connector_store.store import Store
+from connector_store.token_bucket import TokenBucket
 from connector_store.trust import TrustStore
 
 MAX_RECENT_WARNINGS: Final = 4096
+STRANGER_FLOW_RATE: Final = 5.0
+STRANGER_FLOW_BURST: Final = 50.0
+"""Flows of refused requests of unauthenticated clients per second, on average and in a burst. A UI keeps all flows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +36,12 @@ class Timeouts:
     connect: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class SharedContext:
-    """Services and limits for the stages of a client connection."""
+    """Services and limits for the stages of a client connection.
+
+    `expiry_warning` is replaced when the settings change. The rest stays.
+    """
 
     access_context: AccessContext
     store: Store
@@ -63,5 +69,11 @@ class SharedContext:
     """True if requests to targets are shown as flows."""
     keep_body: int
     """Maximum number of bytes of each body in a flow."""
-    via_key: bytes = field(default_factory=partial(token_bytes, 16), repr=False)
-    """Secret with which this process recognizes its own Via."""
+    keep_secrets: bool
+    """True if flows keep the bodies of Secrets and of issued tokens."""
+    stranger_flows: TokenBucket = field(
+        default_factory=lambda: TokenBucket(rate=STRANGER_FLOW_RATE, burst=STRANGER_FLOW_BURST)
+    )
+    """Limit for flows of refused requests of unauthenticated clients."""
+    get_via_key: Callable[[], bytes]
+    """Return the secret with which all proxies that share a CA recognize each other's Via."""

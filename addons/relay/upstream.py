@@ -54,6 +54,11 @@ class UpstreamConnection:
         """None while no client is attached."""
         self._tcp: TcpConnection = sockets.tcp(self.connection)
 
+    @property
+    def ip(self) -> str:
+        """IP address of the target."""
+        return str(self.connection.peername[0]) if self.connection.peername is not None else ""
+
     def can_serve(self, target: Target, trust: TrustStore) -> bool:
         """Return True if a request to `target` can be sent now. Call it immediately before the request is sent.
 

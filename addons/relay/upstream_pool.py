@@ -25,6 +25,7 @@ DiscardReason = Literal[
     "keepalive_expiry",  # idle for too long
     "max_lifetime",  # open for too long
     "max_idle",  # least recently used when `max_idle` or `max_idle_per_connector` is exceeded
+    "address_denied",  # `targets-deny` or `targets-allow` has changed and denies its address
     "connector_changed",  # its Connector was deleted, is unusable, or has a new address, trust or TLS identity
     "closed_by_target",  # EOF, a reset, or a TLS error
     "unsolicited_data",  # input without a request, an incomplete TLS record, or unsent output
@@ -127,6 +128,12 @@ class UpstreamPool:
                 )
                 if reason is not None:
                     self._discard(connection, reason)
+
+    def discard_denied(self, allows: Callable[[str], bool]) -> None:
+        """Discard the connections to IP addresses that `allows` does not allow."""
+        for connection in tuple(self._expires_at):
+            if not allows(connection.ip):
+                self._discard(connection, "address_denied")
 
     def close(self) -> None:
         """Close all connections, and each connection that is released later."""

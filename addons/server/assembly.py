@@ -4,7 +4,7 @@ import io
 import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,15 +12,17 @@ from mitmproxy import ctx
 from mitmproxy.certs import CertStore
 
 from addons.access.checks import AccessContext
+from addons.access.entitlements import Entitlements
 from addons.access.live_connections import LiveConnections
 from addons.access.target_tokens import TargetTokens
-from addons.access.unauthenticated import UnauthenticatedLimit
+from addons.access.unauthenticated import MAX_WAITING, UnauthenticatedLimit
 from addons.net.certificates import Certificates
 from addons.net.connector_hosts import ConnectorHosts
 from addons.net.sockets import CLOSE_TIMEOUTS
 from addons.records.audit import AuditLog
 from addons.records.audit_writer import AuditWriter
 from addons.records.metrics import Metrics
+from addons.records.recent_use import RecentUse
 from addons.records.record import Recorders
 from addons.relay.pages import Pages
 from addons.relay.shared_context import SharedContext
@@ -29,11 +31,13 @@ from addons.server import descriptors
 from addons.server.callers import with_issuers
 from addons.server.flow_setting import shows_flows
 from addons.server.options import Config
+from addons.server.via_key import ViaKey
 from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.decision.address_policy import AddressPolicy
-from connector_store.domain.decision.decide import AccessPolicy
+from connector_store.domain.decision.decide import ProxyLimits
 from connector_store.domain.kubeconfig.own_names import OwnNames
 from connector_store.domain.objects.models import Target
 from connector_store.oidc.issuer_access import UseAuthorizer
@@ -46,7 +50,7 @@ from connector_store.trust import TrustStore
 CA: Final = "the proxy's CA"
 """Source that the store waits for if the CA is in a Secret."""
 
-Work = tuple[str, Callable[[], Coroutine[Any, Any, Any]]]
+BackgroundWork = tuple[str, Callable[[], Coroutine[Any, Any, Any]]]
 """Name for the log, and a coroutine function that runs until it is cancelled."""
 
 
@@ -58,6 +62,8 @@ class Records:
     recorders: Recorders
     is_audit_log_full: Callable[[], bool] | None
     """Return True while the audit log cannot accept records. None if lost lines are only counted."""
+    recent_use: RecentUse | None
+    """Recent uses and refusals, for the sessions page. None without that page."""
     close: Callable[[], None]
 
 
@@ -72,13 +78,15 @@ class CertificateAuthority:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class ProxyParts:
     """Parts that `Lifecycle` serves clients with, and the work that it keeps running."""
 
     context: SharedContext
     settings: Settings
     not_ready_reason: Callable[[], str | None]
-    work: tuple[Work, ...]
+    work: tuple[BackgroundWork, ...]
+    follow: Callable[[Settings], None]
+    """Apply the live settings to the parts."""
 
 
 def create_records(config: Config) -> Records:
@@ -96,9 +104,11 @@ def create_records(config: Config) -> Records:
     writer.flush = audit.flush
     metrics = Metrics(lost_line_count=lambda: audit.dropped_count + writer.lost_count)
     is_audit_log_full = (lambda: audit.is_full or writer.is_failing) if config.audit_refuses else None
+    recent_use = RecentUse() if config.sessions is not None else None
     return Records(
         metrics=metrics,
-        recorders=(audit.record, metrics.record),
+        recorders=(audit.record, metrics.record, *((recent_use.record,) if recent_use is not None else ())),
+        recent_use=recent_use,
         is_audit_log_full=is_audit_log_full,
         close=writer.close,
     )
@@ -115,11 +125,18 @@ def limit_unauthenticated(config: Config, metrics: Metrics) -> UnauthenticatedLi
         max_unauthenticated=max_unauthenticated,
         max_unauthenticated_per_address=max(1, min(config.max_unauthenticated_per_address, max_unauthenticated // 4)),
         max_open=max_open,
+        max_wait=config.timeouts.client,
+        max_waiting=min(MAX_WAITING, max_open // 4),
     )
     metrics.add_gauge(
         "connector_unauthenticated_connections",
         "Connections without an authenticated caller",
         lambda: float(limit.count),
+    )
+    metrics.add_gauge(
+        "connector_waiting_connections",
+        "Connections that wait unread because of the limits on unauthenticated ones",
+        lambda: float(limit.waiting_count),
     )
     metrics.add_counter(
         "connector_refused_connections",
@@ -139,20 +156,26 @@ def assemble(
     rights: UseAuthorizer,
     authority: CertificateAuthority,
     proxy_url: Callable[[Target, str], Awaitable[str]],
-    work: Iterable[Work],
-    own_addresses: Iterable[str] = (),
+    work: Iterable[BackgroundWork],
+    own_addresses: Collection[str] = (),
     own_issuers: Collection[str] = (),
-) -> Parts:
+    now: Callable[[], float] = time.time,
+) -> ProxyParts:
     """Assemble the parts. `proxy_url` returns the proxy's URL for a Connector, given a request's Host (see `Pages`).
 
-    `own_issuers` are the issuers of the cluster's own tokens.
+    `own_issuers` are the issuers of the cluster's own tokens. `now` is in Unix seconds, for the times of tokens.
     """
     if settings.ca_file is not None:
         store.set_ca_file(_read_ca(Path(settings.ca_file)))
-    access, follow_issuers = with_issuers(config, settings, access, rights, own_issuers)
+    access, follow_issuers = with_issuers(config, settings, access, rights, own_issuers, now)
     names = OwnNames(hosts=_own_hosts(config, settings), cluster_domain=settings.cluster_domain)
     certificates = Certificates(authority.get_signer, names, is_connector_host=ConnectorHosts(store).__contains__)
-    live_connections = LiveConnections(store, access, recheck=config.recheck, cut_expired=config.cut_expired)
+    store.access.system_namespace = settings.system_namespace
+    store.access.exempt_group = settings.lock_exempt_group or ""
+    entitlements = Entitlements(store.access)
+    live_connections = LiveConnections(
+        store, access, recheck=config.recheck, cut_expired=config.cut_expired, entitlements=entitlements, now=now
+    )
     store.subscribe(live_connections.on_connectors_changed)
     records.metrics.add_gauge(
         "connector_oldest_access_check_age_seconds",
@@ -169,21 +192,25 @@ def assemble(
         stale = store.not_served.get(None)
         return stale.message if stale is not None else None
 
-    policy = AddressPolicy.from_settings(
-        allow=settings.targets_allow,
-        deny=settings.targets_deny,
-        in_cluster=settings.in_cluster,
-        own_addresses=own_addresses,
-    )
-    access_policy = AccessPolicy(addresses=policy, max_connections=config.max_connections)
+    def create_policy(settings: Settings) -> AddressPolicy:
+        return AddressPolicy.from_settings(
+            allow=settings.targets_allow,
+            deny=settings.targets_deny,
+            in_cluster=settings.in_cluster,
+            own_addresses=own_addresses,
+        )
+
+    access_policy = ProxyLimits(addresses=create_policy(settings), max_connections=config.max_connections)
     resolver, trust = Resolver(), TrustStore()
-    target_tokens = TargetTokens(store.get, _create_token_manager(config, records.metrics, resolver, trust, policy))
+    token_client = TargetClient(trust, access_policy.addresses, resolver, user_agent="connectors-proxy")
+    target_tokens = TargetTokens(store.get, _create_token_manager(config, records.metrics, token_client))
     store.subscribe(target_tokens.on_connectors_changed)
     access_context = AccessContext(
         unsynced=store.unsynced_sources,
         access=access,
         target_tokens=target_tokens,
         policy=access_policy,
+        entitlements=entitlements,
         is_audit_log_full=records.is_audit_log_full,
     )
     cache_stats = access_context.cache_stats
@@ -192,7 +219,7 @@ def assemble(
     )
     records.metrics.set_unavailable_checks(lambda: access_context.unavailable.counts)
     pool = _create_pool(config, records.metrics, store, trust)
-    _add_metrics(records.metrics, store, certificates, settings)
+    _add_metrics(records.metrics, store, certificates)
     context = SharedContext(
         store=store,
         access_context=access_context,
@@ -211,10 +238,23 @@ def assemble(
         forwarded_for=config.forwarded_for,
         shows_flows=shows_flows(config.flows),
         keep_body=config.keep_body,
+        keep_secrets=config.keep_secrets,
+        get_via_key=ViaKey(authority.get_signer),
     )
-    return Parts(
+
+    def follow(settings: Settings) -> None:
+        addresses = create_policy(settings)
+        if addresses != access_context.policy.addresses:
+            access_context.policy = replace(access_context.policy, addresses=addresses)
+            token_client.policy = addresses
+            pool.discard_denied(addresses.allows)
+            live_connections.close_denied(addresses.allows)
+        context.expiry_warning = settings.expiry_warning
+
+    return ProxyParts(
         context=context,
         settings=settings,
+        follow=follow,
         not_ready_reason=not_ready_reason,
         work=(
             *work,
@@ -239,13 +279,10 @@ def _create_pool(config: Config, metrics: Metrics, store: Store, trust: TrustSto
     return pool
 
 
-def _create_token_manager(
-    config: Config, metrics: Metrics, resolver: Resolver, trust: TrustStore, policy: AddressPolicy
-) -> TokenManager:
-    def count_token_request(result: str) -> None:
-        metrics.token_requests[result] += 1
+def _create_token_manager(config: Config, metrics: Metrics, client: TargetClient) -> TokenManager:
+    def count_token_request(key: ObjectKey, result: str) -> None:
+        metrics.token_requests[key, result] += 1
 
-    client = TargetClient(trust, policy, resolver, user_agent="connectors-proxy")
     return TokenManager(client, timeout=config.timeouts.connect, on_token_request=count_token_request)
 
 
@@ -272,7 +309,7 @@ def _own_hosts(config: Config, settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*hosts, *config.names)))
 
 
-def _add_metrics(metrics: Metrics, store: Store, certificates: Certificates, settings: Settings) -> None:
+def _add_metrics(metrics: Metrics, store: Store, certificates: Certificates) -> None:
     metrics.set_objects(lambda: store.object_counts, lambda key: store.connector(key) is not None)
     metrics.add_gauge(
         "connector_store_synced",
@@ -280,17 +317,12 @@ def _add_metrics(metrics: Metrics, store: Store, certificates: Certificates, set
         lambda: float(not store.unsynced_sources - {CA}),
     )
     metrics.add_gauge(
-        "connector_settings_unknown_keys",
-        "Keys of the ConfigMap with the settings that are not settings",
-        lambda: float(len(settings.unknown_keys)),
-    )
-    metrics.add_gauge(
         "connector_ca_expiry_timestamp_seconds", "Time at which the CA expires", lambda: certificates.ca_expires_at
     )
     metrics.add_counter(
-        "connector_mismatched_certificates",
-        "TLS handshakes with a certificate for another name, because a limit was exceeded",
-        lambda: certificates.mismatch_count,
+        "connector_refused_handshakes",
+        "TLS handshakes that the proxy refused because of the limit on new certificates",
+        lambda: certificates.refusal_count,
     )
     metrics.add_gauge(
         "connector_served_certificate_expiry_timestamp_seconds",

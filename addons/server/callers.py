@@ -19,6 +19,7 @@ def with_issuers(
     access: Access,
     rights: UseAuthorizer,
     disallowed_issuers: Collection[str],
+    now: Callable[[], float],
 ) -> tuple[Access, Callable[[], Coroutine[Any, Any, Never]] | None]:
     """Add the issuers in the authentication file to `access`.
 
@@ -35,7 +36,14 @@ def with_issuers(
     def create_keys(issuer: Issuer) -> IssuerKeys:
         return IssuerKeys(issuer, HttpsFetcher(trust.ssl_context(issuer.ca)), max_age=settings.jwks_max_age)
 
-    issuer_access = IssuerAccess(access, rights, create_keys, recheck=config.recheck)
+    issuer_access = IssuerAccess(
+        access,
+        rights,
+        create_keys,
+        recheck=config.recheck,
+        outage_grace=min(config.outage_grace, settings.stale_after),
+        now=now,
+    )
     file = AuthenticationFile(config.authentication, issuer_access.configure, disallowed_issuers=disallowed_issuers)
     file.load()
     return issuer_access, file.run

@@ -5,6 +5,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from mitmproxy import connection, http
@@ -14,7 +15,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.proxy.server_hooks import ClientConnectedHook, ClientDisconnectedHook
 from mitmproxy.utils import asyncio_utils
 
-from addons.access.unauthenticated import UnauthenticatedLimit
+from addons.access.unauthenticated import Release, UnauthenticatedLimit
 from addons.net.connect import TargetServer
 from addons.net.hooks import run_hook, schedule_hook
 from addons.net.sockets import Sockets
@@ -22,7 +23,7 @@ from addons.net.stage import Drain, ShutDown
 from addons.net.tcp import TcpConnection
 from addons.records.record import Record
 from addons.relay.gate import Gate
-from addons.server.assembly import Parts
+from addons.server.assembly import ProxyParts
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Connections:
     def __init__(self) -> None:
         self.has_hook: Callable[[str], bool] = lambda _: True
         """Return True if an addon may have the hook of this name."""
-        self._parts: Parts | None = None
+        self._parts: ProxyParts | None = None
         self._sockets: dict[str, Sockets] = {}
         self._unauthenticated_limit: UnauthenticatedLimit | None = None
 
@@ -48,7 +49,7 @@ class Connections:
         """Number of client connections."""
         return len(self._sockets)
 
-    def set_parts(self, parts: Parts) -> None:
+    def set_parts(self, parts: ProxyParts) -> None:
         """Serve new connections with `parts`."""
         self._parts = parts
 
@@ -56,7 +57,7 @@ class Connections:
         """Set the limit on unauthenticated connections. Without one, every connection is refused."""
         self._unauthenticated_limit = limit
 
-    def parts(self) -> Parts:
+    def parts(self) -> ProxyParts:
         """Return the current parts. Raises RuntimeError before there are any.
 
         This is a method because mitmproxy reads the attributes of addons.
@@ -68,6 +69,8 @@ class Connections:
     def drain(self) -> None:
         """Close each connection as soon as it has no request, and close the idle connections to targets."""
         self.parts().context.upstream_pool.close()
+        if self._unauthenticated_limit is not None:
+            self._unauthenticated_limit.refuse_waiting()
         for sockets in tuple(self._sockets.values()):
             sockets.deliver(Drain())
 
@@ -103,22 +106,29 @@ class Connections:
         self._schedule_disconnected_hook(client)
 
     def _serve(self, client: connection.Client, tcp: TcpConnection) -> None:
-        """Create the gate of a client. On an error, close the connection."""
-        release = self._acquire_unauthenticated(client)
-        if release is None:
-            tcp.close()
-            self._schedule_disconnected_hook(client)
+        """Start to read a client as soon as the limit on unauthenticated connections allows it."""
+        limit = self._unauthenticated_limit
+        if limit is None:
+            self._refuse(client, tcp)
             return
+        limit.admit(
+            str(client.peername[0]),
+            partial(self._create_gate, client, tcp),
+            partial(self._refuse_unread, client, tcp),
+            open_count=len(self._sockets),
+        )
+
+    def _create_gate(self, client: connection.Client, tcp: TcpConnection, release: Release) -> None:
+        """Create the gate of a client. On an error, close the connection."""
         try:
             context = self.parts().context
             sockets = Sockets(client, tcp, context.close_timeouts, self._on_closed)
-            sockets.on_authenticated = release
+            sockets.call_when_authenticated(release)
             sockets.add_close_callback(release)
             Gate(context, sockets)
         except Exception as error:
             release()
-            tcp.close()
-            self._schedule_disconnected_hook(client)
+            self._refuse(client, tcp)
             logger.error("client connection refused: %s", type(error).__name__)
         else:
             self._sockets[client.id] = sockets
@@ -136,24 +146,23 @@ class Connections:
         if self.has_hook(ClientDisconnectedHook.name):
             schedule_hook(ClientDisconnectedHook(client))
 
-    def _acquire_unauthenticated(self, client: connection.Client) -> Callable[[], None] | None:
-        """Count the connection as unauthenticated. Return the function that ends this, or None if it is refused."""
-        if self._unauthenticated_limit is None:
-            return None
-        source_ip = str(client.peername[0])
-        release = self._unauthenticated_limit.acquire(source_ip, open_count=len(self._sockets))
-        if release is None:
-            record = Record(
-                event="connect",
-                connector=None,
-                status=0,
-                source_ip=source_ip,
-                duration=0.0,
-                cause=TOO_MANY_UNAUTHENTICATED,
-            )
-            for write in self.parts().context.recorders:
-                write(record)
-        return release
+    def _refuse_unread(self, client: connection.Client, tcp: TcpConnection) -> None:
+        """Close a client because of the limit on unauthenticated connections."""
+        self._refuse(client, tcp)
+        record = Record(
+            event="connect",
+            connector=None,
+            status=0,
+            source_ip=str(client.peername[0]),
+            duration=time.time() - client.timestamp_start,
+            cause=TOO_MANY_UNAUTHENTICATED,
+        )
+        for write in self.parts().context.recorders:
+            write(record)
+
+    def _refuse(self, client: connection.Client, tcp: TcpConnection) -> None:
+        tcp.close()
+        self._schedule_disconnected_hook(client)
 
     def next_layer(self, data: layer.NextLayer) -> None:
         """Close connections without a gate, which mitmproxy accepted before its listeners were taken over."""

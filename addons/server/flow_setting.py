@@ -30,3 +30,13 @@ def _detect() -> tuple[bool, str]:
     if len(options.scripts) > 1:
         return True, "another script is loaded"
     return False, "no user interface or addon reads flows"
+
+
+def add_content_view() -> None:
+    """Add the view of Kubernetes objects to mitmproxy."""
+    # Imported only if needed, because mitmproxy's views use several MB of memory.
+    from mitmproxy import contentviews
+
+    from addons.server.kubernetes_view import KubernetesView
+
+    contentviews.add(KubernetesView)

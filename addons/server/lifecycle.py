@@ -15,9 +15,11 @@ from mitmproxy.addons.termlog import TermLogHandler
 from mitmproxy.log import MitmFormatter
 from mitmproxy.utils import asyncio_utils
 
-from addons.server import assembly, cluster, descriptors, options
+from addons.access.live_connections import LiveConnections
+from addons.server import assembly, cluster, descriptors, options, sessions_listener
 from addons.server.connections import Connections
 from addons.server.draining import Draining
+from addons.server.flow_setting import add_content_view
 from addons.server.listeners import Listeners
 from addons.server.options import Config
 from addons.server.process import HookIndex, harden
@@ -29,6 +31,7 @@ from connector_store.domain.config.connector_source import ClusterSource
 from connector_store.domain.config.settings import LogFormat
 from connector_store.kube.config_loader import in_pod
 from connector_store.logs import LineBufferedStream, initial_format, make_formatter
+from connector_store.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +49,7 @@ class Lifecycle:
         self._connections = connections
         self._config: Config | None = None
         self._records: assembly.Records | None = None
-        self._parts: assembly.Parts | None = None
+        self._parts: assembly.ProxyParts | None = None
         self._draining: Draining | None = None
         self._problem: str | None = None
         self._has_failed = False
@@ -83,7 +86,9 @@ class Lifecycle:
         descriptors.silence_accept_errors(asyncio.get_running_loop())
         self._start_task("descriptors", descriptors.log_exhaustion())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm)
-        if not self._parts.context.shows_flows:
+        if self._parts.context.shows_flows:
+            add_content_view()
+        else:
             self._connections.has_hook = HookIndex(ctx.master.addons).has_hook
         self._start_task("listeners", self._listen(self._config))
         if isinstance(self._config.source, ClusterSource):
@@ -127,7 +132,7 @@ class Lifecycle:
             _listening_logger.setLevel(logging.WARNING)
             ctx.options.update(listen_host=options.LOOPBACK)
 
-    def _set_parts(self, parts: assembly.Parts) -> None:
+    def _set_parts(self, parts: assembly.ProxyParts) -> None:
         _set_log_format(parts.settings.log_format)
         self._parts = parts
         self._connections.set_parts(parts)
@@ -136,7 +141,9 @@ class Lifecycle:
         if self._records is None:
             return
         try:
-            parts = await cluster.create_parts(config, source, self._records, self._set_problem)
+            parts = await cluster.create_parts(
+                config, source, self._records, self._set_problem, on_log_format=_set_log_format
+            )
         except ParseError:
             raise
         except ValueError as error:
@@ -148,7 +155,7 @@ class Lifecycle:
     def _set_problem(self, problem: str) -> None:
         self._problem = problem
 
-    def _start_work(self, parts: assembly.Parts) -> None:
+    def _start_work(self, parts: assembly.ProxyParts) -> None:
         for name, work in parts.work:
             self._start_task(name, work())
 
@@ -159,6 +166,9 @@ class Lifecycle:
         listeners = Listeners(ctx.master.addons.get("proxyserver"), self._connections.accept)
         await listeners.take_over()
         self._start_task("admin", self._serve_admin())
+        if self._records is not None and self._records.recent_use is not None:
+            self._start_task("recent use", self._records.recent_use.run())
+        self._start_task("sessions", self._serve_sessions())
         self._start_task("summary", self._log_summary(config))
         await listeners.watch()
 
@@ -183,6 +193,16 @@ class Lifecycle:
             await asyncio.Event().wait()
         finally:
             await admin.stop()
+
+    async def _serve_sessions(self) -> None:
+        """Serve the sessions page until cancelled. Raises ParseError if the address cannot be used."""
+        if self._config is None or self._records is None or self._records.recent_use is None:
+            return
+        await sessions_listener.serve(self._config, self._records.recent_use, self._state_parts, in_pod=in_pod())
+
+    def _state_parts(self) -> tuple[Store, LiveConnections]:
+        context = self._connections.parts().context
+        return context.store, context.live_connections
 
     async def _log_summary(self, config: Config) -> None:
         """Log the summary once the proxy is ready."""

@@ -12,6 +12,7 @@ from mitmproxy.utils import human
 
 from addons.net.mitmproxy_private import deferred_values, is_text_option, is_unset, parse_value
 from addons.relay.shared_context import Timeouts
+from addons.sessions.server import check_loopback
 from connector_store.admin import parse_listen_address
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.schema import suggest_name
@@ -27,6 +28,8 @@ FORCED: Final[Mapping[str, Any]] = {
 }
 LOOPBACK: Final = "127.0.0.1"
 """Default listen address of a proxy with a folder as its source."""
+SESSIONS_PORT: Final = 9092
+"""Port of the sessions page in a pod."""
 REFUSED: Final[Mapping[str, str]] = {
     "ssl_insecure": "targets' certificates are always verified; name their CA in the Secret's ca.crt",
     "proxy_debug": "it prints what goes on the wire, credentials included",
@@ -39,15 +42,20 @@ _OPTIONS: Final[tuple[tuple[str, type, Any, str], ...]] = (
     ("connector_authentication", str, "", "File with an AuthenticationConfiguration: issuers of callers from outside."),
     ("connector_recheck", str, "30", "Seconds for which a positive review is reused, and between checks of a live "
      "connection's caller."),
+    ("connector_outage_grace", str, "300", "Seconds for which a positive review is used after connector_recheck, while "
+     "the API server cannot be asked. 0: none."),
     ("connector_cut_expired", bool, False, "Close live connections of a ServiceAccount when its token expires."),
     ("connector_forwarded_for", bool, True, "Send the client's address to targets in X-Forwarded-For."),
     ("connector_flows", str, "auto", "Show requests as flows of mitmproxy: on, off, or auto (when a UI is attached)."),
     ("connector_keep_body", str, "64k", "Size of the part of each body that a flow keeps."),
+    ("connector_keep_secrets", bool, False, "Keep the bodies of Secrets and of issued tokens in flows."),
     ("connector_audit", str, "auto", "Format of the audit records: json, text, or auto (text on a terminal)."),
     ("connector_audit_when_full", str, "count", "Reaction to an audit log that is not read: count lost records, or "
      "refuse requests."),
     ("connector_audit_commands", bool, True, "Write the command of an exec into its audit record."),
     ("connector_admin", str, "127.0.0.1:9091", "Address of /healthz, /readyz and /metrics, HOST:PORT. Empty: none."),
+    ("connector_sessions", str, "auto", "Address on loopback of the sessions page and its JSON, HOST:PORT. auto: "
+     "127.0.0.1:9092 in a pod, else 127.0.0.1 with a free port. Empty: none."),
     ("connector_max_header", str, "65536", "Maximum bytes of a header block."),
     ("connector_client_timeout", str, "10", "Seconds for a complete CONNECT, for the client's TLS handshake, and for a "
      "tunnel without an accepted request."),
@@ -69,15 +77,19 @@ class Config:
     source: FolderSource | ClusterSource
     authentication: Path | None
     recheck: float
+    outage_grace: float
     cut_expired: bool
     forwarded_for: bool
     flows: str
     keep_body: int
+    keep_secrets: bool
     audit: str
     audit_refuses: bool
     """Requests are refused while their audit lines cannot be written."""
     audit_commands: bool
     admin: tuple[str, int] | None
+    sessions: tuple[str, int] | None
+    """Address of the sessions page, or None without one."""
     max_header: int
     timeouts: Timeouts
     keep_target: float
@@ -154,14 +166,17 @@ def read_config(*, in_pod: bool) -> Config:
         source=_source(options.connector_source, in_pod=in_pod),
         authentication=_file(options.connector_authentication),
         recheck=_seconds("connector_recheck"),
+        outage_grace=_seconds("connector_outage_grace", allow_zero=True),
         cut_expired=options.connector_cut_expired,
         forwarded_for=options.connector_forwarded_for,
         flows=_choice("connector_flows", ("auto", "on", "off")),
         keep_body=_size("connector_keep_body"),
+        keep_secrets=options.connector_keep_secrets,
         audit=_choice("connector_audit", ("auto", "json", "text")),
         audit_refuses=_choice("connector_audit_when_full", ("count", "refuse")) == "refuse",
         audit_commands=options.connector_audit_commands,
         admin=parse_listen_address(options.connector_admin) if options.connector_admin else None,
+        sessions=_sessions(options.connector_sessions, in_pod=in_pod),
         max_header=_number("connector_max_header", 1024, 1024 * 1024),
         timeouts=Timeouts(
             client=_seconds("connector_client_timeout"),
@@ -182,6 +197,16 @@ def _source(text: str, *, in_pod: bool) -> FolderSource | ClusterSource:
         return parse_source(text, in_pod=in_pod)
     except ParseError as error:
         raise ParseError("connector_source", error.reason) from error
+
+
+def _sessions(text: str, *, in_pod: bool) -> tuple[str, int] | None:
+    if text == "auto":
+        return LOOPBACK, SESSIONS_PORT if in_pod else 0
+    if not text:
+        return None
+    address = parse_listen_address(text, "connector_sessions")
+    check_loopback(address[0])
+    return address
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from connector_store.domain.config.connector_source import ClusterSource, FolderSource
-from connector_store.domain.credential.placeholder import is_example_host, is_placeholder
+from connector_store.domain.objects.example_values import example_problem
 from connector_store.domain.objects.models import Target
 from connector_store.store import Store
 
@@ -21,17 +21,19 @@ def format_summary(
 ) -> str:
     """Return the summary as one line. `listening` contains the addresses of the proxy's sockets.
 
-    The commands in it work as they are: they name the confdir and the proxy if these are not the defaults.
+    The commands in it work as they are: they name the first usable Connector, and the confdir and the proxy if these
+    are not the defaults. For a cluster, only the caller's ServiceAccount is a placeholder.
     """
     resolved = [store.get(each.key) for each in store.connectors()]
     targets = [each for each in resolved if each is not None]
-    unusable_count = sum(not isinstance(each, Target) for each in targets)
-    problem_count = unusable_count + sum(isinstance(each, Target) and _is_example(each) for each in targets)
+    usable = [each for each in targets if isinstance(each, Target) and example_problem(each) is None]
+    problem_count = len(targets) - len(usable)
     # An IPv6 socket for all addresses is listed next to an IPv4 socket on the same port.
     ports = dict.fromkeys(f"http://{_host(str(each[0]))}:{each[1]}" for each in listening)
-    check_command, kubeconfig_command = _commands(source, [*ports], confdir)
+    name = str(min((each.key for each in usable), default="NAMESPACE/NAME"))
+    check_command, kubeconfig_command = _commands(source, name, [*ports], confdir)
     parts = [
-        f"serving {_count(len(targets) - unusable_count, 'Connector')} of {_source_name(source)}",
+        f"serving {_count(len(usable), 'Connector')} of {_source_name(source)}",
         f"{_count(problem_count, 'problem')} to fix ({check_command})" if problem_count else "no problems",
         f"listening at {', '.join(ports) or 'no port'}",
         f"for a kubeconfig: {kubeconfig_command}",
@@ -41,24 +43,19 @@ def format_summary(
     return "; ".join(parts)
 
 
-def _is_example(target: Target) -> bool:
-    """Return True if `connectorctl check` reports the token or the address as an example that was not replaced."""
-    authorization = target.credential.authorization if target.credential is not None else None
-    token = authorization.removeprefix(b"Bearer ").decode("ascii") if authorization is not None else ""
-    return is_placeholder(token) or is_example_host(target.address.host)
-
-
-def _commands(source: FolderSource | ClusterSource, urls: Sequence[str], confdir: Path) -> tuple[str, str]:
+def _commands(source: FolderSource | ClusterSource, name: str, urls: Sequence[str], confdir: Path) -> tuple[str, str]:
     if isinstance(source, FolderSource):
         options = ["--source", source.path]
         if confdir != DEFAULT_CONFDIR.expanduser():
             options += ["--confdir", str(confdir)]
         if urls and DEFAULT_URL not in urls:
             options += ["--proxy", urls[0].replace("*", "127.0.0.1")]
-        return shlex.join(
-            ("connectorctl", "check", source.path)
-        ), "connectorctl kubeconfig NAMESPACE/NAME " + shlex.join(options)
-    return "kubectl get connectors --all-namespaces", "connectorctl kubeconfig NAMESPACE/NAME"
+        return shlex.join(("connectorctl", "check", source.path)), f"connectorctl kubeconfig {name} " + shlex.join(
+            options
+        )
+    cluster = "kubernetes" if source.context is None else f"kubernetes:{source.context}"
+    options = ["--source", cluster, "--service-account", "NAMESPACE/NAME"]
+    return "kubectl get connectors --all-namespaces", f"connectorctl kubeconfig {name} " + shlex.join(options)
 
 
 def _source_name(source: FolderSource | ClusterSource) -> str:

@@ -1,8 +1,8 @@
 """File with an AuthenticationConfiguration, which lists the issuers of callers' tokens.
 
 The file is read at start and after each change. In a cluster, it is the mounted ConfigMap `connectors-authentication`:
-kubelet changes a link within a minute or two. If the file cannot be read, the previous issuers stay in effect, as in
-the API server, and the log says why.
+kubelet changes a link within a minute or two. A mounted ConfigMap without the file's key names no issuers. If the file
+cannot be read otherwise, the previous issuers stay in effect, as in the API server, and the log says why.
 """
 
 import asyncio
@@ -22,6 +22,10 @@ MAX_FILE_BYTES: Final = 1024 * 1024
 """Maximum size of the file. A ConfigMap cannot be larger."""
 POLL_MS: Final = 1000
 """Milliseconds between two reads without a notification. A symbolic link's target may change elsewhere."""
+
+_CONFIG_MAP_LINK: Final = "..data"
+"""Link in the folder of a mounted ConfigMap. Source: Kubernetes, pkg/volume/util/atomic_writer.go."""
+_NO_ISSUERS: Final = b"apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\njwt: []\n"
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +86,8 @@ class AuthenticationFile:
             with self._path.open("rb") as file:
                 content = file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and (self._path.parent / _CONFIG_MAP_LINK).is_symlink():
+                return _NO_ISSUERS
             raise ParseError("connector_authentication", f"{self._path}: {error.strerror}") from error
         if len(content) > MAX_FILE_BYTES:
             raise ParseError("connector_authentication", f"{self._path}: is larger than {MAX_FILE_BYTES} bytes")

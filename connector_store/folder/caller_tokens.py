@@ -1,111 +1,29 @@
-"""Callers' tokens in folder mode: short-lived JWTs (RFC 7519), signed with the proxy's own key.
-
-`connectorctl` issues a token for one Connector, and the proxy verifies it. Both read the key from mitmproxy's confdir,
-and the first of them creates it. Claims: `iss`, `aud`, `sub` (NAMESPACE/NAME), `iat`, `exp`, `jti`.
-"""
+"""Verification of callers' tokens in folder mode. `signing_key` has the key and the form of the tokens."""
 
 import hashlib
-import os
-import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 import jwt
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from connector_store.boot_time import boot_time
 from connector_store.cache import Lru
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused
 from connector_store.domain.config.settings import AccessRule
+from connector_store.folder.signing_key import ALGORITHM, ISSUER, parse_caller_name
 from connector_store.store import Store
 
-KEY_FILE: Final = "connector-callers-key.pem"
-ISSUER: Final = "kubernetes-connector"
-ALGORITHM: Final = "ES256"
-MAX_TTL: Final = 24 * 3600
-"""Maximum lifetime in seconds. A token is meant for one job. A longer job needs another token."""
 MAX_TOKEN_LENGTH: Final = 4096
 """Maximum length of a token in characters. Our tokens have about 400."""
 MAX_CACHED_TOKENS: Final = 4096
 """Maximum number of cached tokens. The least recently used one is evicted first."""
-_MAX_KEY_BYTES: Final = 16 * 1024
+_MAX_TIME_BITS: Final = 63
+"""Maximum size of an expiry in Unix seconds, as in a Go program. A larger one can overflow a float."""
 _OTHER_CONNECTOR: Final = Refused(check="use", reason="the token is for another Connector")
-
-
-class SigningKey:
-    """Key that signs callers' tokens: EC P-256, PKCS #8 PEM, mode 0600."""
-
-    def __init__(self, private_key: ec.EllipticCurvePrivateKey) -> None:
-        self._private_key = private_key
-        self.public_key: Final = private_key.public_key()
-
-    @classmethod
-    def load_or_create(cls, confdir: Path) -> Self:
-        """Read the key in `confdir`, and create it first if it is absent. Raises ParseError if it is not usable.
-
-        Two processes that start at once get the same key, because the file is written completely before it gets its
-        name.
-        """
-        path = confdir / KEY_FILE
-        try:
-            if not path.exists():
-                _create_key(path)
-            return cls(_read_key(path))
-        except OSError as error:
-            raise ParseError(str(path), f"{error.strerror}; make it a file that only this user can read") from error
-
-    def issue(self, key: ObjectKey, *, ttl: int, now: float, audience: str) -> str:
-        """Issue a token for Connector `key`. It is valid for `ttl` seconds from `now` (unix seconds)."""
-        if not 0 < ttl <= MAX_TTL:
-            raise ParseError("ttl", f"not between 1 s and {MAX_TTL} s")
-        claims = {
-            "iss": ISSUER,
-            "aud": audience,
-            "sub": str(key),
-            "iat": int(now),
-            "exp": int(now) + ttl,
-            "jti": secrets.token_urlsafe(12),
-        }
-        return jwt.encode(claims, self._private_key, algorithm=ALGORITHM)
-
-
-def _create_key(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    temporary = path.with_name(f".{KEY_FILE}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(pem)
-            stream.flush()
-            os.fsync(stream.fileno())
-        try:
-            path.hardlink_to(temporary)
-        except FileExistsError:
-            return
-    finally:
-        temporary.unlink()
-
-
-def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    with path.open("rb") as stream:
-        if os.fstat(stream.fileno()).st_mode & 0o077:
-            raise ParseError(str(path), f"others than its owner may use it; run: chmod 600 {path}")
-        pem = stream.read(_MAX_KEY_BYTES)
-    try:
-        private_key = serialization.load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError) as error:
-        raise ParseError(str(path), "not a PEM private key; delete it to have a new one made") from error
-    if not isinstance(private_key, ec.EllipticCurvePrivateKey) or not isinstance(private_key.curve, ec.SECP256R1):
-        raise ParseError(str(path), "not an EC P-256 key; delete it to have a new one made")
-    return private_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +32,8 @@ class _VerifiedToken:
     """Key of the token's Connector, or None if the subject is not a key."""
     expires_at: float
     identity: Identity
+    is_named: bool
+    """The token has the name of a caller, to whom bindings apply."""
 
 
 class TokenAccess:
@@ -129,42 +49,65 @@ class TokenAccess:
         audience: str,
         recheck: float,
         now: Callable[[], float],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boot_time,
+        may_use: Callable[[Identity, ObjectKey], bool] = lambda identity, key: True,
         max_cached: int = MAX_CACHED_TOKENS,
     ) -> None:
         """Create the access. `now` is in unix seconds. `clock` is the clock of `Granted.valid_until`.
 
-        A result is valid for at most `recheck` seconds, because the clock stands still while a laptop sleeps.
+        A result is valid for at most `recheck` seconds, because the node's clock can be set back. `may_use` returns
+        whether a named caller may use a Connector. The token is the right of callers without a name.
         """
         self._public_key = public_key
         self._audience = audience
         self._recheck = recheck
         self._now = now
         self._clock = clock
+        self._may_use = may_use
         self._cache = Lru[bytes, _VerifiedToken](max_cached)
 
-    def check_cached(self, token: str, key: ObjectKey) -> AccessResult:
+    def check_cached(self, token: str, key: ObjectKey) -> Granted | Refused:
         """Verify the token, with a cache."""
         result = self._verify(token)
+        granted = self._grant(result)
+        if isinstance(result, _VerifiedToken) and isinstance(granted, Granted):
+            return self._use_refusal(result, key) or granted
+        return granted
+
+    async def check(self, token: str, key: ObjectKey, source_ip: str = "") -> AccessResult:
+        return self.check_cached(token, key)
+
+    async def recheck_token(self, token: str, identity: Identity) -> AccessResult:
+        """Check the token of a live connection. Its expiry closes it, because there is no owner to look for."""
+        result = self._grant(self._verify(token))
+        if isinstance(result, Granted) and result.identity != identity:
+            return Refused(check="token", reason="another caller's token")
+        return result
+
+    async def recheck_use(self, token: str, identity: Identity, key: ObjectKey) -> Literal[True] | Refused:
+        """Check that the token is for `key`, and that a named caller may use it. The cache has the token."""
+        result = self._verify(token)
+        return result if isinstance(result, Refused) else self._use_refusal(result, key) or True
+
+    def _use_refusal(self, verified: _VerifiedToken, key: ObjectKey) -> Refused | None:
+        if verified.key != key:
+            return _OTHER_CONNECTOR
+        if verified.is_named and not self._may_use(verified.identity, key):
+            return Refused(check="use", reason=f"no binding of the folder allows {verified.identity.user} to use {key}")
+        return None
+
+    def _grant(self, result: _VerifiedToken | Refused) -> Granted | Refused:
         if isinstance(result, Refused):
             return result
         remaining = result.expires_at - self._now()
         if remaining <= 0:
             return Refused(check="token", reason="the token has expired")
-        if result.key != key:
-            return _OTHER_CONNECTOR
-        valid_until = self._clock() + min(self._recheck, remaining)
-        return Granted(identity=result.identity, token_expires_at=result.expires_at, valid_until=valid_until)
-
-    async def check(self, token: str, key: ObjectKey) -> AccessResult:
-        return self.check_cached(token, key)
-
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        """Check a live connection. Its token's expiry closes it, because there is no owner to look for."""
-        result = self.check_cached(token, key)
-        if isinstance(result, Granted) and result.identity != identity:
-            return Refused(check="token", reason="another caller's token")
-        return result
+        return Granted(
+            identity=result.identity,
+            token_expires_at=result.expires_at,
+            valid_until=self._clock() + min(self._recheck, remaining),
+            ends_with_token=True,
+        )
 
     def _verify(self, token: str) -> _VerifiedToken | Refused:
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
@@ -190,11 +133,17 @@ class TokenAccess:
             )
         except jwt.InvalidTokenError as error:
             return Refused(check="token", reason=_refusal_reason(error))
-        subject, expires_at = claims["sub"], claims["exp"]
-        if not isinstance(expires_at, int):
+        subject, expires_at, name = claims["sub"], claims["exp"], claims.get("caller")
+        if not isinstance(expires_at, int) or expires_at.bit_length() > _MAX_TIME_BITS:
             return Refused(check="token", reason="not a token of this proxy")
-        identity = Identity(user=subject, uid=str(claims["jti"]))
-        return _VerifiedToken(key=_parse_subject(subject), expires_at=expires_at, identity=identity)
+        try:
+            user = subject if name is None else parse_caller_name(str(name))
+        except ParseError:
+            return Refused(check="token", reason="not a token of this proxy")
+        identity = Identity(user=user, uid=str(claims["jti"]))
+        return _VerifiedToken(
+            key=_parse_subject(subject), expires_at=expires_at, identity=identity, is_named=name is not None
+        )
 
 
 class BindingAuthorizer:
@@ -204,11 +153,16 @@ class BindingAuthorizer:
         self._store = store
         self._rule = rule
 
+    def allows_named(self, identity: Identity, key: ObjectKey) -> bool:
+        """Return True if a named caller may use `key`: by a binding, or by the token alone if there are no bindings."""
+        bindings = self._store.bindings
+        return bindings.is_empty or bindings.allows(identity, self._rule, key)
+
     async def authorize_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused:
         """Check the right. It never waits, because the manifests are in memory."""
         if self._store.bindings.allows(identity, self._rule, key):
             return True
-        return Refused(check="use", reason=f"{identity.user} may not {self._rule} {key}")
+        return Refused(check="use", reason=f"{identity.user} may not {self._rule} {key}", has_opinion=False)
 
 
 def _refusal_reason(error: jwt.InvalidTokenError) -> str:

@@ -12,8 +12,17 @@ from typing import Final
 from connector_store.client_certificates import validate_secret
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
+from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.schema import find_unknown_fields
 from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY, PRIVATE_KEY
+from connector_store.domain.objects.access_objects import (
+    AccessApproval,
+    AccessLock,
+    AccessObject,
+    AccessPolicy,
+    AccessRequest,
+    Namespace,
+)
 from connector_store.domain.objects.manifest import parse_object
 from connector_store.domain.objects.models import (
     Connector,
@@ -23,7 +32,7 @@ from connector_store.domain.objects.models import (
     SecretProblem,
     Unusable,
 )
-from connector_store.domain.permissions.bindings import Binding, Role
+from connector_store.domain.permissions.bindings import Binding, ClusterRoleRef, Role
 from connector_store.domain.permissions.rbac import ClusterRole
 from connector_store.folder.yaml_documents import Document, LocatedList, line_of, parse_documents
 
@@ -33,7 +42,7 @@ DEFAULT_NAMESPACE: Final = "default"
 UNKNOWN_FIELD: Final = "UnknownField"
 """Reason that a Connector with an unknown field is unusable. An API server with the CRD would refuse it."""
 
-Object = Connector | InvalidConnector | Secret | ConnectorClass | ClusterRole | Role | Binding
+Object = Connector | InvalidConnector | Secret | ConnectorClass | ClusterRole | Role | Binding | AccessObject
 
 _CONNECTOR_FIELDS: Final = (
     "spec.connectorClassName",
@@ -49,8 +58,14 @@ _CONNECTOR_FIELDS: Final = (
     "spec.permissions",
     "spec.permissions.allow",
     "spec.permissions.deny",
+    "spec.permissions.mask",
+    "spec.permissions.dryRun",
+    "spec.permissions.customGroups",
     "spec.impersonate",
 )
+_BINDING_KINDS: Final = ("RoleBinding", "ClusterRoleBinding")
+_NEEDS_CLUSTER: Final = "access requests need a cluster; remove the object, or use the folder's Roles and RoleBindings"
+"""Reason for which a folder has no AccessRequest and no AccessApproval."""
 _SECRET_KEYS: Final = ("token", "ca.crt", CERTIFICATE_KEY, PRIVATE_KEY)
 _LAST_STEP_PATTERN: Final = re.compile(r"(?:^|\.|\[)[^.\[]*$")
 
@@ -99,6 +114,7 @@ def read_manifests(file: str, data: bytes, *, system_namespace: str) -> Manifest
     documents, yaml_problem = parse_documents(data)
     objects: list[LocatedObject] = []
     problems: list[Problem] = []
+    unread_bindings: list[LocatedObject] = []
     for each in _items(documents):
         try:
             obj = validate_secret(
@@ -106,23 +122,44 @@ def read_manifests(file: str, data: bytes, *, system_namespace: str) -> Manifest
             )
         except ParseError as error:
             problems.append(_problem_at(error, file, each))
+            if isinstance(each.value, Mapping) and each.value.get("kind") in _BINDING_KINDS:
+                unread_bindings.append(_unread_binding(file, each.line))
+            continue
+        if isinstance(obj, AccessRequest | AccessApproval):
+            problems.append(Problem(file=file, line=each.line, subject=describe(obj), reason=_NEEDS_CLUSTER))
             continue
         unknown_field_errors = find_unknown_fields(each.value) if isinstance(each.value, Mapping) else []
         problems += [_problem_at(error, file, each, describe(obj)) for error in unknown_field_errors]
         accepted = _reject_unknown_field(obj, unknown_field_errors[0]) if unknown_field_errors else obj
         if accepted is None:
+            if isinstance(obj, Binding):
+                unread_bindings.append(_unread_binding(file, each.line))
             continue
         objects.append(_locate(accepted, file, each))
         problems.extend(_object_problems(obj, file, each))
     is_incomplete = yaml_problem is not None or len(objects) < sum(1 for _ in _items(documents))
     if yaml_problem is not None:
         problems.append(Problem(file=file, line=yaml_problem.line, reason=yaml_problem.reason))
-    return ManifestContent(objects=tuple(objects), problems=tuple(problems), is_incomplete=is_incomplete)
+    return ManifestContent(objects=(*objects, *unread_bindings), problems=tuple(problems), is_incomplete=is_incomplete)
 
 
-def _reject_unknown_field(obj: Object, error: ParseError) -> InvalidConnector | None:
-    """Return the InvalidConnector for a Connector with an unknown field, or None for another kind."""
+def _unread_binding(file: str, line: int) -> LocatedObject:
+    """Return a binding that grants nothing, for one that cannot be read: without any binding, a named token is enough.
+
+    Its name is one that no manifest can have, so it replaces no binding.
+    """
+    binding = Binding(key=ObjectKey("", f"{file}:{line}"), role=ClusterRoleRef(""), subjects=())
+    return LocatedObject(object=binding, file=file, line=line)
+
+
+def _reject_unknown_field(obj: Object, error: ParseError) -> InvalidConnector | AccessLock | None:
+    """Return the InvalidConnector for a Connector with an unknown field, or None for another kind.
+
+    A lock with an unknown field may be meant for more than what is left of it, so it becomes one without limits.
+    """
     match obj:
+        case AccessLock():
+            return AccessLock(key=obj.key, uid=obj.uid, problem=str(error))
         case InvalidConnector():
             return obj
         case Connector():
@@ -162,7 +199,7 @@ def _nearest_line(located: LocatedObject, path: str) -> int:
 
 def describe(obj: Object) -> str:
     """Return kind and name, for messages."""
-    if isinstance(obj, ConnectorClass | ClusterRole):
+    if isinstance(obj, ConnectorClass | ClusterRole | Namespace):
         return f"{type(obj).__name__} {obj.name}"
     if isinstance(obj, Binding):
         return f"RoleBinding {obj.key}" if obj.key.namespace else f"ClusterRoleBinding {obj.key.name}"
@@ -199,7 +236,20 @@ def _locate(obj: Object, file: str, document: Document) -> LocatedObject:
 
 
 def _object_problems(obj: Object, file: str, document: Document) -> Iterator[Problem]:
-    """Yield the problems of a Secret or a class itself. A Connector's problems are found when it is resolved."""
+    """Yield the problems of an object itself. A Connector's problems are found when it is resolved."""
+    if isinstance(obj, AccessPolicy):
+        for text in obj.problems:
+            yield _problem_of_text(obj, text, "so the policy grants nothing", file, document)
+        if obj.approval is not None:
+            yield Problem(
+                file=file,
+                line=document.line,
+                subject=describe(obj),
+                reason="requests need a cluster, so approval has no effect here",
+                fatal=False,
+            )
+    if isinstance(obj, AccessLock) and obj.problem:
+        yield _problem_of_text(obj, obj.problem, "so the lock is for all Connectors of its namespace", file, document)
     if isinstance(obj, Secret):
         for problem in secret_problems(obj):
             path = _key_path(document, problem.key) if problem.key else problem.path
@@ -210,6 +260,11 @@ def _object_problems(obj: Object, file: str, document: Document) -> Iterator[Pro
             line = line_of(document, path.partition(":")[0])
             reason = f"{path} is accepted and not run"
             yield Problem(file=file, line=line, subject=describe(obj), reason=reason, fatal=False)
+
+
+def _problem_of_text(obj: Object, text: str, effect: str, file: str, document: Document) -> Problem:
+    line = line_of(document, text.partition(":")[0])
+    return Problem(file=file, line=line, subject=describe(obj), reason=f"{text}, {effect}")
 
 
 def _key_path(document: Document, key: str) -> str:

@@ -1,6 +1,8 @@
 """Alias Services that lead to the proxy: those that a watch reports, or one that is read now."""
 
 import logging
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.kubeconfig.proxy_service import (
@@ -10,11 +12,16 @@ from connector_store.domain.kubeconfig.proxy_service import (
     is_alias_service,
     parse_service,
 )
-from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import SERVICES
 
 logger = logging.getLogger(__name__)
+
+
+class PathReader(Protocol):
+    """Part of a client that reads one path."""
+
+    async def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]: ...
 
 
 class Aliases:
@@ -39,7 +46,7 @@ class Aliases:
             self._owners.pop(connector, None)
 
 
-async def leads_to_proxy(client: KubeClient, connector: ObjectKey, uid: str, host: str) -> bool:
+async def leads_to_proxy(client: PathReader, connector: ObjectKey, uid: str, host: str) -> bool:
     """Read the Service of that Connector. Return True if it leads to the proxy at `host`.
 
     Return False if it cannot be read, and log why. This needs the right to list Services of the namespace.

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlencode
@@ -18,11 +19,13 @@ from weakref import WeakSet
 
 import aiohttp
 
+from connector_store.boot_time import boot_time
 from connector_store.domain.base.json_document import load_json
 from connector_store.domain.callers.token_claims import parse_issuer
 from connector_store.kube.configuration import Configuration, CredentialError
 from connector_store.kube.errors import ApiError
-from connector_store.kube.resources import SERVICE_ACCOUNTS
+from connector_store.kube.resources import token_request
+from connector_store.kube.server_clock import ServerClock
 from connector_store.outbound_proxy import proxy_from_environment
 
 logger = logging.getLogger(__name__)
@@ -45,7 +48,7 @@ _METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8
 
 _CONNECT_TIMEOUT: Final = 10.0
 _CA_PERIOD: Final = 60.0
-"""Seconds between two reads of the file with the API server's CA."""
+"""Seconds between two reads of the file with the API server's CA. It is also read after a failed verification."""
 
 _CLOSE_TIMEOUT: Final = 1.0
 """Seconds to wait for connections to end when the client is closed."""
@@ -65,7 +68,10 @@ class KubeClient:
         *,
         user_agent: str = "kubernetes-connector",
         now: Callable[[], float] = time.monotonic,
+        server_clock: ServerClock | None = None,
     ) -> None:
+        self.clock = server_clock or ServerClock()
+        """The API server's time, from its responses."""
         self._configuration = configuration
         self._user_agent = user_agent
         self._now = now
@@ -85,28 +91,27 @@ class KubeClient:
             await self._previous_pool.close()
         await self._pool.close()
 
-    async def _reload_ca(self) -> None:
-        """Read the API server's CA file again, once a minute. New connections use a new CA.
+    async def _reload_ca(self) -> bool:
+        """Read the API server's CA file again. Return True if it changed. New connections use the new CA.
 
         Watches that are open already continue until they end, at most five minutes later. Source: client-go,
         transport/ca_rotation.go.
         """
-        if self._now() - self._ca_read_at < _CA_PERIOD:
-            return
         self._ca_read_at = self._now()
         ca = _read_ca(self._configuration)
         if ca is None or ca == self._ca:
-            return
+            return False
         try:
             pool = _ConnectionPool(self._configuration)
         except (OSError, ValueError) as e:
             # The file is incomplete, or not a certificate. Keep the current CA, and read the file again later.
             logger.warning("the CA of the API server, %s: %s", self._configuration.ssl_ca_cert, e)
-            return
+            return False
         previous_pool, self._previous_pool, self._pool, self._ca = self._previous_pool, self._pool, pool, ca
         logger.info("the CA of the API server was read again, because it changed")
         if previous_pool is not None:
             await previous_pool.close()
+        return True
 
     @property
     def host(self) -> str:
@@ -157,13 +162,8 @@ class KubeClient:
 
     async def create_token(self, namespace: str, name: str, audience: str, ttl: int) -> str:
         """Request a token of that ServiceAccount (TokenRequest). `ttl` is in seconds, at least 600."""
-        body: Json = {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {"audiences": [audience], "expirationSeconds": ttl},
-        }
-        token_request = await self.create(SERVICE_ACCOUNTS.path(namespace, name, "token"), body)
-        return str(token_request["status"]["token"])
+        path, body = token_request(namespace, name, audience, ttl)
+        return str((await self.create(path, body))["status"]["token"])
 
     @asynccontextmanager
     async def watch(
@@ -183,6 +183,26 @@ class KubeClient:
             # Do not release the connection to the pool, which would first read the rest of the watch.
             response.close()
 
+    @asynccontextmanager
+    async def open_websocket(
+        self, path: str, params: Mapping[str, str], *, protocol: str
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """Open a WebSocket, and yield it. It has no time limit after its handshake."""
+        url = self.host + path + "?" + urlencode(params)
+        headers = {"User-Agent": self._user_agent}
+        try:
+            authorization = await self._configuration.authorization()
+            if authorization:
+                headers["Authorization"] = authorization
+            async with asyncio.timeout(TIMEOUT):
+                websocket = await self._pool.open_websocket(url, headers=headers, protocol=protocol)
+        except aiohttp.WSServerHandshakeError as e:
+            raise ApiError(e.status, f"the API server refused a WebSocket: {HTTPStatus(e.status).phrase}") from e
+        except (aiohttp.ClientError, OSError, CredentialError, ValueError) as e:
+            raise _error_from_exception(e) from e
+        async with websocket:
+            yield websocket
+
     async def _request_json(
         self,
         method: str,
@@ -201,7 +221,7 @@ class KubeClient:
         except (aiohttp.ClientError, OSError, ValueError) as e:
             raise _error_from_exception(e) from e
         if not isinstance(document, dict):
-            raise ApiError(0, "the API server answered something else than a JSON object")
+            raise ApiError(0, "the API server's response is not a JSON object")
         return document
 
     async def _send(
@@ -216,7 +236,8 @@ class KubeClient:
     ) -> aiohttp.ClientResponse:
         url = self.host + path + ("?" + urlencode(params) if params else "")
         try:
-            await self._reload_ca()
+            if self._now() - self._ca_read_at >= _CA_PERIOD:
+                await self._reload_ca()
             headers = {
                 "Accept": accept,
                 # The API server is near, so compression would cost more than it saves.
@@ -227,7 +248,19 @@ class KubeClient:
             authorization = await self._configuration.authorization()
             if authorization:
                 headers["Authorization"] = authorization
-            response = await self._pool.request(method, url, headers=headers, body=body, client_timeout=client_timeout)
+            sent_at = boot_time()
+            arguments: dict[str, Any] = {"headers": headers, "body": body, "client_timeout": client_timeout}
+            try:
+                response = await self._pool.request(method, url, **arguments)
+            except aiohttp.ClientConnectorCertificateError:
+                # The API server's CA may have been replaced since the file was read. No request was sent.
+                if not await self._reload_ca():
+                    raise
+                response = await self._pool.request(method, url, **arguments)
+            logger.debug("%s %s: %d", method, url, response.status)
+            if response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                # A gateway in front of the API server sends others, with the time of its own clock.
+                self.clock.observe(response.headers.get("Date"), sent_at=sent_at)
             if response.status >= 300:
                 raise _error_from_response(response, await response.content.read(_MAX_ERROR_BODY))
         except (aiohttp.ClientError, OSError, CredentialError, ValueError) as e:
@@ -284,12 +317,7 @@ class _ConnectionPool:
         self, method: str, url: str, *, headers: Mapping[str, str], body: object, client_timeout: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
         """Send a request, with `body` as JSON. Return when the response's head was read."""
-        if self._session is None:
-            # No limit: watches hold their connections, and the callers bound their own requests.
-            connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl_context, socket_factory=self._create_socket)
-            self._proxy = self._proxy or proxy_from_environment(self._configuration.host)
-            self._session = aiohttp.ClientSession(connector=connector)
-        return await self._session.request(
+        return await self._open_session().request(
             method,
             url,
             data=None if body is None else json.dumps(body),
@@ -298,6 +326,25 @@ class _ConnectionPool:
             proxy=self._proxy,
             server_hostname=self._configuration.tls_server_name,
         )
+
+    async def open_websocket(
+        self, url: str, *, headers: Mapping[str, str], protocol: str
+    ) -> aiohttp.ClientWebSocketResponse:
+        return await self._open_session().ws_connect(
+            url,
+            protocols=(protocol,),
+            headers=headers,
+            proxy=self._proxy,
+            server_hostname=self._configuration.tls_server_name,
+        )
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # No limit: watches hold their connections, and the callers bound their own requests.
+            connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl_context, socket_factory=self._create_socket)
+            self._proxy = self._proxy or proxy_from_environment(self._configuration.host)
+            self._session = aiohttp.ClientSession(connector=connector)
+        return self._session
 
 
 async def _read_chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -311,17 +358,8 @@ async def _read_chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]
 def _error_from_response(response: aiohttp.ClientResponse, body: bytes) -> ApiError:
     """Return the error for a response with status 300 or more. The message is that of the Status in its body."""
     response.close()
-    try:
-        status = load_json(body)
-    except ValueError:
-        status = None
-    status_fields = status if isinstance(status, dict) else {}
-    return ApiError(
-        response.status,
-        str(status_fields.get("message") or response.reason or "no message"),
-        reason=str(status_fields.get("reason") or ""),
-        retry_after=_parse_retry_after(response.headers.get("Retry-After", "")),
-    )
+    retry_after = _parse_retry_after(response.headers.get("Retry-After", ""))
+    return ApiError.from_response(response.status, response.reason, body, retry_after=retry_after)
 
 
 def _parse_retry_after(text: str) -> int | None:

@@ -4,9 +4,8 @@ import math
 import ssl
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 TOKEN_FILE_PERIOD: Final = 60.0
 """Seconds between two reads of a token file. Source: client-go, transport/token_source.go."""
@@ -20,8 +19,7 @@ async def _no_authorization() -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
+class Configuration(NamedTuple):
     """Address, trust and credential for one API server.
 
     `authorization` returns the Authorization header for one request. It raises OSError or CredentialError if it cannot.
@@ -31,6 +29,8 @@ class Configuration:
     """URL without a trailing slash."""
     ssl_ca_cert: str | None = None
     """File with the CAs in PEM. None means the system's CAs."""
+    ca_data: str = ""
+    """CAs in PEM, in addition to those of the file."""
     cert_file: str | None = None
     key_file: str | None = None
     verify_ssl: bool = True
@@ -41,7 +41,7 @@ class Configuration:
 
     def ssl_context(self) -> ssl.SSLContext:
         """Create a TLS context from the current files. Raises OSError or ssl.SSLError if they are not usable."""
-        context = ssl.create_default_context(cafile=self.ssl_ca_cert)
+        context = ssl.create_default_context(cafile=self.ssl_ca_cert, cadata=self.ca_data or None)
         # kubectl accepts CAs without key usage or authority key id, which OpenSSL's strict mode refuses (RFC 5280).
         # For Go (crypto/x509), a pinned intermediate is a trust anchor.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT

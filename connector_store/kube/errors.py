@@ -1,5 +1,9 @@
 """Errors of requests to an API server."""
 
+from typing import Self
+
+from connector_store.domain.base.json_document import load_json
+
 
 class ApiError(Exception):
     """The API server refused the request, or sent no response.
@@ -17,3 +21,14 @@ class ApiError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} (HTTP {self.status})" if self.status else self.message
+
+    @classmethod
+    def from_response(cls, status: int, phrase: str | None, body: bytes, *, retry_after: int | None = None) -> Self:
+        """Return the error for a response with status 300 or more. The message is that of the Status in its body."""
+        try:
+            document = load_json(body)
+        except ValueError:
+            document = None
+        fields = document if isinstance(document, dict) else {}
+        message = str(fields.get("message") or phrase or "no message")
+        return cls(status, message, reason=str(fields.get("reason") or ""), retry_after=retry_after)

@@ -34,11 +34,11 @@ class NamedSecrets:
         is_watched: Callable[[ObjectKey], bool],
         make_watch: Callable[[OnDemandCache, str | None], Reflector[Any]],
         *,
-        by_namespace: bool,
+        scope_of: Callable[[ObjectKey], str | None],
         debounce: float = _DEBOUNCE,
         on_secret_read: Callable[[ObjectKey], None] = lambda key: None,
     ) -> None:
-        """Create the reader. `make_watch` returns the watch of a namespace, or of all (None).
+        """Create the reader. `make_watch` returns the watch of a namespace, or of all (None), as `scope_of` says.
 
         `on_secret_read` is called when `has_read` becomes True for a Secret.
         """
@@ -48,7 +48,7 @@ class NamedSecrets:
         self._parse = parse
         self._is_watched = is_watched
         self._make_watch = make_watch
-        self._by_namespace = by_namespace
+        self._scope_of = scope_of
         self._debounce = debounce
         self._on_secret_read = on_secret_read
         self._cache = OnDemandCache(client, SECRETS, self._on_read)
@@ -58,35 +58,43 @@ class NamedSecrets:
         """Number of Connectors that require a Secret, by Secret."""
         self._read_keys: set[ObjectKey] = set()
         self._pending_initial: set[ObjectKey] | None = None
-        self._scopes: set[str | None] = set()
+        self._changed_connectors: set[ObjectKey] = set()
+        self._has_changed = asyncio.Event()
+        self._watch_tasks: dict[str | None, asyncio.Task[None]] = {}
 
     def has_read(self, key: ObjectKey) -> bool:
         """Return True if the Secret was read. If the store does not have it then, it does not exist."""
         return key in self._read_keys
 
     async def run(self) -> Never:
-        changed_keys = {connector.key for connector in self._store.connectors()}
-        has_changed = asyncio.Event()
-        has_changed.set()
-
-        def on_change(keys: frozenset[ObjectKey]) -> None:
-            changed_keys.update(keys)
-            has_changed.set()
-
-        unsubscribe = self._store.subscribe(on_change)
+        self._mark_changed(frozenset(connector.key for connector in self._store.connectors()))
+        self._has_changed.set()
+        unsubscribe = self._store.subscribe(self._mark_changed)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._cache.run())
                 while True:
-                    await has_changed.wait()
+                    await self._has_changed.wait()
                     await asyncio.sleep(self._debounce)
-                    has_changed.clear()
-                    keys = frozenset(changed_keys)
-                    changed_keys.clear()
+                    self._has_changed.clear()
+                    keys = frozenset(self._changed_connectors)
+                    self._changed_connectors.clear()
                     self._reconcile(keys, tasks)
         finally:
             unsubscribe()
         raise AssertionError("a worker ended")
+
+    def retire(self, scope: str | None) -> None:
+        """Stop the watch of a namespace, or of all. Secrets that are still required get another watch."""
+        task = self._watch_tasks.pop(scope, None)
+        if task is not None:
+            task.cancel()
+            self._cache.forget_scope(scope)
+            self._mark_changed(frozenset(self._required_by))
+
+    def _mark_changed(self, connectors: frozenset[ObjectKey]) -> None:
+        self._changed_connectors |= connectors
+        self._has_changed.set()
 
     def _reconcile(self, connectors: frozenset[ObjectKey], tasks: asyncio.TaskGroup) -> None:
         """Request and release Secrets after a change of these Connectors. The cost does not depend on all others."""
@@ -118,10 +126,10 @@ class NamedSecrets:
         return frozenset(each for each in connector.secret_keys if not self._is_watched(each))
 
     def _request(self, key: ObjectKey, tasks: asyncio.TaskGroup) -> None:
-        scope = self._scope(key)
-        if scope not in self._scopes:
-            self._scopes.add(scope)
-            tasks.create_task(self._run_watch(scope, self._make_watch(self._cache, scope)))
+        scope = self._scope_of(key)
+        if scope not in self._watch_tasks:
+            watch = self._make_watch(self._cache, scope)
+            self._watch_tasks[scope] = tasks.create_task(self._run_watch(scope, watch))
         secret = self._store.secret(key)
         if secret is not None and secret.type in SECRET_TYPES:
             # No watch reports its changes: the watch of changes leaves out this type, and that of the type lacks it.
@@ -139,10 +147,7 @@ class NamedSecrets:
             tasks.create_task(watch.run())
             await watch.synced_or_refused.wait()
             if not watch.synced.is_set():
-                self._mark_initial_done(key for key in self._use_counts if self._scope(key) == scope)
-
-    def _scope(self, key: ObjectKey) -> str | None:
-        return key.namespace if self._by_namespace else None
+                self._mark_initial_done(key for key in self._use_counts if self._scope_of(key) == scope)
 
     def _on_read(self, key: ObjectKey, raw: RawObject | None) -> None:
         secret = self._parse(raw) if raw is not None else None

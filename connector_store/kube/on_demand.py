@@ -152,6 +152,10 @@ class OnDemandCache:
             if scope in (None, key.namespace):
                 self._queue.add(key)
 
+    def forget_scope(self, scope: str | None) -> None:
+        """Read nothing in a namespace, or in all, until a watch of it is synced again."""
+        self._synced_scopes.discard(scope)
+
     def read_changed(self, changed: ObjectVersion) -> None:
         """Read an object again, if the version that was read is another one."""
         entry = self._entries.get(changed.key)

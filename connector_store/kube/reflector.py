@@ -14,7 +14,9 @@ from typing import Final, Never, Protocol
 from connector_store.domain.objects.watch_cursor import (
     EXPIRED,
     Deleted,
+    HistoryRewoundError,
     Listed,
+    PositionLostError,
     RawObject,
     Upserted,
     WatchCursor,
@@ -34,6 +36,8 @@ _WATCH_GRACE: Final = 10.0
 
 _INITIAL_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 10.0
+_MISSING_KIND_INTERVAL: Final = 10.0
+"""Seconds between two looks whether the API server has an optional kind."""
 
 REFUSAL_THRESHOLD: Final = 3
 """Refusals in a row that count as an answer. An API server that starts may refuse for a moment what it will grant."""
@@ -77,12 +81,14 @@ class Reflector[T]:
         watch_timeout: float = WATCH_TIMEOUT,
         on_restart: Callable[[str], None] = lambda kind: None,
         changes_only: bool = False,
+        is_optional: bool = False,
         rng: random.Random | None = None,
     ) -> None:
         """Create a reflector. `on_restart` gets the kind for each watch that broke, expired or was refused.
 
         With `changes_only`, the sink gets an empty `replace` and then each change. `parse` then gets only metadata
-        (PartialObjectMetadata of meta.k8s.io/v1).
+        (PartialObjectMetadata of meta.k8s.io/v1). With `is_optional`, there are no objects if the API server does not
+        have the kind, which only its discovery can say.
         """
         self.synced = asyncio.Event()
         self.synced_or_refused = asyncio.Event()
@@ -92,6 +98,7 @@ class Reflector[T]:
         self._resource = resource
         self._path = resource.path(namespace)
         self._changes_only = changes_only
+        self._is_optional = is_optional
         self._sink = sink
         self._watch_timeout = watch_timeout
         self._on_restart = on_restart
@@ -131,7 +138,15 @@ class Reflector[T]:
             try:
                 await self._step()
             except ApiError as e:
+                if self._is_optional and await self._lacks_kind(e):
+                    self._replace_by_nothing()
+                    await asyncio.sleep(_MISSING_KIND_INTERVAL)
+                    continue
                 self._handle_error(e)
+            except PositionLostError as e:
+                self._on_restart(self._resource.kind)
+                level = logging.WARNING if isinstance(e, HistoryRewoundError) else logging.INFO
+                self._log.report_failure(type(e).__name__, str(e), level=level)
             except Exception as e:  # without this, the sink's content would never change again
                 self._cursor.restart()
                 self._on_restart(self._resource.kind)
@@ -142,23 +157,51 @@ class Reflector[T]:
             self._failure_count += 1
             await asyncio.sleep(self._backoff)
 
+    async def _lacks_kind(self, error: ApiError) -> bool:
+        """Return True if discovery says that the API server does not have the kind."""
+        if error.status != HTTPStatus.NOT_FOUND or self._opened_at is not None:
+            return False
+        try:
+            discovery = await self._client.get(f"/apis/{self._resource.api_version}", {})
+        except ApiError:
+            return False
+        resources = discovery.get("resources")
+        if discovery.get("kind") != "APIResourceList" or not isinstance(resources, list):
+            return False
+        return all(each.get("name") != self._resource.plural for each in resources)
+
+    def _replace_by_nothing(self) -> None:
+        self._cursor.restart()
+        self._apply(Listed(()))
+        self._mark_in_sync()
+
     async def _step(self) -> None:
         """Run one list, or one watch until it ends. Return if the next one may follow without a pause."""
         self._cursor.start_request()
         self._opened_at, self._retry_after = None, 0
         if self._cursor.resource_version is not None:
+            if self._failure_count:
+                await self._check_history()
             await self._watch()
         elif self._changes_only:
-            await self._read_position()
+            page = await self._client.get(self._path, {**self._selectors, "limit": "1"}, metadata="list")
+            self._apply(self._cursor.finish_list(_version_of(page)))
+            self._mark_in_sync()
         elif self._uses_watch_list:
             await self._watch()
         else:
             await self._list()
 
-    async def _read_position(self) -> None:
-        page = await self._client.get(self._path, {**self._selectors, "limit": "1"}, metadata="list")
-        self._apply(self._cursor.finish_list((page.get("metadata") or {}).get("resourceVersion") or ""))
-        self._mark_in_sync()
+    async def _check_history(self) -> None:
+        """After a failure, check that the server still has the history that was seen. Raises PositionLostError."""
+        last, path, params = self._cursor.last_change, self._path, {**self._selectors, "limit": "1"}
+        if last is not None:
+            path = self._resource.path(last.namespace or None)
+            selectors = (self._selectors.get("fieldSelector"), f"metadata.name={last.name}")
+            params["fieldSelector"] = ",".join(filter(None, selectors))
+        page = await self._client.get(path, params, metadata="list")
+        self._cursor.check_version(_version_of(page))
+        self._cursor.check_last_change(page.get("items") or ())
 
     async def _list(self) -> None:
         resource_version = ""
@@ -166,7 +209,7 @@ class Reflector[T]:
             # The items of a list have neither apiVersion nor kind.
             type_meta = {"apiVersion": page.get("apiVersion"), "kind": self._resource.kind}
             self._cursor.add_page({**type_meta, **item} for item in page.get("items") or ())
-            resource_version = (page.get("metadata") or {}).get("resourceVersion") or ""
+            resource_version = _version_of(page)
         self._apply(self._cursor.finish_list(resource_version))
         self._mark_in_sync()
 
@@ -248,7 +291,9 @@ class Reflector[T]:
             if self._refusal_count >= REFUSAL_THRESHOLD:
                 self.synced_or_refused.set()
         self._on_restart(self._resource.kind)
-        self._log.report_failure(str(error.status), _describe_error(error, self._resource))
+        # An expired position is part of the protocol, not a problem.
+        level = logging.INFO if error.status == EXPIRED else logging.WARNING
+        self._log.report_failure(str(error.status), _describe_error(error, self._resource), level=level)
 
     @property
     def _backoff(self) -> float:
@@ -263,17 +308,21 @@ class _OutageLog:
         self._name = name
         self._reported: set[str] = set()
 
-    def report_failure(self, failure: str, text: str, error: Exception | None = None) -> None:
+    def report_failure(
+        self, failure: str, text: str, error: Exception | None = None, *, level: int = logging.WARNING
+    ) -> None:
         if failure not in self._reported:
             self._reported.add(failure)
-            # An expired position is part of the protocol, not a problem.
-            level = logging.INFO if failure == str(EXPIRED) else logging.WARNING
             logger.log(level, "watch of %s: %s", self._name, text, exc_info=error)
 
     def report_recovery(self) -> None:
         if self._reported:
             self._reported.clear()
             logger.info("watch of %s: up to date again", self._name)
+
+
+def _version_of(page: RawObject) -> str:
+    return (page.get("metadata") or {}).get("resourceVersion") or ""
 
 
 def _describe_error(error: ApiError, resource: Resource) -> str:

@@ -6,15 +6,13 @@
 '/api/v1/secrets'
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from connector_store.domain.objects.models import CA_LABEL
+from connector_store.domain.base.names import CA_LABEL
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(NamedTuple):
     """Kind with its group (empty for core), version and plural."""
 
     group: str
@@ -50,6 +48,10 @@ CA_SECRETS: Final = f"{CA_LABEL}=true"
 GROUP: Final = "connectors.alauda.io"
 CONNECTORS: Final = Resource(GROUP, "v1alpha1", "connectors", "Connector")
 CONNECTOR_CLASSES: Final = Resource(GROUP, "v1alpha1", "connectorclasses", "ConnectorClass")
+ACCESS_POLICIES: Final = Resource(GROUP, "v1alpha1", "accesspolicies", "AccessPolicy")
+ACCESS_REQUESTS: Final = Resource(GROUP, "v1alpha1", "accessrequests", "AccessRequest")
+ACCESS_APPROVALS: Final = Resource(GROUP, "v1alpha1", "accessapprovals", "AccessApproval")
+ACCESS_LOCKS: Final = Resource(GROUP, "v1alpha1", "accesslocks", "AccessLock")
 SECRETS: Final = Resource("", "v1", "secrets", "Secret")
 CONFIG_MAPS: Final = Resource("", "v1", "configmaps", "ConfigMap")
 NAMESPACES: Final = Resource("", "v1", "namespaces", "Namespace")
@@ -59,5 +61,29 @@ SERVICE_ACCOUNTS: Final = Resource("", "v1", "serviceaccounts", "ServiceAccount"
 EVENTS: Final = Resource("events.k8s.io", "v1", "events", "Event")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 CLUSTER_ROLES: Final = Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole")
+CLUSTER_ROLE_BINDINGS: Final = Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding")
+ROLES: Final = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
+ROLE_BINDINGS: Final = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
+VALIDATING_ADMISSION_POLICIES: Final = Resource(
+    "admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy"
+)
+VALIDATING_ADMISSION_POLICY_BINDINGS: Final = Resource(
+    "admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding"
+)
 TOKEN_REVIEWS: Final = Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview")
 SUBJECT_ACCESS_REVIEWS: Final = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview")
+SELF_SUBJECT_REVIEWS: Final = Resource("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview")
+TASK_RUNS: Final = Resource("tekton.dev", "v1", "taskruns", "TaskRun")
+PIPELINE_RUNS: Final = Resource("tekton.dev", "v1", "pipelineruns", "PipelineRun")
+CUSTOM_RUNS: Final = Resource("tekton.dev", "v1beta1", "customruns", "CustomRun")
+APPROVAL_TASKS: Final = Resource("openshift-pipelines.org", "v1alpha1", "approvaltasks", "ApprovalTask")
+
+
+def token_request(namespace: str, name: str, audience: str, ttl: int) -> tuple[str, dict[str, object]]:
+    """Return path and body of a TokenRequest for a ServiceAccount. `ttl` is in seconds, at least 600."""
+    body: dict[str, object] = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"audiences": [audience], "expirationSeconds": ttl},
+    }
+    return SERVICE_ACCOUNTS.path(namespace, name, "token"), body

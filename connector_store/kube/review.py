@@ -1,6 +1,7 @@
 """Reviews of a caller by the API server: TokenReview, SubjectAccessReview, and whether the token's owner exists."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
@@ -11,6 +12,7 @@ from connector_store.domain.config.settings import AccessRule
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import (
+    ACCESS_REQUESTS,
     CONNECTORS,
     PODS,
     SERVICE_ACCOUNTS,
@@ -46,10 +48,32 @@ async def review_token(client: KubeClient, token: str, audience: str) -> Granted
     return Granted(identity=_identity(status.get("user") or {}), token_expires_at=read_token_times(token).expires_at)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessRequestSupport:
+    """How access requests change the refusal of a caller without the right.
+
+    `has_hint`: the refusal tells callers who may create access requests how to. `is_entitled` returns True for a caller
+    whom a policy or an approved request lets in.
+    """
+
+    has_hint: bool = False
+    is_entitled: Callable[[Identity, ObjectKey], bool] = lambda identity, key: False
+
+
+NO_ACCESS_REQUESTS: Final = AccessRequestSupport()
+
+
 async def review_access(
-    client: KubeClient, identity: Identity, key: ObjectKey, rule: AccessRule
+    client: KubeClient,
+    identity: Identity,
+    key: ObjectKey,
+    rule: AccessRule,
+    requests: AccessRequestSupport = NO_ACCESS_REQUESTS,
 ) -> Literal[True] | Refused | Unavailable:
-    """Run a SubjectAccessReview (authorization.k8s.io/v1) for a caller's use of the Connector."""
+    """Run a SubjectAccessReview (authorization.k8s.io/v1) for a caller's use of the Connector.
+
+    The steps do not depend on whether the Connector exists, so neither do the refusal and its timing.
+    """
     attributes = {
         "namespace": key.namespace,
         "name": key.name,
@@ -60,6 +84,39 @@ async def review_access(
     }
     if rule.subresource:
         attributes["subresource"] = rule.subresource
+    status = await _review_attributes(client, identity, attributes)
+    if isinstance(status, Unavailable):
+        return status
+    reason = f"{identity.user} may not {rule} {key}"
+    if status.get("denied"):
+        return Refused(check="use", reason=f"{reason}: an authorizer of the API server denies it")
+    if status.get("allowed") is True:
+        return True
+    return Refused(
+        check="use",
+        reason=reason,
+        has_opinion=False,
+        may_request=requests.has_hint and await _may_request(client, identity, key.namespace),
+        is_entitled=requests.is_entitled(identity, key),
+    )
+
+
+async def _may_request(client: KubeClient, identity: Identity, namespace: str) -> bool:
+    """Return True if the caller may create access requests in the namespace, and False if this cannot be checked."""
+    attributes = {
+        "namespace": namespace,
+        "verb": "create",
+        "group": ACCESS_REQUESTS.group,
+        "version": ACCESS_REQUESTS.version,
+        "resource": ACCESS_REQUESTS.plural,
+    }
+    status = await _review_attributes(client, identity, attributes)
+    return not isinstance(status, Unavailable) and status.get("allowed") is True and not status.get("denied")
+
+
+async def _review_attributes(
+    client: KubeClient, identity: Identity, attributes: dict[str, str]
+) -> Mapping[str, Any] | Unavailable:
     spec = {
         "user": identity.user,
         "uid": identity.uid,
@@ -72,22 +129,23 @@ async def review_access(
         review = await client.create(SUBJECT_ACCESS_REVIEWS.path(), body, time_limit=TIMEOUT)
     except ApiError as e:
         return _unavailable("SubjectAccessReview", e)
-    status = review.get("status") or {}
-    if status.get("allowed") is True and not status.get("denied"):
-        return True
-    return Refused(check="use", reason=f"{identity.user} may not {rule} {key}")
+    status: Mapping[str, Any] = review.get("status") or {}
+    return status
 
 
 class ReviewAuthorizer:
     """Authorizer of callers that an OIDC issuer authenticated. It asks the API server."""
 
-    def __init__(self, client: KubeClient, rule: AccessRule) -> None:
+    def __init__(
+        self, client: KubeClient, rule: AccessRule, requests: AccessRequestSupport = NO_ACCESS_REQUESTS
+    ) -> None:
         self._client = client
         self._rule = rule
+        self._requests = requests
 
     async def authorize_use(self, identity: Identity, key: ObjectKey) -> Literal[True] | Refused | Unavailable:
         """Return the API server's answer. Nothing is cached."""
-        return await review_access(self._client, identity, key, self._rule)
+        return await review_access(self._client, identity, key, self._rule, self._requests)
 
 
 async def review_owner(client: KubeClient, identity: Identity) -> Literal[True] | Refused | Unavailable:
@@ -143,4 +201,10 @@ def _unavailable(review: str, error: ApiError) -> Unavailable:
     kinds: dict[int, UnavailableKind] = {403: "api_server_forbidden", 429: "api_server_throttled"}
     kind = kinds.get(error.status, "api_server_error")
     fix = "; apply deploy/rbac" if kind == "api_server_forbidden" else ""
-    return Unavailable(reason=f"{review}: {error}{fix}", kind=kind, retry_after=retry_after)
+    # A refusal of the proxy's own credential or right is an answer. It is not an outage.
+    is_outage = (
+        not error.status
+        or error.status == HTTPStatus.TOO_MANY_REQUESTS
+        or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    )
+    return Unavailable(reason=f"{review}: {error}{fix}", kind=kind, retry_after=retry_after, is_outage=is_outage)

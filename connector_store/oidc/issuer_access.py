@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from connector_store.cache import ExpiringCache
+from connector_store.answer_cache import MAX_GRANTS, AnswerCache, Grant, combine
+from connector_store.boot_time import boot_time
+from connector_store.cache import Lru
 from connector_store.domain.base.expiry import read_token_times
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access, AccessResult, Granted, Identity, Refused, Unavailable
@@ -20,13 +22,9 @@ from connector_store.oidc.issuer_keys import IssuerKeys
 from connector_store.oidc.verify import UnverifiedToken, read_unverified, verify_token
 from connector_store.single_flight import SingleFlight
 
-REFUSAL_TTL: Final = 3.0
-"""Seconds that a refusal is cached. It is short, so that a new right takes effect soon."""
 MAX_IN_FLIGHT: Final = 500
-"""Maximum number of concurrent checks. Further checks are `Unavailable` immediately."""
-_CACHE_SIZE: Final = 20_000
-"""Maximum number of cached results, and of digests of tokens from other issuers."""
-_REFUSAL_CACHE_SIZE: Final = 2_000
+"""Maximum number of concurrent checks of rights, and of tokens of one issuer. Further checks wait."""
+_ISSUERS_CHANGED: Final = Unavailable(reason="the issuers have changed meanwhile", kind="issuers_changed")
 
 _Digest = bytes
 
@@ -41,12 +39,14 @@ class UseAuthorizer(Protocol):
 class _TrustedIssuer:
     issuer: Issuer
     keys: IssuerKeys
+    verifications: SingleFlight
+    """Bound on the tokens that wait for this issuer's keys, so that one that hangs does not delay those of others."""
 
 
 class IssuerAccess:
     """`Access` for tokens of configured issuers. `create_keys` creates the key source of an issuer.
 
-    `now` is in Unix seconds. `clock` is monotonic and times the cache entries.
+    `now` is in Unix seconds. `clock` times the cache entries.
     """
 
     def __init__(
@@ -56,153 +56,138 @@ class IssuerAccess:
         create_keys: Callable[[Issuer], IssuerKeys],
         *,
         recheck: float,
-        refusal_ttl: float = REFUSAL_TTL,
+        outage_grace: float = 0.0,
         max_in_flight: int = MAX_IN_FLIGHT,
         now: Callable[[], float] = time.time,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boot_time,
     ) -> None:
         self._fallback = fallback
         self._authorizer = authorizer
         self._create_keys = create_keys
         self._recheck = recheck
-        self._refusal_ttl = refusal_ttl
+        self._outage_grace = outage_grace
         self._now = now
         self._clock = clock
         self._issuers: dict[str, _TrustedIssuer] = {}
-        self._flights = SingleFlight(max_in_flight=max_in_flight, description="checks")
+        self._max_in_flight = max_in_flight
+        self._flights = self._create_flights()
         self._generation = 0
         """Number of configuration changes. A check that began under an earlier configuration is discarded."""
+        self._revocation_count = 0
+        """Changes of the configuration, and refusals by the caches of earlier configurations."""
         self._clear_caches()
 
     def configure(self, issuers: Sequence[Issuer]) -> None:
         """Replace the trusted issuers. Issuers that do not change keep their keys."""
         current = {trusted.issuer: trusted for trusted in self._issuers.values()}
-        self._issuers = {
-            issuer.url: current.get(issuer) or _TrustedIssuer(issuer, self._create_keys(issuer)) for issuer in issuers
-        }
+        self._issuers = {issuer.url: current.get(issuer) or self._create_trusted(issuer) for issuer in issuers}
         self._generation += 1
+        self._revocation_count += 1 + self._tokens.refusal_count + self._uses.refusal_count
         self._clear_caches()
+
+    def _create_trusted(self, issuer: Issuer) -> _TrustedIssuer:
+        return _TrustedIssuer(issuer, self._create_keys(issuer), self._create_flights())
+
+    def _create_flights(self) -> SingleFlight:
+        return SingleFlight(max_in_flight=self._max_in_flight, description="checks")
 
     @property
     def revocation_count(self) -> int:
-        return self._generation + self._fallback.revocation_count
+        own_count = self._revocation_count + self._tokens.refusal_count + self._uses.refusal_count
+        return own_count + self._fallback.revocation_count
 
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         if not self._issuers:
             return self._fallback.check_cached(token, key)
         digest = _digest(token)
-        caller = self._cached_token(digest)
-        if isinstance(caller, Granted):
-            use = self._cached_use(digest, key)
-            return caller if use is True else use
+        caller = self._tokens.get(digest)
+        if isinstance(caller, Grant):
+            use = self._uses.get((caller.value.identity.without_token(), key))
+            return combine(caller, use) if use is not None else None
         if caller is not None:
             return caller
         return self._fallback.check_cached(token, key) if self._read_trusted(digest, token) is None else None
 
-    async def check(self, token: str, key: ObjectKey) -> AccessResult:
+    async def check(self, token: str, key: ObjectKey, source_ip: str = "") -> AccessResult:
         digest = _digest(token)
         unverified = self._read_trusted(digest, token)
         if unverified is None:
-            return await self._fallback.check(token, key)
-        caller = await self._authenticate(digest, token, unverified)
-        if not isinstance(caller, Granted):
-            return caller
-        use = await self._authorize(digest, caller.identity, key)
-        return caller if use is True else use
+            return await self._fallback.check(token, key, source_ip)
+        generation, uses = self._generation, self._uses
+        caller = await self._tokens.ask(
+            digest,
+            lambda: self._verify_token(token, unverified, source_ip),
+            flights=self._issuers[unverified.issuer].verifications,
+        )
+        if not isinstance(caller, Grant):
+            return caller if generation == self._generation else _ISSUERS_CHANGED
+        identity = caller.value.identity.without_token()
+        use = await uses.ask((identity, key), lambda: self._authorizer.authorize_use(identity, key))
+        return combine(caller, use) if generation == self._generation else _ISSUERS_CHANGED
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        """Check a live connection again: the token has not expired, its issuer and key are trusted, the right exists.
+    async def recheck_token(self, token: str, identity: Identity) -> AccessResult:
+        """Check that the token has not expired, and that its issuer and key are trusted.
 
         The issuer cannot be asked whether the caller still exists, so its token's expiry closes the connection.
         """
         unverified = self._read_trusted(_digest(token), token)
         if unverified is None:
-            return await self._fallback.recheck(token, identity, key)
+            return await self._fallback.recheck_token(token, identity)
         expires_at = read_token_times(token).expires_at
         if expires_at is not None and expires_at <= self._now():
             # An issuer whose keys cannot be fetched does not prolong the connection.
             return Refused(check="token", reason="the token has expired")
-        trusted = self._issuers[unverified.issuer]
-        caller = await verify_token(token, unverified, trusted.issuer, trusted.keys, now=self._now())
-        if not isinstance(caller, Granted):
-            return caller
-        if caller.identity != identity:
+        caller = await self._verify_token(token, unverified)
+        if isinstance(caller, Granted) and caller.identity != identity:
             return Refused(check="token", reason="the token stands for another caller now")
-        use = await self._authorizer.authorize_use(identity, key)
-        return caller if use is True else use
+        return caller
 
-    def _cached_token(self, digest: _Digest) -> Granted | Refused | None:
-        now = self._clock()
-        return self._granted_tokens.get(digest, now=now) or self._refused_tokens.get(digest, now=now)
-
-    def _cached_use(self, digest: _Digest, key: ObjectKey) -> Literal[True] | Refused | None:
-        now = self._clock()
-        return self._granted_uses.get((digest, key), now=now) or self._refused_uses.get((digest, key), now=now)
+    async def recheck_use(
+        self, token: str, identity: Identity, key: ObjectKey
+    ) -> Literal[True] | Refused | Unavailable:
+        if self._read_trusted(_digest(token), token) is None:
+            return await self._fallback.recheck_use(token, identity, key)
+        subject = identity.without_token()
+        answer = await self._uses.renew((subject, key), lambda: self._authorizer.authorize_use(subject, key))
+        return answer.value if isinstance(answer, Grant) else answer
 
     def _read_trusted(self, digest: _Digest, token: str) -> UnverifiedToken | None:
         """Return the unverified token if its issuer is trusted, else None."""
-        if not self._issuers or self._other_tokens.get(digest, now=0.0):
+        if not self._issuers or self._other_tokens.get(digest):
             return None
         unverified = read_unverified(token)
         if unverified is None or unverified.issuer not in self._issuers:
-            self._other_tokens.put(digest, True, expires_at=math.inf)
+            self._other_tokens.put(digest, True)
             return None
         return unverified
 
-    async def _authenticate(
-        self, digest: _Digest, token: str, unverified: UnverifiedToken
-    ) -> Granted | Refused | Unavailable:
-        cached = self._cached_token(digest)
-        if cached is not None:
-            return cached
-        return await self._flights.do((self._generation, digest), lambda: self._verify_token(digest, token, unverified))
-
-    async def _authorize(
-        self, digest: _Digest, identity: Identity, key: ObjectKey
-    ) -> Literal[True] | Refused | Unavailable:
-        cached = self._cached_use(digest, key)
-        if cached is not None:
-            return cached
-        return await self._flights.do((self._generation, digest, key), lambda: self._review_use(digest, identity, key))
+    def _expires_at(self, granted: Granted) -> float:
+        """Return the time of the token's expiry, in seconds of the caches' clock."""
+        expires_at = granted.token_expires_at
+        return math.inf if expires_at is None else self._clock() + expires_at - self._now()
 
     async def _verify_token(
-        self, digest: _Digest, token: str, unverified: UnverifiedToken
+        self, token: str, unverified: UnverifiedToken, source_ip: str = ""
     ) -> Granted | Refused | Unavailable:
         trusted = self._issuers.get(unverified.issuer)
         if trusted is None:
             return Refused(check="token", reason="its issuer is not trusted any more")
-        started_at, now = self._clock(), self._now()
-        result = await verify_token(token, unverified, trusted.issuer, trusted.keys, now=now)
-        if self._issuers.get(unverified.issuer) is not trusted:
-            return Unavailable(reason="the issuers have changed meanwhile", kind="issuers_changed")
-        match result:
-            case Granted(token_expires_at=expires_at):
-                self._granted_tokens.put(
-                    digest, result, expires_at=started_at + min(self._recheck, (expires_at or now) - now)
-                )
-            case Refused():
-                self._refused_tokens.put(digest, result, expires_at=started_at + self._refusal_ttl)
-        return result
-
-    async def _review_use(
-        self, digest: _Digest, identity: Identity, key: ObjectKey
-    ) -> Literal[True] | Refused | Unavailable:
-        started_at, generation = self._clock(), self._generation
-        result = await self._authorizer.authorize_use(identity, key)
-        if generation != self._generation:
-            return Unavailable(reason="the issuers have changed meanwhile", kind="issuers_changed")
-        if result is True:
-            self._granted_uses.put((digest, key), True, expires_at=started_at + self._recheck)
-        elif isinstance(result, Refused):
-            self._refused_uses.put((digest, key), result, expires_at=started_at + self._refusal_ttl)
-        return result
+        return await verify_token(token, unverified, trusted.issuer, trusted.keys, source_ip=source_ip, now=self._now())
 
     def _clear_caches(self) -> None:
-        self._granted_tokens = ExpiringCache[_Digest, Granted](_CACHE_SIZE)
-        self._refused_tokens = ExpiringCache[_Digest, Refused](_REFUSAL_CACHE_SIZE)
-        self._granted_uses = ExpiringCache[tuple[_Digest, ObjectKey], Literal[True]](_CACHE_SIZE)
-        self._refused_uses = ExpiringCache[tuple[_Digest, ObjectKey], Refused](_REFUSAL_CACHE_SIZE)
-        self._other_tokens = ExpiringCache[_Digest, Literal[True]](_CACHE_SIZE)
+        self._tokens = AnswerCache[_Digest, Granted](
+            self._flights,
+            ttl=self._recheck,
+            expires_at=self._expires_at,
+            clock=self._clock,
+        )
+        self._uses = AnswerCache[tuple[Identity, ObjectKey], Literal[True]](
+            self._flights,
+            ttl=self._recheck,
+            outage_grace=self._outage_grace,
+            clock=self._clock,
+        )
+        self._other_tokens = Lru[_Digest, Literal[True]](MAX_GRANTS)
 
 
 def _digest(token: str) -> _Digest:

@@ -1,8 +1,9 @@
 """Keys of one issuer, fetched on demand, cached, and refreshed in the background.
 
 OpenID Connect Discovery 1.0 section 4 defines the way from the issuer to its key set. An unknown key name can be a new
-key. The key set is then fetched again, at most once in `MIN_FETCH_INTERVAL` seconds, and the check waits for it. If the
-issuer is unavailable, cached keys are used until they are `max_age` seconds old.
+key. The key set is then fetched again, at most once in `MIN_FETCH_INTERVAL` seconds, and the check waits for it. The
+number of checks that wait is bounded, because strangers can invent key names. If the issuer is unavailable, cached keys
+are used until they are `max_age` seconds old.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from connector_store.domain.base.fields import Fields
 from connector_store.domain.callers.authentication_config import Issuer
 from connector_store.oidc.fetch import DocumentFetcher, FetchError
 from connector_store.oidc.key_set import KeySet, VerificationKey, parse_key_set
+from connector_store.waiting_places import WaitingPlaces
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,10 @@ REFRESH_INTERVAL: Final = 300.0
 """Seconds after which keys are fetched again in the background. It bounds the use of a revoked key."""
 MIN_FETCH_INTERVAL: Final = 10.0
 """Minimum seconds between two fetches because of unknown key names or failures."""
+
+MAX_KEY_WAITERS: Final = 50
+"""Maximum number of checks that wait for a new key of one issuer. If there are more, the client address with the most
+loses its newest one."""
 
 
 class KeysUnavailableError(Exception):
@@ -53,11 +59,14 @@ class IssuerKeys:
         self._attempted_at: float | None = None
         self._last_error = "no fetch has been attempted"
         self._refresh_task: asyncio.Task[None] | None = None
+        self._waiting = WaitingPlaces[asyncio.Timeout](MAX_KEY_WAITERS, on_evicted=_end_wait)
+        """Checks that wait for a new key, by the address of the client."""
 
-    async def find(self, kid: str, algorithm: str) -> tuple[VerificationKey, ...]:
+    async def find(self, kid: str, algorithm: str, source_ip: str) -> tuple[VerificationKey, ...]:
         """Return the candidate keys of a signature, which can be none.
 
-        Raises KeysUnavailableError if the keys are unknown and cannot be fetched.
+        `source_ip` is the address of the client that sent it. Raises KeysUnavailableError if the keys are unknown and
+        cannot be fetched.
         """
         key_set = self._current_key_set()
         if key_set is None:
@@ -69,7 +78,7 @@ class IssuerKeys:
         elif self._now() - self._fetched_at >= REFRESH_INTERVAL and self._may_fetch():
             self._start_refresh()
         if kid and not key_set.has_key(kid):
-            key_set = await self._fetch_newer(key_set, kid)
+            key_set = await self._wait_for_newer(key_set, kid, source_ip)
         return key_set.find(kid, algorithm)
 
     async def close(self) -> None:
@@ -90,6 +99,19 @@ class IssuerKeys:
 
     def _seconds_until_fetch(self) -> float:
         return max(0.0, (self._attempted_at or 0.0) + self._min_fetch_interval - self._now())
+
+    async def _wait_for_newer(self, key_set: KeySet, kid: str, source_ip: str) -> KeySet:
+        """Fetch a newer key set while this check has a place among those that wait."""
+        try:
+            async with asyncio.timeout(None) as place:
+                if not self._waiting.add(source_ip, place):
+                    raise TimeoutError
+                try:
+                    return await self._fetch_newer(key_set, kid)
+                finally:
+                    self._waiting.remove(source_ip, place)
+        except TimeoutError:
+            raise KeysUnavailableError(f"too many checks wait for a new signing key of {self._issuer.url}") from None
 
     async def _fetch_newer(self, key_set: KeySet, kid: str) -> KeySet:
         """Fetch a newer key set once the fetch interval allows it.
@@ -144,3 +166,7 @@ class IssuerKeys:
         if jwks_uri is None or not jwks_uri.startswith("https://"):
             raise ParseError("jwks_uri", f"{self._issuer.discovery_url} names no https URL")
         return parse_key_set(await self._fetch(jwks_uri))
+
+
+def _end_wait(place: asyncio.Timeout, count: int) -> None:
+    place.reschedule(asyncio.get_running_loop().time())

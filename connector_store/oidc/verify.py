@@ -50,13 +50,14 @@ async def verify_token(
     issuer: Issuer,
     keys: IssuerKeys,
     *,
+    source_ip: str,
     now: float,
 ) -> Granted | Refused | Unavailable:
-    """Verify a token and return its caller. `now` is in Unix seconds."""
+    """Verify a token from `source_ip`, and return its caller. `now` is in Unix seconds."""
     if unverified.algorithm not in ALGORITHMS:
         return Refused(check="token", reason="its algorithm is not supported")
     try:
-        candidates = await keys.find(unverified.kid, unverified.algorithm)
+        candidates = await keys.find(unverified.kid, unverified.algorithm, source_ip)
     except KeysUnavailableError as error:
         return Unavailable(
             reason=str(error),
@@ -103,7 +104,7 @@ def _grant(claims: dict[str, Any], issuer: Issuer, now: float) -> Granted | Refu
     if not_before > now + NOT_BEFORE_LEEWAY:
         return Refused(check="token", reason="the token is not good yet")
     try:
-        return Granted(identity=issuer.identify(claims), token_expires_at=float(expires_at))
+        return Granted(identity=issuer.identify(claims), token_expires_at=float(expires_at), ends_with_token=True)
     except ParseError as error:
         return Refused(check="token", reason=f"claim {error}")
 

@@ -11,7 +11,7 @@ from connector_store.domain.base.printable import printable
 from connector_store.domain.config.connector_source import DEFAULT_FOLDER
 from connectorctl.check import Report, check_folder
 from connectorctl.command import make_command
-from connectorctl.options import add_format_option
+from connectorctl.options import add_folder_argument, add_format_option, make_source_option
 from connectorctl.output import print_message, write, write_value
 
 _COLOURS: Final = {"error": "red", "warning": "yellow", "info": "cyan"}
@@ -20,19 +20,20 @@ _COLOURS: Final = {"error": "red", "warning": "yellow", "info": "cyan"}
 @make_command(
     "check", examples=("connectorctl check", "connectorctl check ./team-a --probe", "connectorctl check -o json")
 )
-@click.argument("path", metavar="[PATH]", default=DEFAULT_FOLDER, type=click.Path(path_type=Path))
+@add_folder_argument
+@make_source_option(DEFAULT_FOLDER, "Folder, the same as DIR.")
 @click.option(
     "--probe", is_flag=True, help="Also connect to each target, verify its certificate, and try the credential."
 )
 @add_format_option("json", "yaml")
 @click.pass_context
-def command(ctx: click.Context, path: Path, probe: bool, form: str | None) -> None:
+def command(ctx: click.Context, source: str, probe: bool, form: str | None) -> None:
     """Validate a folder of manifests, and report each problem with file and line.
 
-    PATH is a folder, ./connectors by default, or one file of it. Exit code 1 if something must be fixed; warnings (a
-    credential that expires soon, a file that others can read) leave it 0.
+    DIR is ./connectors by default, and can also be one file of a folder. The exit code is 1 if something must be
+    fixed. Warnings (a credential that expires soon, a file that others can read) leave it 0.
     """
-    report = check_folder(path, ctx.obj.settings, now=time.time())
+    report = check_folder(Path(source), ctx.obj.settings, now=time.time())
     if probe:
         from connectorctl.probe import probe_targets
 

@@ -20,7 +20,7 @@ SHELLS = ("bash", "zsh", "fish")
 def command(shell: str) -> None:
     """Print a completion script for a shell.
 
-    For the plugin, kubectl's own completion asks the program kubectl_complete-connector, which is installed too.
+    For "kubectl connector", kubectl's own completion runs kubectl_complete-connector, which the package also installs.
     """
     from connectorctl.cli import COMPLETE_VARIABLE, ROOT
 

@@ -5,12 +5,13 @@ import os
 import click
 
 from connector_store.domain.base.names import ObjectKey
+from connectorctl.choice import choose_connector
 from connectorctl.command import make_command
-from connectorctl.exec_plugin import exec_credential
+from connectorctl.exec_credential import exec_credential
 from connectorctl.invocation import Invocation
 from connectorctl.oidc_token import TokenProvider
 from connectorctl.option_values import CallerOptions, SourceOptions
-from connectorctl.options import ConnectorKeyParam, add_caller_options, add_oidc_options, add_source_options
+from connectorctl.options import add_caller_options, add_connector_arguments, add_oidc_options, add_source_options
 from connectorctl.output import write
 from connectorctl.source_dispatch import issue_token
 
@@ -19,9 +20,9 @@ from connectorctl.source_dispatch import issue_token
     "credential",
     examples=("connectorctl credential default/k8s-connector", "connectorctl credential --oidc github"),
 )
-@click.argument("key", type=ConnectorKeyParam(), metavar="NAMESPACE/NAME", required=False)
 @add_oidc_options
 @add_caller_options
+@add_connector_arguments()
 @add_source_options
 @click.pass_obj
 def command(
@@ -34,12 +35,12 @@ def command(
 ) -> None:
     """Print a caller's token for kubectl, as its credential plugins do.
 
-    kubeconfig --exec writes a kubeconfig that runs this command. It stores nothing on disk.
+    "connectorctl kubeconfig --exec" writes a kubeconfig that runs this command. The command stores nothing on disk.
+    With a folder, that kubeconfig gets a token even if its Connector no longer exists. The proxy then refuses it.
     """
     if token_provider is not None:
         token = token_provider.fetch(os.environ, audience)
-    elif key is not None:
-        token = issue_token(key, source_options, caller_options, invocation)
     else:
-        raise click.UsageError("name a Connector, or with --oidc where the token comes from")
+        key = choose_connector(key, source_options, invocation)
+        token = issue_token(key, source_options, caller_options, invocation)
     write(exec_credential(token, os.environ))

@@ -16,6 +16,7 @@ from connector_store.domain.kubeconfig.kubeconfig import (
     build_kubeconfig,
     parse_proxy_url,
 )
+from connectorctl.choice import choose_connector
 from connectorctl.command import make_command
 from connectorctl.exec_plugin import ExecPlugin, make_oidc_plugin, make_plugin
 from connectorctl.invocation import Invocation
@@ -24,8 +25,8 @@ from connectorctl.oidc_token import TokenProvider
 from connectorctl.option_values import CallerOptions, SourceOptions
 from connectorctl.options import (
     ENVIRONMENT,
-    ConnectorKeyParam,
     add_caller_options,
+    add_connector_arguments,
     add_oidc_options,
     add_source_options,
 )
@@ -47,6 +48,7 @@ class KubeconfigOutput:
 
 @make_command(
     "kubeconfig",
+    common=("--output", "--merge", "--exec", "--ttl", "--source", "--help"),
     examples=(
         "connectorctl kubeconfig default/k8s-connector -o team.kubeconfig",
         "connectorctl kubeconfig default/k8s-connector --exec --merge",
@@ -55,7 +57,6 @@ class KubeconfigOutput:
         "connectorctl kubeconfig default/k8s-connector --direct -o team.kubeconfig",
     ),
 )
-@click.argument("keys", type=ConnectorKeyParam(), metavar="NAMESPACE/NAME...", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
@@ -70,7 +71,11 @@ class KubeconfigOutput:
     is_flag=True,
     help="Write an exec credential plugin that gets a new token when the old one expires.",
 )
-@click.option("--rotating", is_flag=True, help="Write the token to a file of its own, which clients read again.")
+@click.option(
+    "--rotating",
+    is_flag=True,
+    help="Write the token to context.token next to the file. Clients read it again each minute.",
+)
 @click.option("--direct", is_flag=True, help="Use the proxy as the server, for clients that do not support proxy-url.")
 @click.option("--context-name", metavar="NAME", help="Name of the context, cluster and user, for one Connector.")
 @click.option("--default-namespace", metavar="NAMESPACE", help="Default namespace of the context.")
@@ -79,6 +84,7 @@ class KubeconfigOutput:
 @click.option("--ca", metavar="FILE", type=click.Path(path_type=Path), help="File with the proxy's CA, for --oidc.")
 @add_oidc_options
 @add_caller_options
+@add_connector_arguments(several=True)
 @add_source_options
 @click.pass_obj
 def command(
@@ -105,7 +111,9 @@ def command(
     --exec, it contains no token and does not expire: kubectl runs this program for a token. With --oidc, it is for a
     caller from outside: kubectl runs this program for the OIDC token of the job or the pod.
     """
-    keys = tuple(dict.fromkeys(keys))
+    if token_provider is not None and not keys:
+        raise click.UsageError("--oidc needs NAMESPACE/NAME, because it reads no source")
+    keys = keys or (choose_connector(None, source_options, invocation),)
     destination = _parse_output(output, merge=merge)
     _check_options(
         keys, destination, caller_options, merge=merge, by_exec=by_exec, rotating=rotating, context_name=context_name
@@ -113,7 +121,9 @@ def command(
     if destination.file is not None and not merge and not force:
         check_replaceable(destination.file)
     if token_provider is None and ca is not None:
-        raise click.UsageError("--ca goes with --oidc; else the CA is that of --confdir, or the controller's")
+        raise click.UsageError(
+            "--ca goes with --oidc; leave it out, because the CA comes from --confdir or the cluster"
+        )
     if token_provider is not None:
         if proxy is None or ca is None or rotating or by_exec:
             raise click.UsageError("--oidc needs --proxy https://HOST and --ca FILE, and neither --exec nor --rotating")
@@ -164,17 +174,17 @@ def _check_options(
     context_name: str | None,
 ) -> None:
     if merge and destination.file is None:
-        raise click.UsageError("--merge is for files; leave -o out, or name one")
+        raise click.UsageError("--merge is for files; leave out -o, or name a file with it")
     if rotating and (by_exec or merge):
-        raise click.UsageError("--rotating is for a file of its own; --exec alone renews the token")
+        raise click.UsageError("--rotating does not go with --exec or --merge; to renew the token, use --exec instead")
     if rotating and destination.file is None:
-        raise click.UsageError("--rotating needs -o FILE: the token lies in a file of its own beside it")
+        raise click.UsageError("--rotating needs -o FILE, because it writes the token to a second file next to FILE")
     if rotating and len(keys) > 1 and caller_options.service_account is None:
-        raise click.UsageError("--rotating takes one Connector of a folder: each has a token of its own")
+        raise click.UsageError("--rotating: each Connector of a folder has a token of its own; name one Connector")
     if context_name is not None and len(keys) > 1:
-        raise click.UsageError("--context-name is for one Connector; several have the names of theirs")
+        raise click.UsageError("--context-name is for one Connector; leave it out, to use the Connectors' names")
     if context_name == "":
-        raise click.UsageError("--context-name is empty; leave it out, or name one")
+        raise click.UsageError("--context-name is empty; leave it out, or write a name")
 
 
 def _check_proxy(url: str | None) -> None:
@@ -195,7 +205,7 @@ def _write_output(
     force: bool,
     rotating: bool,
 ) -> None:
-    from connectorctl.private_files import write_private
+    from connector_store.private_files import write_private
 
     if destination.file is None:
         write(render_value(config, destination.form))

@@ -67,6 +67,8 @@ class Headers(tuple[Header, ...]):
 
     connection_options: frozenset[bytes]
     """Options of the Connection header (RFC 9110 section 7.6.1), in lower case."""
+    upgrade_protocol: bytes | None
+    """Protocol to upgrade to, in lower case. None unless the request offers exactly one of `UPGRADE_PROTOCOLS`."""
     _values: dict[bytes, list[bytes]]
 
     def __new__(cls, headers: Iterable[Header] = ()) -> Self:
@@ -82,6 +84,7 @@ class Headers(tuple[Header, ...]):
         self.connection_options = (
             frozenset(self.list_members(b"connection")) if b"connection" in values else _NO_OPTIONS
         )
+        self.upgrade_protocol = self._find_upgrade_protocol() if b"upgrade" in self.connection_options else None
         return self
 
     def values(self, name: bytes) -> Sequence[bytes]:
@@ -106,11 +109,7 @@ class Headers(tuple[Header, ...]):
                 return next(name for name, _ in self if name.lower() == lower)
         return None
 
-    @property
-    def upgrade_protocol(self) -> bytes | None:
-        """Protocol to upgrade to, in lower case. None unless the request offers exactly one of `UPGRADE_PROTOCOLS`."""
-        if b"upgrade" not in self.connection_options:
-            return None
+    def _find_upgrade_protocol(self) -> bytes | None:
         protocols = self.list_members(b"upgrade")
         return protocols[0] if len(protocols) == 1 and protocols[0] in UPGRADE_PROTOCOLS else None
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.names import ObjectKey, is_dns_label, is_dns_subdomain
+from connector_store.domain.base.rfc3339 import parse_time
 
 
 class Metadata(NamedTuple):
@@ -23,6 +24,19 @@ class Metadata(NamedTuple):
 
     def label(self, name: str) -> str | None:
         return self.fields.child("labels").text(name)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """All labels. Those that are not strings are left out."""
+        labels = self.fields.value("labels")
+        if not isinstance(labels, Mapping):
+            return {}
+        return {str(name): value for name, value in labels.items() if isinstance(value, str)}
+
+    @property
+    def created_at(self) -> float | None:
+        """Time of creation in Unix seconds of the API server's clock, or None in a folder."""
+        return parse_time(self.fields.value("creationTimestamp"))
 
 
 def parse_metadata(raw: Mapping[str, object], *, namespaced: bool, default_namespace: str = "") -> Metadata:

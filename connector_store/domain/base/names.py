@@ -13,6 +13,10 @@ from typing import Final, NamedTuple, Self
 from connector_store.domain.base.errors import ParseError
 
 API_GROUP: Final = "connectors.alauda.io"
+CA_LABEL: Final = "connectors.cpaas.io/ca-cert"
+"""Label of the Secrets with CAs for every Connector."""
+PROXY_AUDIENCE: Final = "connectors-proxy"
+"""Default audience of callers' tokens."""
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")

@@ -42,10 +42,16 @@ _METADATA: Final[Shape] = dict.fromkeys(
 )
 """ObjectMeta of apimachinery meta/v1."""
 _OBJECT: Final[Shape] = {"apiVersion": None, "kind": None, "metadata": _METADATA}
+_SELECTOR: Final[Shape] = {
+    "names": None,
+    "matchLabels": None,
+    "matchExpressions": dict.fromkeys(("key", "operator", "values")),
+}
+_SUBJECT: Final[Shape] = dict.fromkeys(("apiGroup", "kind", "name", "namespace"))
 _BINDING: Final[Shape] = {
     **_OBJECT,
     "roleRef": dict.fromkeys(("apiGroup", "kind", "name")),
-    "subjects": dict.fromkeys(("apiGroup", "kind", "name", "namespace")),
+    "subjects": _SUBJECT,
 }
 _CLAIM: Final[Shape] = dict.fromkeys(("claim", "prefix", "expression"))
 
@@ -56,8 +62,18 @@ CONNECTOR_SPEC: Final[Shape] = {
     "auth": {"name": None, "params": _PAIR, "secretRef": _REFERENCE},
     "caCertSecretRef": {"name": None},
     "params": _PAIR,
-    "permissions": {"allow": _ROLES, "deny": _ROLES},
+    "permissions": {
+        "allow": _ROLES,
+        "deny": _ROLES,
+        "onRequest": {"allow": _ROLES},
+        "mask": {"resources": None},
+        "dryRun": None,
+        "customGroups": None,
+    },
     "impersonate": {"userPrefix": None, "groupPrefix": None},
+    "limits": dict.fromkeys(
+        ("requestsPerSecond", "burst", "writesPerMinute", "deletesPerHour", "bulkDeletesPerHour", "sessions")
+    ),
 }
 """Fields of `spec`, the same as in the CustomResourceDefinition of deploy/crds."""
 
@@ -70,6 +86,29 @@ _SHAPES: Final[Mapping[str, Shape]] = {
     "Role": {**_OBJECT, "rules": _RULE},
     "RoleBinding": _BINDING,
     "ClusterRoleBinding": _BINDING,
+    "AccessPolicy": {
+        **_OBJECT,
+        "spec": {
+            "connector": _SELECTOR,
+            "defaultPermission": {
+                "roleTemplate": None,
+                "bindingTemplate": {"serviceAccounts": {"names": None, "namespaceSelector": _SELECTOR}},
+            },
+            "checkGrantedPermission": None,
+            "approval": dict.fromkeys(("required", "maxDuration", "requireReason", "serviceAccountsMayApprove")),
+        },
+        "status": None,
+    },
+    "AccessLock": {
+        **_OBJECT,
+        "spec": {
+            "subjects": _SUBJECT,
+            "connector": {**_SELECTOR, "secretNames": None, "addresses": None},
+            "until": None,
+            "reason": None,
+        },
+        "status": None,
+    },
     "AuthenticationConfiguration": {
         "apiVersion": None,
         "kind": None,

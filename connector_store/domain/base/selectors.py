@@ -47,6 +47,21 @@ def required_name(selector: str) -> str | None:
     return names[0] if names else ""
 
 
+def selected_fields(selector: str) -> frozenset[str] | None:
+    """Return the fields that a field selector names. Return None if the selector is malformed.
+
+    >>> sorted(selected_fields("metadata.name=a,type!=Opaque") or ())
+    ['metadata.name', 'type']
+    """
+    fields: set[str] = set()
+    for term in _split_terms(selector):
+        operator = _OPERATOR.search(term)
+        if operator is None or _FIELD_VALUE.fullmatch(term, operator.end()) is None:
+            return None
+        fields.add(term[: operator.start()])
+    return frozenset(fields)
+
+
 def _split_terms(selector: str) -> list[str]:
     terms: list[str] = []
     start, is_escaped = 0, False

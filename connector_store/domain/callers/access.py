@@ -5,14 +5,26 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol
 
 from connector_store.domain.base.names import ObjectKey
 
+SERVICE_ACCOUNT_PREFIX: Final = "system:serviceaccount:"
+"""Start of the user name of a ServiceAccount. Its namespace and its name follow, with a colon between them."""
 POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 POD_UID: Final = "authentication.kubernetes.io/pod-uid"
 NODE_NAME: Final = "authentication.kubernetes.io/node-name"
+TOKEN_EXTRA: Final = frozenset(
+    {
+        POD_NAME,
+        POD_UID,
+        NODE_NAME,
+        "authentication.kubernetes.io/node-uid",
+        "authentication.kubernetes.io/credential-id",
+    }
+)
+"""Fields of `extra` that tell the tokens of one ServiceAccount apart (Kubernetes, pkg/serviceaccount/claims.go)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +51,12 @@ class Identity:
         """Name of the pod's node, or an empty string if it is unknown."""
         return self._first_extra(NODE_NAME)
 
+    def without_token(self) -> "Identity":
+        """Return the identity without the fields of `extra` that differ between the tokens of one ServiceAccount."""
+        if TOKEN_EXTRA.isdisjoint(self.extra):
+            return self
+        return replace(self, extra={name: values for name, values in self.extra.items() if name not in TOKEN_EXTRA})
+
     def _first_extra(self, key: str) -> str:
         values = self.extra.get(key)
         return values[0] if values else ""
@@ -49,13 +67,17 @@ class Granted:
     """The token is valid and its caller may use the Connector.
 
     `token_expires_at` is in Unix seconds, or None if unknown. The result needs no further check until `valid_until`
-    (seconds of time.monotonic), as long as the `revocation_count` of its `Access` does not change. 0 requires a check
-    for each request.
+    (seconds of the boot-time clock), as long as the `revocation_count` of its `Access` does not change. 0 requires a
+    check for each request.
     """
 
     identity: Identity
     token_expires_at: float | None = None
+    has_right: bool = True
+    """False if the API server has no opinion on the use, and a policy or an approved request allows it."""
     valid_until: float = field(default=0.0, compare=False)
+    ends_with_token: bool = False
+    """The proxy cannot ask whether the token's owner still exists. So the token's expiry ends live connections."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +89,14 @@ class Refused:
 
     check: Literal["token", "use"]
     reason: str
+    has_opinion: bool = True
+    """False if no authorizer of the API server allows or denies the use. A policy or an approved request can then."""
+    authentication: Granted | None = None
+    """Result of the check of the token, if the one of the right has no opinion."""
+    may_request: bool = False
+    """The caller may create access requests in the namespace, so the refusal says how."""
+    is_entitled: bool = False
+    """A policy or an approved request lets the caller in, so the result is cached as long as a granted one."""
 
 
 UnavailableKind = Literal[
@@ -81,13 +111,15 @@ UnavailableKind = Literal[
 class Unavailable:
     """The check cannot run now.
 
-    `retry_after` is in seconds. `public_reason` is the part of the reason that callers get.
+    `retry_after` is in seconds. `public_reason` is the part of the reason that callers get. In an outage, the API
+    server cannot be asked, and an earlier grant may be used.
     """
 
     reason: str
     kind: UnavailableKind = "check_failed"
     retry_after: int = 1
     public_reason: str = ""
+    is_outage: bool = field(default=False, compare=False)
 
 
 AccessResult = Granted | Refused | Unavailable
@@ -103,8 +135,24 @@ class Access(Protocol):
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         """Return the result from the cache, or None if `check` must be called. Never waits."""
 
-    async def check(self, token: str, key: ObjectKey) -> AccessResult:
-        """Authenticate, then check the right to use `key`, even if that Connector does not exist."""
+    async def check(self, token: str, key: ObjectKey, source_ip: str = "") -> AccessResult:
+        """Authenticate, then check the right to use `key`, even if that Connector does not exist.
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        """Check a live connection again without caches. An expired token alone is not a reason to refuse."""
+        Checks that wait for an issuer share their places by `source_ip`, the client's address. It is empty for a check
+        without a client.
+        """
+
+    async def recheck_token(self, token: str, identity: Identity) -> AccessResult:
+        """Authenticate the caller of a live connection again, without caches.
+
+        An expired token alone is not a reason to refuse it.
+        """
+
+    async def recheck_use(
+        self, token: str, identity: Identity, key: ObjectKey
+    ) -> Literal[True] | Refused | Unavailable:
+        """Check the right of a live connection's caller again, without caches.
+
+        The answer is for all callers that differ only in their token (`Identity.without_token`). `token` is one of
+        theirs.
+        """

@@ -75,7 +75,7 @@ def _parse_basic(header: str, value: bytes | None) -> BasicAuthorization:
 
 def _parse_credentials(header: str, scheme: bytes, value: bytes | None) -> bytes:
     if not value:
-        raise ParseError(header, "is missing")
+        raise ParseError(header, "is missing; use a kubeconfig of connectorctl or of a volume, which has the token")
     if len(value) > MAX_AUTHORIZATION_BYTES:
         raise ParseError(header, f"is longer than {MAX_AUTHORIZATION_BYTES} bytes")
     actual_scheme, _, credentials = value.partition(b" ")

@@ -1,10 +1,10 @@
 """Access decisions: the checks of a CONNECT and of a request, in their order.
 
 audit log -> method -> synced -> credentials -> authentication and authorization for the key -> the object exists -> it
-is usable -> CHECKS, or CONNECT_CHECKS for a CONNECT. The order keeps a secret: callers learn nothing about an object
-that they may not use. To add a check, write its function, add it to these lists or to PRECHECKS, and add its refusal to
-`denial`. These lists are not applied to live connections. A check that depends on the Connector also needs a line in
-`_close_reason` of `addons/access/live_connections`.
+is usable -> no lock holds -> CHECKS, or CONNECT_CHECKS for a CONNECT. The order keeps a secret: callers learn nothing
+about an object that they may not use. To add a check, write its function, add it to these lists or to PRECHECKS, and
+add its refusal to `denial`. These lists are not applied to live connections. A check that depends on the Connector also
+needs a line in `_close_reason` of `addons/access/live_connections`.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,9 @@ from connector_store.domain.callers.access import AccessResult, Granted, Refused
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.decision.denial import Deny
+from connector_store.domain.grants.access_grant import AccessGrant
+from connector_store.domain.grants.wider_permissions import evaluate_grants, widen_by_grants
+from connector_store.domain.objects.access_objects import AccessLock
 from connector_store.domain.objects.address_matching import (
     authority_matches,
     host_matches,
@@ -26,8 +29,11 @@ from connector_store.domain.objects.address_matching import (
     is_traversal_free,
 )
 from connector_store.domain.objects.models import Target, Unusable
+from connector_store.domain.permissions.evaluator import Allowed, PermissionEvaluator
 from connector_store.domain.permissions.impersonation import write_impersonation_headers
-from connector_store.domain.permissions.permissions import NotAllowed, parse_request_attributes
+from connector_store.domain.permissions.limits import Exceeded, Spending, plan_spending
+from connector_store.domain.permissions.request_attributes import RequestAttributes, parse_request_attributes
+from connector_store.domain.permissions.restrictions import Treatment
 
 ALLOWED_METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 """TRACE is not allowed, because its response would contain the credential (RFC 9110 section 9.3.8)."""
@@ -36,9 +42,8 @@ Resolution = Target | Unusable | None
 """Result of a lookup of a key in the store."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inject:
-    """Decision to send the request to `target` with its credential.
+class Inject(NamedTuple):
+    """Decision to send the request to `target` with its credential. It is a tuple because each request creates one.
 
     `role` is the ClusterRole that allowed it. It is empty if the Connector has no `allow`. `impersonation_headers` are
     header lines that tell the target who the caller is.
@@ -47,17 +52,33 @@ class Inject:
     target: Target
     grant: Granted
     role: str = ""
-    impersonation_headers: bytes = field(default=b"", repr=False)
+    impersonation_headers: bytes = b""
+    treatment: Treatment = Treatment.UNCHANGED
+    access_grant: AccessGrant | None = None
+    """Approved access request without which the request would be refused."""
+    spending: Spending | None = None
+    """Limits that the request counts against. None if the Connector has none."""
+    wider: tuple[PermissionEvaluator, ...] = ()
+    """For a self-review: the target's permissions with those of one access request of the caller each."""
+
+    def __repr__(self) -> str:
+        return f"Inject({self.target.key}, role={self.role!r}, {self.treatment.name})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forward:
+class Forward(NamedTuple):
     """Decision to send the request to `target` without a credential, because authentication is optional."""
 
     target: Target
     grant: Granted
     role: str = ""
-    impersonation_headers: bytes = field(default=b"", repr=False)
+    impersonation_headers: bytes = b""
+    treatment: Treatment = Treatment.UNCHANGED
+    access_grant: AccessGrant | None = None
+    spending: Spending | None = None
+    wider: tuple[PermissionEvaluator, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Forward({self.target.key}, role={self.role!r}, {self.treatment.name})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +89,12 @@ class AuthenticateInTunnel:
 
 
 Decision = Inject | Forward | Deny
+ALLOWING: Final = (Inject, Forward)
+"""Types of the decisions to send a request, for `isinstance`. Python would create a union again for each call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccessPolicy:
+class ProxyLimits:
     """Limits from the proxy's settings: allowed addresses, and connections of one caller to one Connector."""
 
     addresses: AddressPolicy = field(default_factory=AddressPolicy)
@@ -98,13 +121,23 @@ class Question(NamedTuple):
     audit_log_full: bool
     """The audit log accepts no more records."""
     synced: bool
-    policy: AccessPolicy
+    policy: ProxyLimits
     access: AccessResult | None = None
     """Result of the access check for `token`, None if no check was made."""
     resolution: Resolution = None
     """The store's value for `key`."""
     connection_count: int = 0
     """Number of the caller's other connections to the Connector."""
+    find_exceeded: Callable[[Spending], Exceeded | None] | None = None
+    """Return the limit that a request exceeds now. None refuses requests of Connectors with limits."""
+    paid: Spending | None = None
+    """Spending of an earlier decision on the same request."""
+    access_grant: AccessGrant | None = None
+    """Approved access request that lets the caller use the Connector, if nothing else does."""
+    grants: tuple[AccessGrant, ...] = ()
+    """All approved access requests of the caller for the Connector. They can add permissions."""
+    lock: AccessLock | None = None
+    """Lock that holds for the caller and the Connector."""
 
     def __repr__(self) -> str:
         return f"Question({self.key}, {self.authority})"
@@ -130,10 +163,15 @@ def decide(question: Question) -> Decision | AuthenticateInTunnel:
     if question.is_connect and question.token is None and question.key is not None:
         return _defer(question.key, question.authority or "")
     decision = _resolve(question)
-    for check in CONNECT_CHECKS if question.is_connect else CHECKS:
-        if isinstance(decision, Deny):
-            break
-        decision = check(question, decision)
+    if isinstance(decision, Deny):
+        return decision
+    checks = CHECKS if decision.target.limits is not None else UNLIMITED_CHECKS
+    for check in CONNECT_CHECKS if question.is_connect else checks:
+        result = check(question, decision)
+        if result is not decision:
+            if isinstance(result, Deny):
+                return result
+            decision = result
     return decision
 
 
@@ -164,16 +202,22 @@ def _resolve(question: Question) -> Decision:
     key, access, resolution = question.key, question.access, question.resolution
     if key is None or access is None:
         return UNCHECKED
+    if not isinstance(access, Granted):
+        return _refuse(key, access, on_connect=question.is_connect)
+    if not isinstance(resolution, Target):
+        return denial.access_denied(key) if resolution is None else denial.unusable(resolution)
+    if question.lock is not None:
+        return denial.locked(key, question.lock.reason or question.lock.problem)
+    decision = Forward if resolution.credential is None else Inject
+    return decision(resolution, access, access_grant=question.access_grant)
+
+
+def _refuse(key: ObjectKey, access: Refused | Unavailable, *, on_connect: bool) -> Deny:
     if isinstance(access, Unavailable):
         return denial.unavailable(access)
-    if isinstance(access, Refused):
-        on_connect = question.is_connect
-        return denial.bad_token(on_connect=on_connect) if access.check == "token" else denial.access_denied(key)
-    if resolution is None:
-        return denial.access_denied(key)
-    if isinstance(resolution, Unusable):
-        return denial.unusable(resolution)
-    return (Forward if resolution.credential is None else Inject)(target=resolution, grant=access)
+    if access.check == "token":
+        return denial.bad_token(on_connect=on_connect)
+    return denial.access_denied(key, may_request=access.may_request)
 
 
 def _check_address(question: Question, decision: Inject | Forward) -> Decision:
@@ -201,29 +245,54 @@ def _check_impersonation_header(question: Question, decision: Inject | Forward) 
 
 
 def _check_permissions(question: Question, decision: Inject | Forward) -> Decision:
-    """Add the role that allows the request, and the header lines that tell the target who the caller is."""
-    target, role, impersonation_headers = decision.target, "", b""
+    """Add the role that allows the request, its treatment, and header lines that tell the target who the caller is."""
+    target, role, impersonation_headers, treatment = decision.target, "", b"", Treatment.UNCHANGED
+    access_grant = decision.access_grant
+    wider: tuple[PermissionEvaluator, ...] = ()
     if target.permissions is None and target.impersonation is None:
         return decision
     if target.permissions is not None:
-        # With direct access, the request target does not contain the prefix of the address.
-        prefix = "" if question.authority is None else target.address.prefix
-        attributes = parse_request_attributes(question.method, question.target, question.headers, prefix)
+        attributes = _parse_attributes(question, target)
         result = target.permissions.evaluate(attributes)
-        if isinstance(result, NotAllowed):
+        if not isinstance(result, Allowed) and question.grants:
+            result, access_grant = evaluate_grants(target.permissions, question.grants, attributes, result)
+        if not isinstance(result, Allowed):
             return denial.not_permitted(target.key, attributes.info, result)
-        role = result.role
+        role, treatment = result.role, result.treatment
+        access_grant = access_grant or decision.access_grant
+        if treatment is Treatment.REVIEW:
+            wider = widen_by_grants(target.permissions, question.grants)
     if target.impersonation is not None:
         try:
-            impersonation_headers = write_impersonation_headers(target.impersonation, decision.grant.identity)
+            request = str(access_grant.request) if access_grant is not None else ""
+            impersonation_headers = write_impersonation_headers(target.impersonation, decision.grant.identity, request)
         except ParseError as error:
             return denial.cannot_impersonate(target.key, error)
-    return type(decision)(target=target, grant=decision.grant, role=role, impersonation_headers=impersonation_headers)
+    return type(decision)(target, decision.grant, role, impersonation_headers, treatment, access_grant, wider=wider)
+
+
+def _parse_attributes(question: Question, target: Target) -> RequestAttributes:
+    # With direct access, the request target does not contain the prefix of the address.
+    prefix = "" if question.authority is None else target.address.prefix
+    return parse_request_attributes(question.method, question.target, question.headers, prefix)
 
 
 def _check_connection_count(question: Question, decision: Inject | Forward) -> Decision:
     limit = question.policy.max_connections
     return decision if question.connection_count < limit else denial.too_many_connections(limit)
+
+
+def _check_limits(question: Question, decision: Inject | Forward) -> Decision:
+    """Add what the request counts against, unless that exceeds a limit. It is the last check: refusals do not count."""
+    target = decision.target
+    if target.limits is None or question.find_exceeded is None:
+        return UNCHECKED
+    attributes = _parse_attributes(question, target)
+    spending = plan_spending(target.limits, target.key, target.uid, decision.grant.identity.user, attributes)
+    exceeded = question.find_exceeded(spending.minus(question.paid))
+    if exceeded is not None:
+        return denial.limit_exceeded(target.key, exceeded)
+    return decision._replace(spending=spending)
 
 
 PRECHECKS: Final[tuple[Precheck, ...]] = (_check_audit_log, _check_method, _check_synced, _check_credentials)
@@ -234,7 +303,10 @@ CHECKS: Final[tuple[Check, ...]] = (
     _check_impersonation_header,
     _check_permissions,
     _check_connection_count,
+    _check_limits,
 )
 """Checks of a request by a verified caller, in their order."""
+UNLIMITED_CHECKS: Final = tuple(check for check in CHECKS if check is not _check_limits)
+"""CHECKS of a Connector without limits, because each call costs time in every request."""
 CONNECT_CHECKS: Final = (_check_address, _check_connection_count)
 """Those of CHECKS that apply to a CONNECT."""

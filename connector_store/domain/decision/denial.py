@@ -5,12 +5,13 @@ CONNECT, and the warning for a request.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Literal
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.headers import Header
+from connector_store.domain.base.headers import Header, Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.printable import printable
 from connector_store.domain.base.request_info import RequestInfo
@@ -18,23 +19,29 @@ from connector_store.domain.callers.access import Unavailable
 from connector_store.domain.credential.token_request import IssuedToken
 from connector_store.domain.decision.warning import warning_header
 from connector_store.domain.objects.models import TOKEN_NOT_ISSUED, Address, Target, Unusable
-from connector_store.domain.permissions.permissions import NotAllowed
+from connector_store.domain.permissions.evaluator import NotAllowed
+from connector_store.domain.permissions.limits import Exceeded
 
 Cause = Literal[
     "not_synced", "credentials", "cross_site", "token", "access", "unavailable", "unusable",
-    "address", "path", "host", "identity_header", "absolute_form", "not_lent", "impersonation",
-    "bad_request", "header_too_large", "too_many", "not_found", "timeout",
-    "target_unreachable", "target_denied", "target_refused", "target_redirect", "loop", "audit", "internal",
+    "address", "path", "host", "identity_header", "absolute_form", "not_allowed", "impersonation", "locked",
+    "bad_request", "header_too_large", "too_many", "limit", "not_found", "timeout",
+    "target_unreachable", "target_denied", "target_refused", "target_redirect", "target_response", "loop", "audit",
+    "addon", "internal",
 ]  # fmt: skip
 """Values of the label `reason` of the metric connector_denials_total."""
 TARGET_REFUSED: Final = "target_refused"
 """Cause of the refusal after the target answered 401 for our credential."""
 
+_DISCOVERY: Final = b"g=apidiscovery.k8s.io"
+"""Parameter of the media type that client-go 1.26 and newer accepts for discovery (KEP-3352)."""
 _MAX_PHRASE: Final = 512
 _MAX_HEADER_NAME: Final = 64
 _NOT_SYNCED_RETRY_AFTER: Final = 1
 _TOO_MANY_RETRY_AFTER: Final = 5
 _AUDIT_RETRY_AFTER: Final = 5
+MAX_RETRY_AFTER: Final = 30
+"""Maximum value of Retry-After after a limit, in seconds. client-go waits for it without a message."""
 # Values of metav1.StatusReason (k8s.io/apimachinery/pkg/apis/meta/v1/types.go). client-go reads others as unknown.
 _STATUS_REASONS: Final = {
     400: "BadRequest",
@@ -103,6 +110,11 @@ class Deny:
         return json.dumps(status, separators=(",", ":")).encode("ascii")
 
     @property
+    def text(self) -> bytes:
+        """Message as a text, which clients show where they cannot read a Status."""
+        return printable(self.message).encode()
+
+    @property
     def headers(self) -> tuple[Header, ...]:
         """Headers of the refusal. The writer of the response adds Content-Length and Connection.
 
@@ -117,6 +129,11 @@ class Deny:
         if self.retry_after is not None:
             headers.append((b"Retry-After", b"%d" % self.retry_after))
         return tuple(headers)
+
+
+def is_discovery(headers: Headers) -> bool:
+    """Return True for a request of client-go's discovery, which reads a text, and reports a Status as "unknown"."""
+    return any(_DISCOVERY in value for value in headers.values(b"accept"))
 
 
 def not_synced() -> Deny:
@@ -143,9 +160,11 @@ def cross_site() -> Deny:
 
 
 def bad_token(*, on_connect: bool) -> Deny:
+    """Refuse an invalid token. In a CONNECT it comes from a kubeconfig whose `proxy-url` contains the token."""
+    alternative = ", or use a rotating one, whose token clients read again" if on_connect else ""
     return Deny(
         status=407 if on_connect else 401,
-        message="the token is not valid, has expired or is for another audience; get a new kubeconfig",
+        message=f"the token is not valid, has expired or is for another audience; get a new kubeconfig{alternative}",
         cause="token",
     )
 
@@ -162,13 +181,29 @@ def unavailable(access: Unavailable) -> Deny:
     )
 
 
-def access_denied(key: ObjectKey) -> Deny:
-    """Refuse a Connector that does not exist, or that the caller may not use. Both get the same refusal."""
+def access_denied(key: ObjectKey, *, may_request: bool = False) -> Deny:
+    """Refuse a Connector that does not exist, or that the caller may not use. Both get the same refusal.
+
+    With `may_request`, the caller may create access requests in the namespace. The hint depends only on the names.
+    """
+    next_step = "ask its owner for the right to use it"
+    if may_request:
+        next_step = f"ask for access with: connectorctl request {key} --for 1h --reason TEXT"
     return Deny(
         status=403,
         message=f'connectors.connectors.alauda.io "{key.name}" not found in namespace "{key.namespace}", '
-        "or you may not use it; check the name, or ask its owner for the right to use it",
+        f"or you may not use it; check the name, or {next_step}",
         cause="access",
+    )
+
+
+def locked(key: ObjectKey, reason: str) -> Deny:
+    """Refuse a caller whom an AccessLock locks out of the Connector."""
+    return Deny(
+        status=403,
+        message=f"you are locked out of Connector {key}: {printable(reason) or 'no reason is given'}; "
+        "ask the owner of the lock",
+        cause="locked",
     )
 
 
@@ -241,8 +276,8 @@ def not_permitted(key: ObjectKey, info: RequestInfo, result: NotAllowed) -> Deny
     explanation = f": {result.reason}" if result.reason else ""
     return Deny(
         status=403,
-        message=f'{start}: Connector "{key}" does not lend {missing_right}{explanation}',
-        cause="not_lent",
+        message=f'{start}: Connector "{key}" does not allow {missing_right}{explanation}',
+        cause="not_allowed",
         request_info=info,
         role=result.denied_by,
     )
@@ -264,6 +299,13 @@ def absolute_form() -> Deny:
 def invalid_message(status: int, reason: str, limit: int) -> Deny:
     """Refuse an invalid HTTP message. A `status` of 431 means that its head is too large."""
     return header_too_large(limit) if status == 431 else bad_request(reason)
+
+
+def unreadable_delete_options(error: ParseError) -> Deny:
+    """Refuse a deletion that cannot become a dry run."""
+    return bad_request(
+        f"the Connector allows dry runs only, and the body of this deletion {error.reason}; send DeleteOptions as JSON"
+    )
 
 
 def bad_authority() -> Deny:
@@ -291,6 +333,35 @@ def too_many_connections(limit: int) -> Deny:
         cause="too_many",
         retry_after=_TOO_MANY_RETRY_AFTER,
     )
+
+
+def limit_exceeded(key: ObjectKey, exceeded: Exceeded) -> Deny:
+    """Refuse a request that exceeds `spec.limits`. The status is 403 if the limit is 0, because waiting does not help.
+
+    A wait above MAX_RETRY_AFTER is only in the message, so that the request of a client-go program fails at once.
+    """
+    rate, scope = exceeded.rate, exceeded.scope
+    field = f"spec.limits.{rate.field} of Connector {key}"
+    if rate.amount == 0:
+        return Deny(
+            status=403,
+            message=f"{field} is 0, so this request is refused; ask the owner of the Connector",
+            cause="limit",
+            detail=rate.field,
+        )
+    callers = {
+        "": "one caller",
+        "namespace": f"all callers of namespace {scope.name} together",
+        "connector": "all its callers together",
+    }[scope.kind]
+    limit = rate.amount * scope.factor
+    message = f"{field} allows {limit} sessions at once for {callers}; close some"
+    retry_after: int | None = _TOO_MANY_RETRY_AFTER
+    if exceeded.wait is not None:
+        wait = max(1, math.ceil(exceeded.wait))
+        message = f"{field} allows {limit} requests of this kind per {rate.period} for {callers}; try again in {wait} s"
+        retry_after = wait if wait <= MAX_RETRY_AFTER else None
+    return Deny(status=429, message=message, cause="limit", retry_after=retry_after, detail=rate.field)
 
 
 def not_found() -> Deny:
@@ -343,6 +414,16 @@ def target_redirect(target: Target) -> Deny:
     )
 
 
+def target_response(target: Target, problem: str) -> Deny:
+    """Refuse a response that the proxy must rewrite and cannot read. The client gets nothing of it."""
+    return Deny(
+        status=502,
+        message=f"target {target.address} of Connector {target.key} sent a response that the proxy must rewrite, and "
+        f"cannot read: {problem}; try again, and check that the address is that of the API server",
+        cause="target_response",
+    )
+
+
 def loop(key: ObjectKey) -> Deny:
     """Refuse a request that was sent to a target for the same Connector before."""
     return Deny(
@@ -360,6 +441,17 @@ def audit_log_full() -> Deny:
         cause="audit",
         retry_after=_AUDIT_RETRY_AFTER,
     )
+
+
+def refused_by_addon(status: int, message: str) -> Deny:
+    """Describe the refusal of an addon of the user, whose response the client gets. `message` can be empty."""
+    text = message or f"an addon of the proxy responded with status {status}"
+    return Deny(status=status, message=text, cause="addon")
+
+
+def failed_addon() -> Deny:
+    """Refuse because an addon of the user raised an exception. It may be the addon that refuses such requests."""
+    return Deny(status=500, message='an addon of the proxy failed; "Addon error" in its log says why', cause="addon")
 
 
 def watch_error(reason: str) -> bytes:

@@ -87,6 +87,13 @@ def command_parameters(info: RequestInfo | None) -> frozenset[str]:
     return _NO_PARAMETERS
 
 
+def command_words(target: str, info: RequestInfo | None) -> tuple[str, ...]:
+    """Return the words of the command in a request target, or nothing if the request has no command."""
+    names = command_parameters(info)
+    pairs = _split_query(target.partition("?")[2], names)[0] if names else []
+    return tuple(unquote_plus(value) for _, _, value in (pair.partition("=") for pair in pairs))
+
+
 def redact_target(target: str, commands: frozenset[str]) -> str:
     """Return a request target without the values of its query, except those of `commands`, which it puts first."""
     path, question_mark, query = _remove_userinfo(target).partition("?")

@@ -41,18 +41,14 @@ def expiry_warning_text(target: Target, *, now: float, expiry_warning: float) ->
     if credential is None or credential.expires_at is None or now < credential.expiry_warning_at(expiry_warning):
         return None
     remaining = credential.expires_at - now
-    when = f"ends in {_format_duration(remaining)}" if remaining > 0 else "has ended"
+    when = f"expires in {_format_duration(remaining)}" if remaining > 0 else "has expired"
     fix = f"; renew Secret {target.secret_name}" if target.secret_name else ""
     return f"the credential of Connector {target.key} {when}{fix}"
 
 
-def permissions_warning(key: ObjectKey) -> Header:
-    """Return the warning for a self-review, because the target answers it for the credential."""
-    return warning_header(
-        f"Connector {key} lends less than the target says here of its credential; "
-        f"see: connectorctl can-i VERB RESOURCE --connector {key}, or: "
-        f"kubectl get connector {key.name} -n {key.namespace} -o yaml"
-    )
+def dry_run_warning(key: ObjectKey) -> Header:
+    """Return the warning for a write that was sent as a dry run."""
+    return warning_header(f"nothing was changed: Connector {key} allows dry runs only (spec.permissions.dryRun)")
 
 
 def _escape(character: str) -> str:

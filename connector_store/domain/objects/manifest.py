@@ -5,7 +5,7 @@ be parsed becomes an `InvalidConnector`, so that other Connectors still work and
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from connector_store.domain.base import names
@@ -15,7 +15,15 @@ from connector_store.domain.base.metadata import Metadata, parse_metadata
 from connector_store.domain.base.names import is_dns_subdomain
 from connector_store.domain.base.schema import MAX_SUGGESTION_INPUT, suggest_name
 from connector_store.domain.credential.credentials import AuthParams
+from connector_store.domain.objects.access_objects import AccessObject
 from connector_store.domain.objects.address_matching import parse_address
+from connector_store.domain.objects.manifest_access import (
+    parse_access_approval,
+    parse_access_lock,
+    parse_access_policy,
+    parse_access_request,
+    parse_namespace,
+)
 from connector_store.domain.objects.manifest_class import parse_class
 from connector_store.domain.objects.manifest_secret import parse_secret
 from connector_store.domain.objects.models import (
@@ -35,21 +43,34 @@ from connector_store.domain.permissions.bindings import (
     parse_role_binding,
 )
 from connector_store.domain.permissions.impersonation import parse_impersonation
+from connector_store.domain.permissions.limits import parse_limits
 from connector_store.domain.permissions.permissions import Permissions, parse_permissions
 from connector_store.domain.permissions.rbac import RBAC_VERSION, ClusterRole, parse_cluster_role
 
+_ACCESS_PARSERS: Final[Mapping[str | None, Callable[..., AccessObject]]] = {
+    "AccessPolicy": parse_access_policy,
+    "AccessRequest": parse_access_request,
+    "AccessApproval": parse_access_approval,
+    "AccessLock": parse_access_lock,
+}
+
 API_GROUP: Final = names.API_GROUP
 API_VERSION: Final = f"{API_GROUP}/v1alpha1"
-KINDS: Final = {"Connector": API_VERSION, "ConnectorClass": API_VERSION, "Secret": "v1"} | dict.fromkeys(
-    ("ClusterRole", "Role", "RoleBinding", "ClusterRoleBinding"), RBAC_VERSION
-)
-"""Supported kinds, and the apiVersion that each must have."""
+KINDS: Final = {
+    **dict.fromkeys(("Connector", "ConnectorClass"), API_VERSION),
+    "Secret": "v1",
+    **dict.fromkeys(("ClusterRole", "Role", "RoleBinding", "ClusterRoleBinding"), RBAC_VERSION),
+    **dict.fromkeys(("AccessPolicy", "AccessLock"), API_VERSION),
+    "Namespace": "v1",
+}
+"""Kinds that a folder can have, and the apiVersion that each must have."""
 
 
-def parse_object(
-    raw: object, *, system_namespace: str, default_namespace: str = ""
-) -> Connector | InvalidConnector | ConnectorClass | Secret | ClusterRole | Role | Binding:
-    """Parse an object of one of the `KINDS`.
+ParsedObject = Connector | InvalidConnector | ConnectorClass | Secret | ClusterRole | Role | Binding | AccessObject
+
+
+def parse_object(raw: object, *, system_namespace: str, default_namespace: str = "") -> ParsedObject:
+    """Parse an object of one of the `KINDS`, or an AccessRequest or AccessApproval.
 
     Objects without a namespace get `default_namespace`, as with kubectl.
     """
@@ -71,6 +92,10 @@ def parse_object(
             return parse_role_binding(raw, default_namespace=default_namespace)
         case version, "ClusterRoleBinding" if version == RBAC_VERSION:
             return parse_cluster_role_binding(raw)
+        case version, kind if kind in _ACCESS_PARSERS and version == API_VERSION:
+            return _ACCESS_PARSERS[kind](raw, default_namespace=default_namespace)
+        case "v1", "Namespace":
+            return parse_namespace(raw)
     raise _unsupported_object(fields)
 
 
@@ -113,7 +138,11 @@ def parse_connector(raw: Mapping[str, object], *, default_namespace: str = "") -
             ca_secret_name=ca_secret_name,
             permissions=_permissions(spec, address),
             impersonation=parse_impersonation(spec),
+            limits=parse_limits(spec),
             uid=metadata.uid,
+            labels=metadata.labels,
+            created_at=metadata.created_at or 0.0,
+            is_deleted=metadata.fields.value("deletionTimestamp") is not None,
             generation=metadata.generation,
             resource_version=metadata.resource_version,
         )

@@ -7,11 +7,12 @@ from typing import NamedTuple
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.metadata import Metadata, parse_metadata
+from connector_store.domain.base.names import CA_LABEL
 from connector_store.domain.base.pem import BEGIN, parse_certificates
 from connector_store.domain.credential.credentials import Credential, InvalidKeyError
 from connector_store.domain.objects.address_matching import parse_address
 from connector_store.domain.objects.credential_kinds import SECRET_TYPES
-from connector_store.domain.objects.models import ADDRESS_ANNOTATION, CA_LABEL, Address, Secret, SecretProblem
+from connector_store.domain.objects.models import ADDRESS_ANNOTATION, Address, Secret, SecretProblem
 
 _CA_KEY = "ca.crt"
 _CA_SUFFIXES = (".crt", ".pem")

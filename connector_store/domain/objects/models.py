@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from connector_store.domain.base.label_selector import Labels
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.credentials import AuthParams, Credential
+from connector_store.domain.permissions.evaluator import PermissionEvaluator
 from connector_store.domain.permissions.impersonation import Impersonation
-from connector_store.domain.permissions.permissions import PermissionEvaluator, Permissions
+from connector_store.domain.permissions.limits import Limits
+from connector_store.domain.permissions.permissions import Permissions
 
-CA_LABEL: Final = "connectors.cpaas.io/ca-cert"
 ADDRESS_ANNOTATION: Final = "connectors.alauda.io/address"
 
 
@@ -85,7 +87,14 @@ class Connector:
     """Limit of the requests. None allows everything that the credential can do."""
     impersonation: Impersonation | None = None
     """Prefixes of the caller's identity. None: the target sees the credential's own account."""
+    limits: Limits | None = None
+    """Limits of the number of requests and sessions. None: no limit."""
     uid: str = ""
+    labels: Labels = field(default_factory=dict, hash=False)
+    created_at: float = 0.0
+    """Unix seconds of the API server's clock. 0 in a folder."""
+    is_deleted: bool = False
+    """The object has a deletionTimestamp. It is still served until it is gone."""
     generation: int = 0
     resource_version: str = field(default="", compare=False)
     """Ignored by comparisons, because a write of the status changes it."""
@@ -168,6 +177,7 @@ class Target:
     ca: bytes | None
     permissions: PermissionEvaluator | None = None
     impersonation: Impersonation | None = None
+    limits: Limits | None = None
 
 
 SECRET_INVALID: Final = "SecretInvalid"  # noqa: S105 - a reason

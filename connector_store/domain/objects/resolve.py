@@ -26,7 +26,7 @@ from connector_store.domain.objects.models import (
     Target,
     Unusable,
 )
-from connector_store.domain.permissions.permissions import PermissionEvaluator, RoleProblem, build_evaluator
+from connector_store.domain.permissions.evaluator import PermissionEvaluator, RoleProblem, build_evaluator
 from connector_store.domain.permissions.rbac import ClusterRole
 
 _SECRET_NAME: Final = "spec.auth.secretRef.name"  # noqa: S105 - a field
@@ -79,6 +79,7 @@ def resolve(
         ca=ca,
         permissions=permissions,
         impersonation=connector.impersonation,
+        limits=connector.limits,
     )
 
 

@@ -32,6 +32,30 @@ _MAX_FRUITLESS_STREAMS: Final = 5
 """Streams that may break in a row without progress before a new list. An ERROR event is not progress."""
 
 
+class PositionLostError(Exception):
+    """The position is not one of the server's history, or may not be. A full list is needed."""
+
+
+class HistoryRewoundError(PositionLostError):
+    """The server has an older state than the one that was seen: its data was restored from a snapshot."""
+
+    def __init__(self, version: str, previous_version: str) -> None:
+        super().__init__(
+            f"the API server went back from version {previous_version} to {version}, as after a restore of etcd; "
+            "listing again"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LastChange:
+    """The newest object of a collection that was seen, with its version. `exists` is False if it was deleted."""
+
+    namespace: str
+    name: str
+    version: str
+    exists: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Upserted[T]:
     """An object was added or changed."""
@@ -71,6 +95,12 @@ class WatchCursor[T]:
         self._buffer = bytearray()
         self._fruitless_stream_count = 0
         self._progress_count = 0
+        self._last_change: LastChange | None = None
+
+    @property
+    def last_change(self) -> LastChange | None:
+        """Change to compare with the server's state before a watch is resumed. None before the first one."""
+        return self._last_change
 
     @property
     def progress_count(self) -> int:
@@ -90,6 +120,7 @@ class WatchCursor[T]:
     def restart(self) -> None:
         """Discard the position, because it is too old (EXPIRED) or cannot be trusted."""
         self._resource_version = None
+        self._last_change = None
         self.start_request()
 
     def add_page(self, items: Iterable[RawObject]) -> None:
@@ -107,6 +138,34 @@ class WatchCursor[T]:
         self._listed_values.clear()
         return Listed(values)
 
+    def check_version(self, version: str) -> None:
+        """Raise HistoryRewoundError if a version that the server has now is older than the position.
+
+        A watch from a version that the server has not reached yet is silent.
+        """
+        if self._resource_version is not None and is_older(version, self._resource_version):
+            raise self._rewind(version, self._resource_version)
+
+    def check_last_change(self, items: Iterable[RawObject]) -> None:
+        """Compare the server's current state of `last_change`, no or one object, with the one that was seen.
+
+        A restored server may have passed the position again. It does not send what the restore itself changed. Raise
+        HistoryRewoundError if its object is older, and PositionLostError if it has none.
+        """
+        last = self._last_change
+        if last is None:
+            return
+        version = next((str(_metadata(raw).get("resourceVersion") or "") for raw in items), None)
+        if version is not None and is_older(version, last.version):
+            raise self._rewind(version, last.version)
+        if version is None and last.exists:
+            self.restart()
+            raise PositionLostError("the object that changed last is gone; listing again")
+
+    def _rewind(self, version: str, previous_version: str) -> HistoryRewoundError:
+        self.restart()
+        return HistoryRewoundError(version, previous_version)
+
     def count_broken_stream(self) -> None:
         """Count a stream that broke. Discard the position after too many in a row without progress."""
         self._fruitless_stream_count += 1
@@ -117,7 +176,8 @@ class WatchCursor[T]:
     def feed(self, data: bytes) -> Iterator[Upserted[T] | Deleted[T] | Listed[T] | WatchError]:
         """Yield the changes in the lines that `data` completes. Raise ValueError if it is not a watch stream.
 
-        The position moves with each line, so consume all changes, or call `restart`.
+        Raise HistoryRewoundError if an event is older than the position. The position moves with each line, so consume
+        all changes, or call `restart`.
         """
         self._buffer += data
         *lines, incomplete_line = self._buffer.split(b"\n")
@@ -165,17 +225,31 @@ class WatchCursor[T]:
             yield self.finish_list(version)
 
     def _read_change(self, kind: str, raw: RawObject, version: str) -> Iterator[Upserted[T] | Deleted[T]]:
+        self.check_version(version)
         self._resource_version = version
         self._fruitless_stream_count = 0
         self._progress_count += 1
-        value = self._parse(raw) if kind in ("ADDED", "MODIFIED", "DELETED") else None
+        is_change = kind in ("ADDED", "MODIFIED", "DELETED")
+        if is_change:
+            self._last_change = LastChange(*_key(_metadata(raw)), version, exists=kind != "DELETED")
+        value = self._parse(raw) if is_change else None
         if value is not None:
             yield Deleted(value) if kind == "DELETED" else Upserted(value)
 
     def _collect(self, raw: RawObject, metadata: RawObject) -> None:
+        version = str(metadata.get("resourceVersion") or "")
+        if self._last_change is None or is_older(self._last_change.version, version):
+            self._last_change = LastChange(*_key(metadata), version)
         value = self._parse(raw)
         if value is not None:
             self._listed_values[_key(metadata)] = value
+
+
+def is_older(version: str, other: str) -> bool:
+    """Compare two versions of one cluster, which are decimal numbers (KEP-5504). Other text has no order: False."""
+    if not (version.isascii() and version.isdecimal() and other.isascii() and other.isdecimal()):
+        return False
+    return (len(version), version) < (len(other), other)
 
 
 def _metadata(raw: RawObject) -> RawObject:

@@ -15,7 +15,7 @@ True
 False
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -74,6 +74,10 @@ class Subject:
     name: str
     namespace: str = ""
 
+    def __str__(self) -> str:
+        """Return `KIND NAME`, or `ServiceAccount NAMESPACE/NAME`."""
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
     def matches(self, identity: Identity) -> bool:
         if self.kind == "User":
             return self.name == identity.user
@@ -101,29 +105,52 @@ class Bindings:
         self._roles = {role.key: role.rules for role in roles}
         self._bindings = tuple(bindings)
 
+    @property
+    def is_empty(self) -> bool:
+        """True if there is no binding at all."""
+        return not self._bindings
+
     def allows(self, identity: Identity, rule: AccessRule, key: ObjectKey) -> bool:
         """Return True if the caller may do `rule` to Connector `key`. The Connector need not exist."""
-        info = RequestInfo(
-            verb=rule.verb,
-            group=API_GROUP,
-            resource=rule.resource,
-            subresource=rule.subresource or "",
-            namespace=key.namespace,
-            name=key.name,
-            path="",
-        )
-        bindings = (binding for binding in self._bindings if binding.key.namespace in ("", key.namespace))
         roles = [
-            BoundRole(label=binding.key.name, rules=self._rules(binding))
-            for binding in bindings
+            self._bound_role(binding)
+            for binding in self._bindings_of(key)
             if any(subject.matches(identity) for subject in binding.subjects)
         ]
-        return RuleSet(roles).find_role(info) is not None
+        return RuleSet(roles).find_role(_request_info(rule, key)) is not None
+
+    def subjects(self, rule: AccessRule, key: ObjectKey) -> list[Subject]:
+        """Return the subjects that may do `rule` to Connector `key`, each once, in the order of the bindings."""
+        info = _request_info(rule, key)
+        granting = (
+            binding
+            for binding in self._bindings_of(key)
+            if RuleSet([self._bound_role(binding)]).find_role(info) is not None
+        )
+        return list(dict.fromkeys(subject for binding in granting for subject in binding.subjects))
+
+    def _bindings_of(self, key: ObjectKey) -> Iterator[Binding]:
+        return (binding for binding in self._bindings if binding.key.namespace in ("", key.namespace))
+
+    def _bound_role(self, binding: Binding) -> BoundRole:
+        return BoundRole(label=binding.key.name, rules=self._rules(binding))
 
     def _rules(self, binding: Binding) -> tuple[PolicyRule, ...]:
         if isinstance(binding.role, ClusterRoleRef):
             return self._cluster_roles.get(binding.role.name, ())
         return self._roles.get(ObjectKey(binding.key.namespace, binding.role.name), ())
+
+
+def _request_info(rule: AccessRule, key: ObjectKey) -> RequestInfo:
+    return RequestInfo(
+        verb=rule.verb,
+        group=API_GROUP,
+        resource=rule.resource,
+        subresource=rule.subresource or "",
+        namespace=key.namespace,
+        name=key.name,
+        path="",
+    )
 
 
 def parse_role(raw: Mapping[str, object], *, default_namespace: str) -> Role:

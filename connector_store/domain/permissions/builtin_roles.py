@@ -11,8 +11,12 @@ from typing import Any, Final
 from connector_store.domain.base.names import API_GROUP
 from connector_store.domain.permissions.rbac import RBAC_GROUP, RBAC_VERSION, WILDCARD, ClusterRole, PolicyRule
 
-READ_ONLY_ROLE: Final = "connectors-read-only"
+READ_ONLY_ROLE: Final = "connectors-permissions-read-only"
+FORMER_READ_ONLY_ROLE: Final = "connectors-read-only"
+"""Name of `READ_ONLY_ROLE` in earlier releases. The next release does not have it."""
 CREDENTIALS_ROLE: Final = "connectors-credentials"
+AGENT_ROLE: Final = "connectors-agent"
+"""Role that allows reading Secrets, to be masked. A Connector that allows it without a mask is not served."""
 USER_ROLE: Final = "connectors-user"
 """Role with the right to use Connectors, the same as in `deploy/rbac/users.yaml`."""
 
@@ -95,20 +99,10 @@ _CREDENTIALS_PARTS: Final[Mapping[str, tuple[PolicyRule, ...]]] = {
     ),
 }
 
-SHIPPED_ROLES: Final[Mapping[str, ClusterRole]] = MappingProxyType(
-    {
-        name: ClusterRole(name=name, rules=rules)
-        for name, rules in {
-            READ_ONLY_ROLE: (
-                _rule(_READ_VERBS, WILDCARD, WILDCARD),
-                PolicyRule(verbs=("get",), non_resource_urls=(WILDCARD,)),
-            ),
-            CREDENTIALS_ROLE: tuple(rule for rules in _CREDENTIALS_PARTS.values() for rule in rules),
-            **_CREDENTIALS_PARTS,
-        }.items()
-    }
+_READ_ONLY_RULES: Final = (
+    _rule(_READ_VERBS, WILDCARD, WILDCARD),
+    PolicyRule(verbs=("get",), non_resource_urls=(WILDCARD,)),
 )
-"""Roles of `deploy/rbac/lending.yaml`, by name."""
 
 _WORKLOADS: Final = (
     "daemonsets deployments deployments/rollback deployments/scale replicasets replicasets/scale statefulsets "
@@ -179,6 +173,20 @@ _EDIT_RULES: Final = (
     ),
     _rule(_WRITE_VERBS, "resource.k8s.io", "resourceclaims resourceclaimtemplates"),
 )
+
+SHIPPED_ROLES: Final[Mapping[str, ClusterRole]] = MappingProxyType(
+    {
+        name: ClusterRole(name=name, rules=rules)
+        for name, rules in {
+            READ_ONLY_ROLE: _READ_ONLY_RULES,
+            FORMER_READ_ONLY_ROLE: _READ_ONLY_RULES,
+            CREDENTIALS_ROLE: tuple(rule for rules in _CREDENTIALS_PARTS.values() for rule in rules),
+            **_CREDENTIALS_PARTS,
+            AGENT_ROLE: (_rule(_READ_VERBS, "", "secrets"), *_VIEW_RULES),
+        }.items()
+    }
+)
+"""Roles of `deploy/rbac/lending.yaml`, by name."""
 
 BUILTIN_ROLES: Final[Mapping[str, ClusterRole]] = MappingProxyType(
     {

@@ -22,6 +22,8 @@ DEFAULT_PREFIX: Final = "connectors:"
 MAX_PREFIX_LENGTH: Final = 63
 MAX_HEADER_BYTES: Final = 16384
 """Maximum length of all impersonation headers of one caller in bytes."""
+REQUEST_EXTRA: Final = "connectors.alauda.io/access-request"
+"""Key of the extra value that names the access request. A value that the caller brings is left out."""
 SUPERUSER_GROUP: Final = "system:masters"
 """Group with all rights, which no authorizer checks."""
 
@@ -67,13 +69,17 @@ def _parse_prefix(fields: Fields, name: str) -> str:
 
 
 @lru_cache(maxsize=512)
-def write_impersonation_headers(prefixes: Impersonation, identity: Identity) -> bytes:
+def write_impersonation_headers(prefixes: Impersonation, identity: Identity, access_request: str = "") -> bytes:
     """Write the impersonation headers as lines that end with CRLF.
 
+    `access_request` is NAMESPACE/NAME of the approved access request that allows the request, for REQUEST_EXTRA.
     The headers omit system:masters, and groups that would begin with `system:` after the prefix. Raises ParseError for
     a caller that must not be impersonated.
     """
-    lines = b"".join(b"%b: %b\r\n" % header for header in _impersonation_headers(prefixes, identity))
+    headers = list(_impersonation_headers(prefixes, identity))
+    if access_request:
+        headers.append((b"Impersonate-Extra-" + _encode_extra_key(REQUEST_EXTRA), _encode_value(access_request)))
+    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     if len(lines) > MAX_HEADER_BYTES:
         raise ParseError("", f"the caller's groups and claims need more than {MAX_HEADER_BYTES} bytes of headers")
     return lines
@@ -93,6 +99,8 @@ def _impersonation_headers(prefixes: Impersonation, identity: Identity) -> Itera
         if name != SUPERUSER_GROUP and not group.startswith(_SYSTEM_PREFIX):
             yield b"Impersonate-Group", _encode_value(group)
     for key, values in sorted(identity.extra.items()):
+        if key.lower() == REQUEST_EXTRA:
+            continue
         for value in values:
             yield b"Impersonate-Extra-" + _encode_extra_key(key), _encode_value(value)
 

@@ -15,13 +15,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from connector_store.domain.base.request_info import RequestInfo
-from connector_store.domain.permissions.permissions import (
-    Allowed,
-    PermissionEvaluator,
-    RequestAttributes,
-    requires_create,
-)
+from connector_store.domain.permissions.evaluator import Allowed, PermissionEvaluator
 from connector_store.domain.permissions.rbac import RBAC_GROUP, ClusterRole, PolicyRule
+from connector_store.domain.permissions.request_attributes import RequestAttributes, requires_create
 
 _DEFAULTS_ONLY: Final = PermissionEvaluator((), ())
 _REFUSED_STATUSES: Final = frozenset({401, 403, 407})

@@ -3,9 +3,9 @@
     assessments = assess(facts, probes, service, …)     one Assessment for each condition
     status = next_status(assessments, old, …)           the old status with the changes
 
-`Ready` is the first False of the conditions in COUNTED_IN_READY, else the first Unknown, else True. CACertReady is
-only informational. A message says what is wrong and how to fix it. lastTransitionTime changes when the status of a
-condition changes.
+`Ready` is the first False of the conditions in COUNTED_IN_READY, else the first Unknown, else True. CACertReady,
+CredentialFresh, MaskComplete and PermissionsEffective are only informational. A message says what is wrong and how to
+fix it. lastTransitionTime changes when the status of a condition changes.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,8 @@ from connector_store.domain.objects.models import (
     Secret,
     Unusable,
 )
-from connector_store.domain.status.facts import Facts
+from connector_store.domain.permissions.evaluator import PermissionEvaluator
+from connector_store.domain.status.facts import ConnectorFacts
 from connector_store.domain.status.http_address import HttpAddress
 from connector_store.domain.status.serving import NotServed
 from connector_store.domain.status.status import CONDITION_READY, Condition, ConditionStatus, Status
@@ -36,6 +37,10 @@ LIVENESS_READY: Final = "LivenessReady"
 AUTH_READY: Final = "AuthReady"
 PROXY_SERVICE_READY: Final = "ProxyServiceReady"
 CREDENTIAL_FRESH: Final = "CredentialFresh"
+MASK_COMPLETE: Final = "MaskComplete"
+"""Condition that exists only if the Connector masks Secrets."""
+PERMISSIONS_EFFECTIVE: Final = "PermissionsEffective"
+"""Condition that exists only if the permissions have a mask or dryRun."""
 SERVED: Final = "Served"
 """Condition that exists only if it is False. A Connector that is not served gets no other conditions but Ready."""
 
@@ -49,7 +54,8 @@ COUNTED_IN_READY: Final = (
 )
 """Conditions that decide Ready, in order of precedence."""
 
-OWN_CONDITIONS: Final = frozenset({*COUNTED_IN_READY, CA_CERT_READY, CREDENTIAL_FRESH, SERVED, CONDITION_READY})
+_INFORMATIONAL: Final = frozenset({CA_CERT_READY, CREDENTIAL_FRESH, MASK_COMPLETE, PERMISSIONS_EFFECTIVE})
+OWN_CONDITIONS: Final = frozenset({*COUNTED_IN_READY, *_INFORMATIONAL, SERVED, CONDITION_READY})
 
 NOT_PROBED: Final = "NotProbed"
 AS_EXPECTED: Final = "AsExpected"
@@ -110,7 +116,7 @@ class ProbeOutcomes:
 
 
 def assess(
-    facts: Facts, probes: ProbeOutcomes | None, service: Assessment, *, now: float, expiry_warning: float
+    facts: ConnectorFacts, probes: ProbeOutcomes | None, service: Assessment, *, now: float, expiry_warning: float
 ) -> Mapping[str, Assessment]:
     """Assess all conditions. `probes` is None before the first results.
 
@@ -123,7 +129,13 @@ def assess(
         CA_CERT_READY: _ca(facts),
         CREDENTIAL_FRESH: _credential_fresh(facts, now, expiry_warning),
     }
-    assessments = {**unprobed, **_probe_conditions(facts, probes, unprobed), PROXY_SERVICE_READY: service}
+    assessments = {
+        **unprobed,
+        **_mask_complete(facts),
+        **_permissions_effective(facts),
+        **_probe_conditions(facts, probes, unprobed),
+        PROXY_SERVICE_READY: service,
+    }
     return {**assessments, CONDITION_READY: _ready(assessments)}
 
 
@@ -142,12 +154,13 @@ def next_status(
     credential_expires_at: float | None = None,
     now: datetime,
 ) -> Status:
-    """Return the status after `old`. It keeps conditions that are not in OWN_CONDITIONS unchanged.
+    """Return the status after `old`. It keeps conditions that are neither assessed nor in OWN_CONDITIONS unchanged.
 
     `credential_expires_at` is in Unix seconds.
     """
-    own = tuple(_condition(kind, assessment, old.condition(kind), now) for kind, assessment in assessments.items())
-    others = tuple(condition for condition in old.conditions if condition.type not in OWN_CONDITIONS)
+    own = tuple(_condition(kind, assessment, old, generation, now) for kind, assessment in assessments.items())
+    own_types = OWN_CONDITIONS | assessments.keys()
+    others = tuple(condition for condition in old.conditions if condition.type not in own_types)
     return Status(
         conditions=own + others,
         observed_generation=generation,
@@ -156,19 +169,24 @@ def next_status(
     )
 
 
-def _condition(kind: str, assessment: Assessment, old: Condition | None, now: datetime) -> Condition:
+def _condition(kind: str, assessment: Assessment, old_status: Status, generation: int, now: datetime) -> Condition:
     status: ConditionStatus = "Unknown" if assessment.holds is None else "True" if assessment.holds else "False"
     new = Condition(
         type=kind,
         status=status,
         reason=assessment.reason or AS_EXPECTED,
         message=printable(assessment.message[:MAX_MESSAGE]),
-        severity="Info" if kind in (CA_CERT_READY, CREDENTIAL_FRESH) else "",
+        severity="Info" if kind in _INFORMATIONAL else "",
         last_transition_time=rfc3339.format_time(now),
+        observed_generation=generation,
     )
-    if old is not None and old.status == status and old.last_transition_time:
-        return replace(new, last_transition_time=old.last_transition_time)
-    return new
+    old = old_status.condition(kind)
+    if old is None or old.status != status or not old.last_transition_time:
+        return new
+    new = replace(new, last_transition_time=old.last_transition_time)
+    # Definitions of an earlier release drop the condition's generation. Writing it again would never end.
+    is_same = old_status.observed_generation == generation and old == replace(new, observed_generation=0)
+    return old if is_same else new
 
 
 def _condition_of(connector: InvalidConnector) -> str:
@@ -176,7 +194,7 @@ def _condition_of(connector: InvalidConnector) -> str:
     return {SECRET_INVALID: SECRET_READY, PERMISSIONS_INVALID: PERMISSIONS_READY}.get(connector.reason, CLASS_READY)
 
 
-def _class(facts: Facts) -> Assessment:
+def _class(facts: ConnectorFacts) -> Assessment:
     connector = facts.connector
     if isinstance(connector, InvalidConnector) and _condition_of(connector) == CLASS_READY:
         return Assessment(holds=False, reason=connector.reason, message=connector.message)
@@ -190,14 +208,14 @@ def _class(facts: Facts) -> Assessment:
     return Assessment(holds=True)
 
 
-def _secret(facts: Facts) -> Assessment:
+def _secret(facts: ConnectorFacts) -> Assessment:
     connector = facts.connector
     if isinstance(connector, InvalidConnector):
         if _condition_of(connector) == SECRET_READY:
             return Assessment(holds=False, reason=connector.reason, message=connector.message)
-        return _unknown("not looked at while the Connector cannot be read: " + connector.message)
+        return _unknown("not checked while the Connector is invalid: " + connector.message)
     if facts.cls is None:
-        return _unknown("not looked at while the class is missing, which says what Secret is needed")
+        return _unknown("not checked while the class is missing, because the class says which Secret is needed")
     if isinstance(facts.secret, Unusable):
         return Assessment(holds=False, reason=facts.secret.reason, message=facts.secret.message)
     if facts.secret is None:
@@ -205,44 +223,67 @@ def _secret(facts: Facts) -> Assessment:
     return Assessment(holds=True)
 
 
-def _permissions(facts: Facts) -> Assessment:
+def _permissions(facts: ConnectorFacts) -> Assessment:
     connector = facts.connector
     if isinstance(connector, InvalidConnector):
         if _condition_of(connector) == PERMISSIONS_READY:
             return Assessment(holds=False, reason=connector.reason, message=connector.message)
-        return _unknown("not looked at while the Connector cannot be read: " + connector.message)
+        return _unknown("not checked while the Connector is invalid: " + connector.message)
     if isinstance(facts.permissions, Unusable):
         return Assessment(holds=False, reason=facts.permissions.reason, message=facts.permissions.message)
     if facts.permissions is None:
-        return Assessment(holds=True, reason="NotLimited", message="all that the credential may do is lent")
+        return Assessment(
+            holds=True, reason="NotLimited", message="the Connector allows all that the credential can do"
+        )
     return Assessment(holds=True)
 
 
-def _credential_fresh(facts: Facts, now: float, expiry_warning: float) -> Assessment:
+def _mask_complete(facts: ConnectorFacts) -> Mapping[str, Assessment]:
+    gaps = facts.permissions.mask_gaps if isinstance(facts.permissions, PermissionEvaluator) else None
+    if gaps is None:
+        return {}
+    if not gaps:
+        return {MASK_COMPLETE: Assessment(holds=True)}
+    message = f"callers can get around the mask; add to spec.permissions.deny: {', '.join(gaps)}"
+    return {MASK_COMPLETE: Assessment(holds=False, reason="WaysAround", message=message)}
+
+
+def _permissions_effective(facts: ConnectorFacts) -> Mapping[str, Assessment]:
+    problems = facts.permissions.ineffective_rights if isinstance(facts.permissions, PermissionEvaluator) else None
+    if problems is None:
+        return {}
+    if not problems:
+        return {PERMISSIONS_EFFECTIVE: Assessment(holds=True)}
+    return {PERMISSIONS_EFFECTIVE: Assessment(holds=False, reason="FieldsConflict", message="; ".join(problems))}
+
+
+def _credential_fresh(facts: ConnectorFacts, now: float, expiry_warning: float) -> Assessment:
     """Assess the credential's own expiry time. The condition is only informational, because clocks differ."""
     if facts.credential is None:
-        return Assessment(holds=None, reason="NoCredential", message="there is no credential that could end")
+        return Assessment(holds=None, reason="NoCredential", message="there is no credential that could expire")
     expires_at = facts.credential.expires_at
     if expires_at is None:
-        return Assessment(holds=None, reason="NotKnown", message="the credential does not say when it ends")
+        return Assessment(holds=None, reason="NotKnown", message="the credential does not say when it expires")
     name = facts.secret.key.name if isinstance(facts.secret, Secret) else ""
     when = rfc3339.format_time(datetime.fromtimestamp(expires_at, UTC))
     if expires_at <= now:
         return Assessment(
-            holds=False, reason="Expired", message=f'the credential in secrets "{name}" ended at {when}; renew it there'
+            holds=False,
+            reason="Expired",
+            message=f'the credential in secrets "{name}" expired at {when}; renew it there',
         )
     if now >= facts.credential.expiry_warning_at(expiry_warning):
         return Assessment(
             holds=False,
             reason="ExpiresSoon",
-            message=f'the credential in secrets "{name}" ends at {when}; renew it there',
+            message=f'the credential in secrets "{name}" expires at {when}; renew it there',
         )
-    return Assessment(holds=True, message=f"the credential ends at {when}")
+    return Assessment(holds=True, message=f"the credential expires at {when}")
 
 
-def _ca(facts: Facts) -> Assessment:
+def _ca(facts: ConnectorFacts) -> Assessment:
     if isinstance(facts.connector, InvalidConnector):
-        return _unknown("not looked at while the Connector cannot be read: " + facts.connector.message)
+        return _unknown("not checked while the Connector is invalid: " + facts.connector.message)
     if isinstance(facts.ca, Unusable):
         return Assessment(holds=False, reason=facts.ca.reason, message=facts.ca.message)
     if facts.ca is None:
@@ -251,7 +292,7 @@ def _ca(facts: Facts) -> Assessment:
 
 
 def _probe_conditions(
-    facts: Facts, probes: ProbeOutcomes | None, unprobed: Mapping[str, Assessment]
+    facts: ConnectorFacts, probes: ProbeOutcomes | None, unprobed: Mapping[str, Assessment]
 ) -> Mapping[str, Assessment]:
     blocking = next(
         (unprobed[kind].message for kind in (CLASS_READY, SECRET_READY) if unprobed[kind].holds is not True), ""
@@ -261,7 +302,7 @@ def _probe_conditions(
         return {LIVENESS_READY: skipped, AUTH_READY: skipped}
     if isinstance(facts.ca, Unusable):
         # CACertReady does not count in Ready, but a connection to the target needs the CA that the Connector sets.
-        reason = "no connection is made without the CA that is asked for: " + facts.ca.message
+        reason = "the target is not contacted without the CA of the Connector: " + facts.ca.message
         return {
             LIVENESS_READY: Assessment(holds=False, reason="ConnectionFailed", message=reason),
             AUTH_READY: _unknown("not probed: " + facts.ca.message),
@@ -275,7 +316,7 @@ def _liveness(cls: ConnectorClass, probes: ProbeOutcomes | None) -> Assessment:
         return Assessment(holds=True, reason="NonLivenessProbe", message=f"class {cls.name} has no liveness probe")
     match probes.liveness if probes else None:
         case None:
-            return _unknown("the first probe is not back yet")
+            return _unknown("the first probe has not finished yet")
         case ProbeFailure(message=message):
             return Assessment(holds=False, reason="ConnectionFailed", message=message)
         case ProbeResponse(status=status) if status >= 500:
@@ -283,13 +324,13 @@ def _liveness(cls: ConnectorClass, probes: ProbeOutcomes | None) -> Assessment:
                 holds=False,
                 reason="ConnectionFailed",
                 message=f"the target answered {cls.liveness.path} with status code {status}; "
-                "mend the API server, or what stands before it",
+                "fix the API server, or the load balancer in front of it",
             )
         case _:
             return Assessment(holds=True)
 
 
-def _auth(facts: Facts, cls: ConnectorClass, probes: ProbeOutcomes | None) -> Assessment:
+def _auth(facts: ConnectorFacts, cls: ConnectorClass, probes: ProbeOutcomes | None) -> Assessment:
     probe = cls.auth_probes.get(facts.auth_name or "")
     if probe is None:
         return Assessment(holds=True, reason="NonAuthProbe", message=f"class {cls.name} has no probe of this auth type")
@@ -297,13 +338,17 @@ def _auth(facts: Facts, cls: ConnectorClass, probes: ProbeOutcomes | None) -> As
         return Assessment(holds=True, reason="NonAuthProbe", message="there is no token to probe with")
     match probes.auth if probes else None:
         case None:
-            return _unknown("not probed while the target does not answer" if probes else "the probe is not back yet")
+            return _unknown(
+                "not probed while the target does not answer" if probes else "the first probe has not finished yet"
+            )
         case ProbeFailure(message=message):
             return _unknown(message)
         case UnsentProbe(message=message, refused=refused):
             return _failed(message) if refused else _unknown(message)
         case ProbeResponse(status=status, account=account) if 200 <= status < 300:
-            return Assessment(holds=True, message=f"the target knows it as {account}" if account else "")
+            return Assessment(
+                holds=True, message=f"the target authenticates the credential as {account}" if account else ""
+            )
         case ProbeResponse(status=status) if status == 429 or status >= 500:
             return _unknown(f"the target answered {probe.path} with status code {status}; it is asked again")
         case response:
@@ -315,13 +360,13 @@ def _failed(message: str) -> Assessment:
     return Assessment(holds=False, reason="AuthenticationFailed", message=message)
 
 
-def _fix_hint(facts: Facts, path: str, status: int) -> str:
+def _fix_hint(facts: ConnectorFacts, path: str, status: int) -> str:
     secret = facts.secret.key.name if isinstance(facts.secret, Secret) else ""
     if status == 401:
         return f'the target does not accept the token; renew it in secrets "{secret}"'
     if status == 403:
         return f'the token in secrets "{secret}" may not get {path}; bind system:discovery to its user on the target'
-    return f"{path} is not there; check that spec.address is the base URL of a Kubernetes API server"
+    return f"the target does not serve {path}; check that spec.address is the base URL of a Kubernetes API server"
 
 
 def _ready(assessments: Mapping[str, Assessment]) -> Assessment:

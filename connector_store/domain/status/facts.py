@@ -18,11 +18,11 @@ from connector_store.domain.objects.resolve import (
     target_ca,
     target_credential,
 )
-from connector_store.domain.permissions.permissions import PermissionEvaluator
+from connector_store.domain.permissions.evaluator import PermissionEvaluator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class ConnectorFacts:
     """Results of the functions of `resolve` for one Connector. All are None for an InvalidConnector.
 
     `secret` is from `find_credential_secret`, `ca` from `target_ca`, `permissions` from `resolve_permissions`.
@@ -51,14 +51,14 @@ def gather_facts(
     lookup_secret: SecretLookup,
     shared_ca: bytes | None,
     lookup_role: RoleLookup,
-) -> Facts:
+) -> ConnectorFacts:
     """Gather the facts of a Connector for which `credential_kinds.is_supported` is true."""
     if isinstance(connector, InvalidConnector):
-        return Facts(connector=connector, cls=cls)
+        return ConnectorFacts(connector=connector, cls=cls)
     name = connector.secret_name
     referenced_secret = None if name is None else lookup_secret(ObjectKey(connector.key.namespace, name))
     secret, credential = _secret_and_credential(connector, cls, lookup_secret)
-    return Facts(
+    return ConnectorFacts(
         connector=connector,
         cls=cls,
         secret=secret,

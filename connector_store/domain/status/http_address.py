@@ -2,14 +2,13 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.fields import Fields
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpAddress:
+class HttpAddress(NamedTuple):
     """Proxy of one Connector: base URL, PEM of its CAs, and the audience that callers' tokens must have."""
 
     url: str
@@ -26,5 +25,5 @@ def parse_http_address(raw: Mapping[str, object]) -> HttpAddress | None:
     try:
         ca = base64.b64decode(certificates, validate=True)
     except ValueError:
-        raise ParseError(address.path_of("CACerts"), "is not base64; the controller writes it anew") from None
+        raise ParseError(address.path_of("CACerts"), "is not base64; the controller writes it again") from None
     return HttpAddress(url=url, ca=ca, audience=address.text("audience") or "")

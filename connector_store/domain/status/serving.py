@@ -51,7 +51,7 @@ def not_watched(kind: str, seconds: float, *, refused: bool) -> NotServed:
     """
     return NotServed(
         reason=NOT_WATCHED,
-        message=f"what is known of objects of kind {kind} is more than {seconds:.0f} s old: "
-        "they cannot be watched; the log says why",
+        message=f"the data about objects of kind {kind} is more than {seconds:.0f} s old, "
+        "because the watch fails; the log says why",
         closes_connections=refused,
     )

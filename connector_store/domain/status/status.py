@@ -1,7 +1,7 @@
 """Status of a Connector or a ConnectorClass: tolerant parser, and merge patch.
 
->>> parse_status({"status": {"observedGeneration": 3, "conditions": [{"type": "Ready", "status": "True"}]}}).ready
-Condition(type='Ready', status='True', reason='', message='', severity='', last_transition_time='')
+>>> parse_status({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}).ready.status
+'True'
 """
 
 import base64
@@ -29,6 +29,8 @@ class Condition:
     message: str = ""
     severity: str = ""
     last_transition_time: str = ""
+    observed_generation: int = 0
+    """Generation of the spec that the condition is about, or 0 if it does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +54,10 @@ class Status:
 def parse_status(raw: Mapping[str, Any]) -> Status:
     """Parse the status of a raw object. Values of a wrong type count as absent, so the controller writes them again."""
     status = _mapping(raw.get("status"))
-    generation = status.get("observedGeneration")
     conditions = status.get("conditions")
     return Status(
         conditions=tuple(_conditions(conditions if isinstance(conditions, list) else ())),
-        observed_generation=generation if isinstance(generation, int) else 0,
+        observed_generation=_generation(status),
         proxy=_proxy(raw),
         credential_expires_at=rfc3339.parse_time(_mapping(status.get("credential")).get("expirationTime")),
     )
@@ -87,17 +88,19 @@ def _conditions(items: Iterable[object]) -> Iterable[Condition]:
                 message=_text(raw, "message"),
                 severity=_text(raw, "severity"),
                 last_transition_time=_text(raw, "lastTransitionTime"),
+                observed_generation=_generation(raw),
             )
 
 
-def _condition_body(condition: Condition) -> dict[str, str]:
-    body = {
+def _condition_body(condition: Condition) -> dict[str, str | int]:
+    body: dict[str, str | int] = {
         "type": condition.type,
         "status": condition.status,
         "reason": condition.reason,
         "message": condition.message,
         "severity": condition.severity,
         "lastTransitionTime": condition.last_transition_time,
+        "observedGeneration": condition.observed_generation,
     }
     return {name: value for name, value in body.items() if value}
 
@@ -123,6 +126,11 @@ def _format_time(seconds: float) -> str:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _generation(raw: Mapping[str, Any]) -> int:
+    value = raw.get("observedGeneration")
+    return value if isinstance(value, int) else 0
 
 
 def _text(raw: Mapping[str, Any], key: str) -> str:
