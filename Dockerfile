@@ -1,8 +1,8 @@
-# One image, three doors: proxy, controller, csi. Any base with python3 >= 3.12 and its venv module will do.
+# One image, three programs: proxy, controller, csi. Any base with python3 >= 3.12 and its venv module works.
 ARG BASE_IMAGE=docker.io/library/python:3.13-slim-trixie
 
 FROM ${BASE_IMAGE} AS build
-# Without columns in tracebacks code is smaller, in the files and in each door's memory.
+# Without columns in tracebacks, code is smaller, in the files and in the memory of each program.
 ENV PYTHONNODEBUGRANGES=1
 # pip's own settings, for networks with an index or a CA of their own; none of them reaches the image.
 ARG PIP_INDEX_URL=""
@@ -14,7 +14,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && venv/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --no-compile \
       -r requirements.lock \
  && venv/bin/python -m pip uninstall --quiet --yes pip \
-# 90 MB of generated models and calls that nobody here imports: the library reads kubeconfigs, and no more.
+# Remove 90 MB of generated models and calls. The programs use only the part of the library that reads kubeconfigs.
  && find venv/lib -path '*/kubernetes/*client/*' \( -path '*/models/*' -o -path '*/api/*' \) -name '*.py' ! -name __init__.py -delete \
  && venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash venv/lib
 RUN mkdir /state
