@@ -53,11 +53,14 @@ def _run_verb(options: argparse.Namespace) -> int:
         return 0
     if options.node and not is_isolated():
         return _run_isolated([sys.executable, "-P", "-m", "lab", "run", "--node", *options.command])
+    path = os.pathsep.join([*map(str, programs), os.environ.get("PATH", os.defpath)])
+    if shutil.which(options.command[0], path=path) is None:
+        sys.stderr.write(f"error: cannot run {options.command[0]}: no such program\n")
+        return 127
     with (
         scratch_folder() as folder,
         Node(folder) if options.node else ControlPlane(folder, programs=programs[0]) as cluster,
     ):
-        path = os.pathsep.join([*map(str, programs), os.environ.get("PATH", os.defpath)])
         return _run_command(options.command, os.environ | {"KUBECONFIG": str(cluster.kubectl.kubeconfig), "PATH": path})
 
 
@@ -68,9 +71,6 @@ def _run_isolated(command: Sequence[str]) -> int:
 
 
 def _run_command(command: Sequence[str], environment: dict[str, str]) -> int:
-    if shutil.which(command[0], path=environment["PATH"]) is None:
-        sys.stderr.write(f"error: cannot run {command[0]}: no such program\n")
-        return 127
     child = subprocess.Popen(tie_to_parent(command), env=environment)
     try:
         code = child.wait()

@@ -4,6 +4,7 @@ import http.client
 import json
 import ssl
 import urllib.parse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,18 +32,37 @@ class AdminApi:
         self._context = ssl.create_default_context(cafile=str(ca))
         self._context.load_cert_chain(certificate, key)
 
+    def trust(self, ca: Path) -> None:
+        """Also trust a server with a certificate by this CA."""
+        self._context.load_verify_locations(ca)
+
     def request(
-        self, method: str, path: str, body: Any = None, *, patch_type: str = "merge-patch+json", timeout: float = 30
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        patch_type: str = "merge-patch+json",
+        timeout: float = 30,
+        user: str = "",
+        groups: Sequence[str] = (),
     ) -> Response:
         """Send a request with a JSON body, and return the response. A PATCH has the type application/`patch_type`.
 
-        Raise OSError if the server does not respond.
+        With `user`, the request impersonates that user, as `kubectl --as`. Raise OSError if the server does not
+        respond.
         """
         connection = http.client.HTTPSConnection(self._authority, context=self._context, timeout=timeout)
+        content = b"" if body is None else json.dumps(body).encode()
         content_type = f"application/{patch_type if method == 'PATCH' else 'json'}"
-        headers = {} if body is None else {"Content-Type": content_type}
+        headers = [("Impersonate-User", user)] if user else []
+        headers += [("Impersonate-Group", group) for group in groups]
+        headers += [("Content-Type", content_type), ("Content-Length", str(len(content)))] if body is not None else []
         try:
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            connection.putrequest(method, path)
+            for name, value in headers:
+                connection.putheader(name, value)
+            connection.endheaders(content or None)
             response = connection.getresponse()
             return Response(status=response.status, body=response.read())
         except http.client.HTTPException as error:
@@ -72,4 +92,9 @@ def _object_path(manifest: dict[str, Any], namespace: str) -> str:
     root = "/api/v1" if version == "v1" else f"/apis/{version}"
     object_namespace = "" if kind in CLUSTER_SCOPED_KINDS else metadata.get("namespace", namespace)
     namespace_path = f"/namespaces/{object_namespace}" if object_namespace else ""
-    return f"{root}{namespace_path}/{kind.lower()}{'es' if kind.endswith('s') else 's'}/{metadata['name']}"
+    plural = (
+        kind.lower().removesuffix("y") + "ies"
+        if kind.endswith("y")
+        else f"{kind.lower()}{'es' if kind.endswith('s') else 's'}"
+    )
+    return f"{root}{namespace_path}/{plural}/{metadata['name']}"

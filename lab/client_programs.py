@@ -17,15 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.process import tie_to_parent
-from lab.programs import (
-    CLIENTS,
-    OPERATOR,
-    ProgramsMissingError,
-    cache_root,
-    ensure_programs,
-    report_progress,
-    run_with_progress,
-)
+from lab.programs import CLIENTS, OPERATOR, ProgramsMissingError, cache_root, ensure_programs, run_with_progress
+from lab.progress import CommandProgress, report_progress
 
 PINS = Path(__file__).parents[1] / "scripts" / "clients"
 COLLECTION = "ansible_collections/kubernetes/core/"
@@ -94,17 +87,23 @@ def _build(ecosystem: Ecosystem, cache: Path) -> None:
 
 def _python(pins: Path, cache: Path) -> None:
     """Create a venv, because Ansible starts other programs, and unpack one collection of the package `ansible`."""
-    run_with_output([sys.executable, "-m", "venv", str(cache / "venv")], cache)
-    pip = [str(cache / "venv/bin/python"), "-m", "pip", "--disable-pip-version-check"]
-    pip_options = ["--only-binary=:all:", "--require-hashes", "-r"]
-    run_with_output([*pip, "install", *pip_options, str(pins / "requirements.lock")], cache)
-    run_with_output(
-        [*pip, "download", "--no-deps", "-d", str(cache), *pip_options, str(pins / "collection.lock")], cache
-    )
+    _venv(pins, cache)
+    run_with_output(_pip(cache, "download", "--no-deps", "-d", str(cache), pins=pins / "collection.lock"), cache)
     [wheel] = cache.glob("ansible-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(cache, [name for name in archive.namelist() if name.startswith(COLLECTION)])
     wheel.unlink()
+
+
+def _venv(pins: Path, cache: Path) -> None:
+    """Create a venv with the packages of requirements.lock."""
+    run_with_output([sys.executable, "-m", "venv", str(cache / "venv")], cache)
+    run_with_output(_pip(cache, "install", pins=pins / "requirements.lock"), cache)
+
+
+def _pip(cache: Path, *arguments: str, pins: Path) -> list[str]:
+    pip = [str(cache / "venv/bin/python"), "-m", "pip", "--disable-pip-version-check"]
+    return [*pip, *arguments, "--only-binary=:all:", "--require-hashes", "-r", str(pins)]
 
 
 def _javascript(pins: Path, cache: Path) -> None:
@@ -135,18 +134,22 @@ def add_registry(pinned: str, resolved: str) -> str:
 
 
 PYTHON = Ecosystem(folder="python", tool="python3", hint="install Python", build=_python, pinned_files="*.lock")
+KOPF = Ecosystem(folder="kopf", tool="python3", hint="install Python", build=_venv, pinned_files="*.lock")
+"""kopf with each package that it can log in with. Its tests hide those that an installation does not have."""
 JAVASCRIPT = Ecosystem(folder="javascript", tool="npm", hint="install Node.js", build=_javascript)
+MCP = Ecosystem(folder="mcp", tool="npm", hint="install Node.js", build=_javascript)
+"""MCP servers for Kubernetes. They are not clients of a pod: their tests start them as an agent does."""
+AXE = Ecosystem(folder="axe", tool="npm", hint="install Node.js", build=_javascript)
+"""axe-core, which finds barriers on a page. It runs in the Chromium of its test."""
 JAVA = Ecosystem(folder="java", tool="mvn", hint="install a JDK and Maven", build=_java)
 RUST = Ecosystem(folder="rust", tool="cargo", hint="install Rust (rustup)", build=_rust)
-ECOSYSTEMS = (PYTHON, JAVASCRIPT, JAVA, RUST)
+ECOSYSTEMS = (PYTHON, KOPF, JAVASCRIPT, MCP, AXE, JAVA, RUST)
 
 
 def run_with_output(command: Sequence[str], folder: Path) -> None:
     """Run a command, and print a line of its output now and then."""
     environment = os.environ | {"NO_COLOR": "1"}
-    run_with_progress(
-        tie_to_parent(command), folder, environment, lambda count, line: f"{count} lines, now {line[:100]}"
-    )
+    run_with_progress(tie_to_parent(command), folder, environment, CommandProgress("lines"))
 
 
 if __name__ == "__main__":

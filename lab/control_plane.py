@@ -60,6 +60,7 @@ class ControlPlane(Startable):
         self.api = AdminApi(self.url, self.ca.certificate, *certificate)
         self.token_issuer = TokenIssuer(self.api, self.service_account_key.read_text(), issuer)
         self.audit_log = folder / "audit.log"
+        self._serving_certificate = self._issue_serving_certificate(self.ca)
         self.etcd = Etcd(folder, self.programs / "etcd")
         self.apiserver = Process(self._apiserver_command(arguments), log=folder / "kube-apiserver.log")
 
@@ -108,6 +109,27 @@ class ControlPlane(Startable):
             self.apiserver.kill()
         self.start_apiserver()
 
+    def replace_serving_ca(self) -> str:
+        """Serve with a certificate by a new CA after a restart, and return the CA's PEM.
+
+        Certificates of clients by the previous CA stay valid. `kubectl` and kubeconfigs still trust the previous CA.
+        """
+        folder = self.folder / "new-ca"
+        folder.mkdir()
+        ca = CertificateAuthority(folder, "new-ca")
+        for new, current in zip(self._issue_serving_certificate(ca), self._serving_certificate, strict=True):
+            new.replace(current)
+        self.api.trust(ca.certificate)
+        self.restart_apiserver(graceful=True)
+        return ca.pem
+
+    def _issue_serving_certificate(self, ca: CertificateAuthority) -> tuple[Path, Path]:
+        return ca.issue(
+            "apiserver",
+            common_name="kube-apiserver",
+            hosts=[self._address, "localhost", SERVICE_ADDRESS, "kubernetes.default.svc", "kubernetes.default"],
+        )
+
     def recover(self) -> None:
         """Resume or start the programs after a test, and wait until they are ready.
 
@@ -140,11 +162,7 @@ class ControlPlane(Startable):
         return self.token_issuer.issue(namespace, name, audiences=audiences, lifetime=lifetime)
 
     def _apiserver_command(self, arguments: Sequence[str]) -> list[str]:
-        certificate, key = self.ca.issue(
-            "apiserver",
-            common_name="kube-apiserver",
-            hosts=[self._address, "localhost", SERVICE_ADDRESS, "kubernetes.default.svc", "kubernetes.default"],
-        )
+        certificate, key = self._serving_certificate
         return [
             str(self.programs / "kube-apiserver"),
             f"--bind-address={self._address}",

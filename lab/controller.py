@@ -88,6 +88,21 @@ class ConnectorCluster:
         plane.kubectl("apply", "-f", str(ROOT / "deploy/system/proxy-service.yaml"))
         plane.kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
 
+    def remove_objects(self) -> None:
+        """Remove the Connectors and what controllers created, while none runs."""
+        for plural in ("connectors", "connectorclasses"):
+            for each in self.api.call("GET", f"{API_PATH}/{plural}")["items"]:
+                namespace = each["metadata"].get("namespace")
+                where = f"{API_PATH}/namespaces/{namespace}" if namespace else API_PATH
+                self.delete(f"{where}/{plural}/{each['metadata']['name']}")
+        for path in (
+            f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets",
+            f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps",
+            f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases",
+            "/apis/certificates.k8s.io/v1/clustertrustbundles",
+        ):
+            self.delete(path)
+
     def create_namespace(self) -> str:
         return self.plane.create_namespace(f"team-{next(_NUMBER)}")
 

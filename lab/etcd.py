@@ -58,6 +58,19 @@ class Etcd:
         self._peer_port.release()
         shutil.rmtree(self._data, ignore_errors=True)
 
+    def save(self, folder: Path) -> None:
+        """Copy the data to a new folder, as a backup does. The member restarts."""
+        self.process.kill()
+        shutil.copytree(self._data, folder)
+        self.start()
+
+    def restore(self, folder: Path) -> None:
+        """Replace the data with that of `save`, and start the member. Stop the API server before."""
+        self.process.kill()
+        shutil.rmtree(self._data)
+        shutil.copytree(folder, self._data)
+        self.start()
+
     def compact(self) -> int:
         """Remove the history before the current revision, and return this revision.
 
@@ -67,6 +80,12 @@ class Etcd:
         revision = int(self._call("/v3/kv/range", {"key": base64.b64encode(b"/").decode()})["header"]["revision"])
         self._call("/v3/kv/compaction", {"revision": str(revision), "physical": True})
         return revision
+
+    def revisions(self) -> dict[str, int]:
+        """Return the revision of the last change of each key."""
+        everything = {"key": "AA==", "range_end": "AA==", "keys_only": True}
+        entries = self._call("/v3/kv/range", everything)["kvs"]
+        return {base64.b64decode(entry["key"]).decode(): int(entry["mod_revision"]) for entry in entries}
 
     def _call(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """https://etcd.io/docs/latest/dev-guide/api_grpc_gateway/"""

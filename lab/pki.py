@@ -10,8 +10,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lab.certificates import CA_KEY_USAGE, build_certificate, general_name
 
-DAYS = 2
-"""Lifetime of the certificates."""
+DAYS = 800
+"""Lifetime of the certificates. Some tests move the clock of a program by two years."""
 _PEM = serialization.Encoding.PEM
 
 

@@ -97,6 +97,12 @@ class Process:
                 start_new_session=True,
             )
 
+    def _end(self, number: signal.Signals) -> None:
+        self.signal(signal.SIGCONT)
+        self.signal(number)
+        if not self._wait(STOP_GRACE):
+            self.kill()
+
     def signal(self, number: signal.Signals) -> None:
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(number)
@@ -120,10 +126,11 @@ class Process:
 
     def stop(self) -> None:
         """Send SIGTERM, and SIGKILL after STOP_GRACE."""
-        self.signal(signal.SIGCONT)
-        self.signal(signal.SIGTERM)
-        if not self._wait(STOP_GRACE):
-            self.kill()
+        self._end(signal.SIGTERM)
+
+    def interrupt(self) -> None:
+        """Send SIGINT, and SIGKILL after STOP_GRACE."""
+        self._end(signal.SIGINT)
 
     def wait(self, timeout: float) -> int:
         """Wait until the program ends, and return its exit code. Raise TimeoutExpired after `timeout` seconds."""

@@ -10,15 +10,14 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PROGRESS_INTERVAL = 10.0
-"""Seconds between two progress reports of a build."""
+from lab.progress import CommandProgress, report_progress
+
 PINS = Path(__file__).parents[1] / "scripts" / "go"
 
 
@@ -35,34 +34,41 @@ class GoModule:
     upstream: str
     """Module whose version the folder pins."""
     version_variable: str | None = None
+    kubernetes_packages: tuple[str, ...] = ()
+    """Packages whose variables k8sVersionMajor and k8sVersionMinor are the Kubernetes version of client-go."""
     tags: str = ""
     extra_folders: tuple[str, ...] = ()
     """Folders of the upstream module that are copied to the cache folder."""
 
     @property
     def version(self) -> str:
-        match = re.search(
-            rf"^\s*(?:require )?{re.escape(self.upstream)} (v\S+)", self._go_mod.read_text(), re.MULTILINE
-        )
-        if match is None:
-            raise ValueError(f"{self._go_mod}: does not pin {self.upstream}")
-        return match[1]
+        return self._pinned_version(self.upstream)
 
     @property
     def _go_mod(self) -> Path:
         return PINS / self.folder / "go.mod"
 
+    def _pinned_version(self, module: str) -> str:
+        match = re.search(rf"^\s*(?:require )?{re.escape(module)} (v\S+)", self._go_mod.read_text(), re.MULTILINE)
+        if match is None:
+            raise ValueError(f"{self._go_mod}: does not pin {module}")
+        return match[1]
+
     @property
     def flags(self) -> list[str]:
         version = f" -X {self.version_variable}={self.version}" if self.version_variable else ""
+        for package in self.kubernetes_packages:
+            minor = self._pinned_version("k8s.io/client-go").split(".")[1]
+            version += f" -X {package}.k8sVersionMajor=1 -X {package}.k8sVersionMinor={minor}"
         # Without debug information: preparing it takes a tenth of the compiler's time.
         return ["-trimpath", "-tags", self.tags, "-gcflags", "all=-dwarf=false", "-ldflags", f"-s -w{version}"]
 
     @property
     def cache(self) -> Path:
         digest = hashlib.sha256(" ".join(self.flags).encode())
-        for source in sorted((PINS / self.folder).iterdir()):
-            digest.update(source.name.encode() + source.read_bytes())
+        folder = PINS / self.folder
+        for source in sorted(path for path in folder.rglob("*") if path.is_file()):
+            digest.update(str(source.relative_to(folder)).encode() + source.read_bytes())
         return cache_root() / f"{self.folder}-{digest.hexdigest()[:16]}"
 
 
@@ -118,8 +124,36 @@ TEKTON = GoModule(
     packages={name: f"github.com/tektoncd/pipeline/cmd/{name}" for name in ("controller", "webhook", "entrypoint")},
     extra_folders=("config",),
 )
+REQUEST_INFO = GoModule(folder="request-info", upstream="k8s.io/apiserver", packages={"request-info": "."})
+"""The API server's own parser of requests."""
+LUA = GoModule(folder="lua", upstream="github.com/yuin/gopher-lua", packages={"lua": "."})
+"""A program that runs a health check of Argo CD, in Argo CD's own interpreter."""
+GATEWAY = GoModule(
+    folder="gateway",
+    upstream="k8s.io/cri-streaming",
+    packages={"gateway": "./gateway", "exec-kubelet": "./kubelet"},
+)
+"""A gateway that serves an API server below a path, and a kubelet that only serves exec."""
 GATEWAY_API = GoModule(folder="gateway-api", upstream="sigs.k8s.io/gateway-api", packages={}, extra_folders=("config",))
 """The definitions of the Gateway API, without programs."""
+OTHER_API_SERVERS = {
+    version: GoModule(
+        folder=f"kube-apiserver-{version}",
+        upstream="k8s.io/kubernetes",
+        version_variable="k8s.io/component-base/version.gitVersion",
+        packages={"kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver"},
+    )
+    for version in ("1.33", "1.34", "1.35", "1.36")
+}
+"""Other versions of the API server, for scripts/test versions."""
+HELM_3 = GoModule(
+    folder="helm-3",
+    upstream="helm.sh/helm/v3",
+    version_variable="helm.sh/helm/v3/internal/version.version",
+    # As in its Makefile. Without them, `helm template` renders for Kubernetes 1.20.
+    kubernetes_packages=("helm.sh/helm/v3/pkg/chartutil", "helm.sh/helm/v3/pkg/lint/rules"),
+    packages={"helm": "helm.sh/helm/v3/cmd/helm"},
+)
 NODE_MODULES = (KUBERNETES, CONTAINERD, COREDNS, CSI_TEST, CLIENTS, TEKTON, OLD_KUBECTL)
 """Programs of tests on a node. They are built before, because its namespaces have no network. kubectl on PATH is that
 of the first module.
@@ -239,20 +273,14 @@ def _count_packages(go: str, module: GoModule, name: str) -> int:
 
 
 def _compile(command: list[str], folder: Path, environment: Mapping[str, str], total: int) -> None:
-    run_with_progress(
-        command, folder, environment, lambda count, line: f"{count} of at most {total} packages, now {line}"
-    )
+    run_with_progress(command, folder, environment, CommandProgress("packages", total))
 
 
 def run_with_progress(
-    command: Sequence[str], folder: Path, environment: Mapping[str, str], describe: Callable[[int, str], str]
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], progress: CommandProgress
 ) -> None:
-    """Run a command. Raise ProgramsMissingError with the last lines of its output if it fails.
-
-    Every PROGRESS_INTERVAL, report what `describe` returns for the number of lines so far and the last line.
-    """
+    """Run a command. Raise ProgramsMissingError with the last lines of its output if it fails."""
     lines: list[str] = []
-    last_report_at = time.monotonic()
     with subprocess.Popen(
         command,
         cwd=folder,
@@ -265,18 +293,11 @@ def run_with_progress(
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)
-            if time.monotonic() - last_report_at >= PROGRESS_INTERVAL:
-                last_report_at = time.monotonic()
-                report_progress(f"  {describe(len(lines), line.strip())}")
+            progress.add_line(line.strip())
+    progress.end()
     if process.returncode != 0:
         raise ProgramsMissingError(f"{' '.join(command)} failed:\n{_last_lines(lines)}")
 
 
 def _last_lines(lines: Sequence[str]) -> str:
     return "".join(lines[-20:])
-
-
-def report_progress(message: str) -> None:
-    """Print to stderr, because callers read stdout for the result."""
-    sys.stderr.write(message + "\n")
-    sys.stderr.flush()

@@ -5,7 +5,7 @@ Claims: https://github.com/kubernetes/enhancements/tree/master/keps/sig-auth/120
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jwt
@@ -36,7 +36,23 @@ class TokenIssuer:
         uid = account["metadata"]["uid"]
         return [self._sign(namespace, name, uid, audiences, lifetime) for _ in range(count)]
 
-    def _sign(self, namespace: str, name: str, uid: str, audiences: Sequence[str], lifetime: float) -> str:
+    def issue_for_pod(
+        self, pod: Mapping[str, Any], account: Mapping[str, Any], *, audiences: Sequence[str], lifetime: float
+    ) -> str:
+        """Return a token of the ServiceAccount that is bound to the pod, as in its volume. Both are objects."""
+        metadata, owner = pod["metadata"], account["metadata"]
+        bound = {"pod": {"name": metadata["name"], "uid": metadata["uid"]}}
+        return self._sign(owner["namespace"], owner["name"], owner["uid"], audiences, lifetime, bound)
+
+    def _sign(
+        self,
+        namespace: str,
+        name: str,
+        uid: str,
+        audiences: Sequence[str],
+        lifetime: float,
+        bound: Mapping[str, Any] = {},
+    ) -> str:
         now = time.time()
         claims: dict[str, Any] = {
             "iss": self._issuer,
@@ -49,6 +65,7 @@ class TokenIssuer:
             "kubernetes.io": {
                 "namespace": namespace,
                 "serviceaccount": {"name": name, "uid": uid},
+                **bound,
             },
         }
         return jwt.encode(claims, self._key, algorithm="RS256")

@@ -6,14 +6,19 @@ its own. The output of a lane is in FOLDER/LANE.log; it is printed when the lane
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
+
+sys.path.append(str(Path(__file__).parents[1]))
+from lab.progress import CLEAR_LINE, REDRAW_INTERVAL, render_bar
 
 STOP_TIMEOUT: Final = 30.0
 """Seconds between SIGTERM and SIGKILL. A node needs up to 20 to remove its namespaces and cgroups."""
@@ -70,7 +75,7 @@ class Lane:
             log.write(f"{message}\n")
 
 
-Work = Callable[[Lane], Coroutine[None, None, bool]]
+LaneFunction = Callable[[Lane], Coroutine[None, None, bool]]
 
 
 @dataclass(slots=True)
@@ -98,21 +103,25 @@ class Prerequisite:
 
 
 async def run_lanes(
-    lanes: Mapping[str, Work], folder: Path, *, progress_interval: float = PROGRESS_INTERVAL
+    lanes: Mapping[str, LaneFunction], folder: Path, *, progress_interval: float = PROGRESS_INTERVAL
 ) -> list[str]:
     """Run the lanes at the same time, print the output of each, and return the names of those that failed."""
     logs = _create_logs(folder, lanes)
     failed = []
     async with asyncio.TaskGroup() as group:
         tasks = {name: group.create_task(work(Lane(name=name, log=logs[name]))) for name, work in lanes.items()}
-        progress = group.create_task(_report_progress(logs, progress_interval))
+        progress = Progress(folder, logs)
+        report = group.create_task(progress.report(progress_interval))
         for name, task in tasks.items():
             if not await task:
                 failed.append(name)
+            clear_line()
             print_heading(name)
             sys.stdout.buffer.write(logs[name].read_bytes())
             sys.stdout.flush()
-        progress.cancel()
+        report.cancel()
+    if not failed:
+        progress.store_totals()
     return failed
 
 
@@ -124,14 +133,56 @@ def _create_logs(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     return logs
 
 
-async def _report_progress(logs: Mapping[str, Path], interval: float) -> None:
-    """Print the number of tests that each lane has run, again and again."""
-    while True:
-        await asyncio.sleep(interval)
-        for name, log in logs.items():
-            if count := sum(map(len, _TEST_RESULTS.findall(log.read_bytes()))):
-                sys.stdout.write(f"  {name}: {count} tests\n")
-        sys.stdout.flush()
+class Progress:
+    """Number of tests that the lanes have run, compared with the last complete run.
+
+    On a terminal it is one line that is drawn again. Elsewhere each report is a line for each lane.
+    """
+
+    def __init__(self, folder: Path, logs: Mapping[str, Path], now: Callable[[], float] = time.monotonic) -> None:
+        self._totals = folder / "tests-of-the-last-run.json"
+        self._logs = logs
+        self._now = now
+        self._started_at = now()
+
+    def counts(self) -> dict[str, int]:
+        return {name: sum(map(len, _TEST_RESULTS.findall(log.read_bytes()))) for name, log in self._logs.items()}
+
+    def store_totals(self) -> None:
+        """Store the numbers of tests of a run in which no lane failed."""
+        self._totals.write_text(json.dumps(self.counts()))
+
+    def render_lines(self) -> str:
+        return "".join(f"  {name}: {count} tests\n" for name, count in self.counts().items() if count)
+
+    def render_bar(self) -> str:
+        """Return `[####....] 870 of 2079 tests, 2 min left`. The last run must have had the same lanes."""
+        count = sum(self.counts().values())
+        total = sum(self._read_totals().get(name, 0) for name in self._logs)
+        if not 0 < count <= total:
+            return f"  {count} tests"
+        return f"  {render_bar(count, total, self._now() - self._started_at, f'{count} of {total} tests')}"
+
+    def _read_totals(self) -> dict[str, int]:
+        try:
+            totals: dict[str, int] = json.loads(self._totals.read_text())
+        except (OSError, ValueError):
+            return {}
+        return totals
+
+    async def report(self, interval: float) -> None:
+        """Report again and again, until cancelled."""
+        is_terminal = sys.stdout.isatty()
+        while True:
+            await asyncio.sleep(REDRAW_INTERVAL if is_terminal else interval)
+            sys.stdout.write(f"{CLEAR_LINE}{self.render_bar()}" if is_terminal else self.render_lines())
+            sys.stdout.flush()
+
+
+def clear_line() -> None:
+    """Remove the line of the progress from a terminal."""
+    if sys.stdout.isatty():
+        sys.stdout.write(CLEAR_LINE)
 
 
 def print_heading(text: str) -> None:

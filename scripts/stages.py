@@ -1,9 +1,10 @@
 """Stages of the tests: scripts/test installs the packages and calls this program.
 
-stages.py [STAGE [PYTEST ARGUMENT...]]    STAGE: check unit own_coverage slow uvloop cluster clients node; default: all
+stages.py [STAGE [PYTEST ARGUMENT...]]    STAGE: check unit own_coverage slow uvloop cluster clients node fuzz versions
 
-All stages run one after the other, cheapest failure first. Tests beside clusters and on nodes run in lanes at the same
-time, because they wait more than they compute; build/LANE.log has the output of a lane.
+Without a stage, all stages except fuzz and versions run one after the other, cheapest failure first. Tests beside
+clusters and on nodes run in lanes at the same time, because they wait more than they compute; build/LANE.log has the
+output of a lane.
 """
 
 import os
@@ -12,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Final
 
-from lanes import Lane, Prerequisite, Work, print_heading, run_command, run_lanes, run_until_signal
+from lanes import Lane, LaneFunction, Prerequisite, print_heading, run_command, run_lanes, run_until_signal
 from usage import show_help
 
 ROOT: Final = Path(__file__).parents[1]
@@ -23,6 +24,29 @@ PYTEST_ON_A_NODE: Final = ("scripts/cluster", "isolate", *PYTEST, "-m", "node")
 UNIT: Final = "not slow and not cluster and not node"
 SLOW: Final = "slow and not cluster and not node"
 CLUSTER: Final = "cluster and not clients and not node"
+
+VERSIONS: Final = (("1.33", "3"), ("1.34", "4"), ("1.35", "3"), ("1.36", "4"), ("1.37", "3"))
+"""Versions of Kubernetes and Helm in the stage `versions`. The other stages run with Kubernetes 1.37 and Helm 4."""
+VERSION_TESTS: Final = (
+    *(
+        f"tests/cluster/deploy/test_assembled.py::{name}"
+        for name in (
+            "test_one_apply_installs_everything_on_a_fresh_cluster",
+            "test_applying_twice_succeeds",
+            "test_only_an_api_server_older_than_1_35_needs_the_component",
+        )
+    ),
+    "tests/cluster/deploy/test_crds.py",
+    "tests/cluster/deploy/test_access_crds.py",
+    "tests/cluster/deploy/test_access_policy.py",
+    "tests/cluster/deploy/test_chart.py",
+    "tests/cluster/controller/test_conditions.py::test_the_api_server_itself_is_a_ready_target",
+    "tests/cluster/controller/test_trust_bundle.py",
+    "tests/cluster/kube/test_access.py",
+    "tests/cluster/kube/test_served.py",
+    "tests/cluster/proxy/test_kubectl.py",
+)
+"""Manifests, definitions, policies, the chart, the controller, reviews, watches, and kubectl through a proxy."""
 
 Stage = Callable[[Sequence[str]], Coroutine[None, None, int]]
 
@@ -79,6 +103,23 @@ async def node(arguments: Sequence[str]) -> int:
     return await run_and_name_failures(node_lanes())
 
 
+async def fuzz(arguments: Sequence[str]) -> int:
+    """It draws other examples in each run, and no test has a time limit."""
+    print_heading("fuzz: attacks, for minutes")
+    options = ["--hypothesis-profile", "fuzz", "--timeout", "0", *arguments]
+    return await run_command(*pytest_command("fuzz", options, workers=4))
+
+
+async def versions(arguments: Sequence[str]) -> int:
+    """Build each API server once, which takes minutes. Run all versions, also after a failure."""
+    codes = []
+    for kubernetes, helm in VERSIONS:
+        print_heading(f"versions: Kubernetes {kubernetes}, Helm {helm}")
+        command = (*PYTEST, "-m", CLUSTER, *(arguments or VERSION_TESTS))
+        codes.append(await run_command(PYTHON, "-m", "lab.versions", kubernetes, helm, *command))
+    return max(codes)
+
+
 async def clusters_and_nodes() -> int:
     print_heading("cluster and node: beside control planes, and on nodes in private namespaces, at the same time")
     if await can_run_node():
@@ -106,6 +147,8 @@ STAGES: Final[dict[str, Stage]] = {
     "cluster": cluster,
     "clients": clients,
     "node": node,
+    "fuzz": fuzz,
+    "versions": versions,
     "all": all_stages,
 }
 
@@ -130,7 +173,7 @@ async def build_images(run: Callable[..., Awaitable[int]]) -> int:
     return await run("scripts/image", "--debian", "--archive", str(BUILD / "image.tar")) or await run("scripts/former")
 
 
-def node_lanes(*, with_clusters: bool = False) -> dict[str, Work]:
+def node_lanes(*, with_clusters: bool = False) -> dict[str, LaneFunction]:
     """Return the lanes: the images, nodes in namespaces of their own, and optionally the tests beside clusters."""
     images = Prerequisite("image")
 
@@ -147,30 +190,30 @@ def node_lanes(*, with_clusters: bool = False) -> dict[str, Work]:
         return await images.wait(lane) and await lane.run(*PYTEST_ON_A_NODE, *journey_tests("[5-9]"))
 
     async def journey_begins(lane: Lane) -> bool:
-        return (
-            await images.wait(lane)
-            and await lane.run(*PYTEST_ON_A_NODE, *journey_tests("[0-4]"))
-            and await lane.run(*PYTEST_ON_A_NODE, "tests/node/test_upgrade.py")
-        )
+        return await images.wait(lane) and await lane.run(*PYTEST_ON_A_NODE, *journey_tests("[0-4]"))
 
     async def other_nodes(lane: Lane) -> bool:
         others = ("tests/journey", "tests/node/test_upgrade.py", "tests/node/test_clients.py")
         ignored = [argument for path in others for argument in ("--ignore", path)]
         return await images.wait(lane) and await lane.run(*PYTEST_ON_A_NODE, *ignored)
 
-    async def clients_on_a_node(lane: Lane) -> bool:
+    async def clients_and_upgrade(lane: Lane) -> bool:
         # Before the namespaces close. If a program cannot be built, its tests say so.
         await lane.run(PYTHON, "-m", "lab.client_programs")
-        return await images.wait(lane) and await lane.run(*PYTEST_ON_A_NODE, "tests/node/test_clients.py")
+        return (
+            await images.wait(lane)
+            and await lane.run(*PYTEST_ON_A_NODE, "tests/node/test_clients.py")
+            and await lane.run(*PYTEST_ON_A_NODE, "tests/node/test_upgrade.py")
+        )
 
     async def clusters(lane: Lane) -> bool:
         return await lane.run(*pytest_command(CLUSTER, workers=2))
 
     async def clients_everywhere(lane: Lane) -> bool:
-        return await lane.run(*PYTEST, "-m", "clients") and await clients_on_a_node(lane)
+        return await lane.run(*PYTEST, "-m", "clients") and await clients_and_upgrade(lane)
 
-    lanes: tuple[Work, ...] = (image, journey_ends, journey_begins, other_nodes)
-    lanes += (clusters, clients_everywhere) if with_clusters else (clients_on_a_node,)
+    lanes: tuple[LaneFunction, ...] = (image, journey_ends, journey_begins, other_nodes)
+    lanes += (clusters, clients_everywhere) if with_clusters else (clients_and_upgrade,)
     return {lane.__name__: lane for lane in lanes}
 
 
@@ -178,7 +221,7 @@ def journey_tests(numbers: str) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "journey").glob(f"test_{numbers}*.py"))
 
 
-async def run_and_name_failures(lanes: dict[str, Work]) -> int:
+async def run_and_name_failures(lanes: dict[str, LaneFunction]) -> int:
     failed = await run_lanes(lanes, BUILD)
     if failed:
         sys.stderr.write(f"failed: {' '.join(failed)}\n")

@@ -22,6 +22,7 @@ VERSION_PREFIXES = {
     "deploy/examples/overlay/kustomization.yaml": [r"newTag: "],
     "docs/quickstart.md": [_IMAGE],
     "docs/helm.md": [r"image\.tag="],
+    "docs/kind.md": [_IMAGE, r"image\.tag="],
     "docs/outside.md": [_IMAGE],
 }
 """Patterns of the text before the version. Each occurs at least once in its file."""

@@ -11,6 +11,8 @@ from lab.scratch import PREFIX
 ROOT = Path("/sys/fs/cgroup")
 REMOVE_TIMEOUT = 10.0
 VERSION_2 = (ROOT / "cgroup.controllers").exists()
+CPU_WEIGHTS = {"cpu.shares": "4096", "cpu.weight": "400"}
+"""Weight of all pods of a node (version 1, version 2): as four processes, so that pods start on a busy machine."""
 
 
 def hierarchies() -> Iterator[Path]:
@@ -32,6 +34,9 @@ def create(name: str) -> None:
             # A process cannot join an empty cpuset, and in version 1 a new one is empty.
             if not VERSION_2 and (hierarchy / value).exists():
                 (group / value).write_text((hierarchy / value).read_text())
+        for value, weight in CPU_WEIGHTS.items():
+            if (group / value).exists():
+                (group / value).write_text(weight)
 
 
 def remove_stale(folders: Path) -> None:

@@ -24,18 +24,33 @@ ADMIN_PORT = 19809
 
 
 class CsiDriver:
-    """The driver in the cluster of `node`. `process` can be killed and started again."""
+    """The driver in the cluster of `node`. `process` can be killed and started again.
 
-    def __init__(self, node: Node, *, token_seconds: int) -> None:
+    With another `kubelet_root` than that of kubelet, only a test calls the driver.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        *,
+        token_seconds: int,
+        kubelet_root: Path | None = None,
+        environment: Mapping[str, str] = {},
+    ) -> None:
         self._node = node
-        self.root = node.kubelet_root / "plugins" / DRIVER
+        self.kubelet_root = kubelet_root or node.kubelet_root
+        self.root = self.kubelet_root / "plugins" / DRIVER
         self.records = self.root / "volumes"
         self._install(token_seconds)
-        token = node.control_plane.issue_token(DRIVER, DRIVER, lifetime=7200)
+        # A token that is bound to the node has the node's name, as that of a pod of the DaemonSet has.
+        bound = ("--bound-object-kind=Node", "--bound-object-name=node", "--duration=2h")
+        token = node.kubectl("create", "token", DRIVER, *bound, namespace=DRIVER).strip()
         kubeconfig = node.control_plane.write_kubeconfig("csi.kubeconfig", {"token": token})
         arguments = [f"--kubeconfig={kubeconfig}", "--node-name=node", f"--admin=[::]:{ADMIN_PORT}"]
+        arguments.append(f"--kubelet-root={self.kubelet_root}")
         self.log = node.folder / "csi.log"
-        self.process = Process([sys.executable, "-m", "connector_csi", *arguments], log=self.log)
+        command = [sys.executable, "-m", "connector_csi", *arguments]
+        self.process = Process(command, log=self.log, environment=environment)
 
     def start(self) -> None:
         """Start the driver, and wait until kubelet has registered it."""
@@ -63,7 +78,8 @@ class CsiDriver:
         kubectl = self._node.kubectl
         kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
         kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
-        for part in ("system/namespace", "csi/namespace", "csi/csidriver", "csi/rbac", "rbac/users"):
+        parts = ("system/namespace", "csi/namespace", "csi/csidriver", "csi/rbac", "rbac/users", "policy/access")
+        for part in parts:
             kubectl("apply", "-f", str(ROOT / "deploy" / f"{part}.yaml"))
         requests = {"spec": {"tokenRequests": [{"audience": "connectors-proxy", "expirationSeconds": token_seconds}]}}
         kubectl("patch", "csidriver", DRIVER, "--type=merge", "--patch", json.dumps(requests))

@@ -26,6 +26,7 @@ PRIVATE_FOLDERS = (
     "/var/log/containers",
     "/run/containerd",
     "/run/netns",
+    "/run/nri",
 )
 GRACE = 20.0
 

@@ -5,9 +5,12 @@
 //	                                  the same on the cluster of a cluster Secret of Argo CD, which KUBECONFIG's cluster has
 //	client flux SECRET NAMESPACE NAME LAST
 //	                                  the same on the cluster of a Secret that Flux takes for spec.kubeConfig.secretRef
+//	client flux-configmap CONFIGMAP NAMESPACE NAME LAST
+//	                                  the same on the cluster of a ConfigMap for spec.kubeConfig.configMapRef, by Flux's library
 //	client exec PROTOCOL NAMESPACE POD COMMAND…
 //	                                  COMMAND in POD with the client's own streams and exit code; websocket or spdy
 //	client follow NAMESPACE           an informer of ConfigMaps; prints what it sees, and the token of each watch as a digest
+//	client write NAMESPACE            writes of all kinds, and what each answered
 //
 // ConfigMap NAME becomes first, second once first was seen, and fourth once third was seen, which another has to write.
 // The client ends when it has seen LAST.
@@ -24,6 +27,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fluxcd/pkg/auth"
+	"github.com/fluxcd/pkg/auth/generic"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
@@ -34,8 +39,10 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/util/exec"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 const manager = "client-go"
@@ -61,7 +68,7 @@ func run(ctx context.Context, arguments []string) error {
 	switch {
 	case len(arguments) == 4 && arguments[0] == "use":
 		return use(ctx, arguments[1:], func() (*rest.Config, error) { return config, nil })
-	case len(arguments) == 5 && ofSecret[arguments[0]] != nil:
+	case len(arguments) == 5 && (ofSecret[arguments[0]] != nil || arguments[0] == "flux-configmap"):
 		own, err := kubernetes.NewForConfig(config)
 		if err != nil {
 			return err
@@ -69,6 +76,11 @@ func run(ctx context.Context, arguments []string) error {
 		namespace, _, err := cmdconfig.Namespace()
 		if err != nil {
 			return err
+		}
+		if arguments[0] == "flux-configmap" {
+			return use(ctx, arguments[2:], func() (*rest.Config, error) {
+				return ofFluxConfigMap(ctx, config, namespace, arguments[1])
+			})
 		}
 		secrets := own.CoreV1().Secrets(namespace)
 		return use(ctx, arguments[2:], func() (*rest.Config, error) {
@@ -82,9 +94,12 @@ func run(ctx context.Context, arguments []string) error {
 		return execute(ctx, config, arguments[1], arguments[2], arguments[3], arguments[4:])
 	case len(arguments) == 2 && arguments[0] == "follow":
 		return follow(ctx, config, arguments[1])
+	case len(arguments) == 2 && arguments[0] == "write":
+		return write(ctx, config, arguments[1])
 	}
 	return fmt.Errorf("usage: client use NAMESPACE NAME LAST | client argocd|flux SECRET NAMESPACE NAME LAST | " +
-		"client exec PROTOCOL NAMESPACE POD COMMAND… | client follow NAMESPACE")
+		"client flux-configmap CONFIGMAP NAMESPACE NAME LAST | " +
+		"client exec PROTOCOL NAMESPACE POD COMMAND… | client follow NAMESPACE | client write NAMESPACE")
 }
 
 var ofSecret = map[string]func(*corev1.Secret) (*rest.Config, error){"argocd": ofArgoCD, "flux": ofFlux}
@@ -104,11 +119,50 @@ func ofFlux(secret *corev1.Secret) (*rest.Config, error) {
 	}, nil
 }
 
-// ofArgoCD is the cluster of a Secret as Argo CD keeps them.
+// ofFluxConfigMap returns the cluster of a ConfigMap, as auth/utils.GetRESTConfig of Flux does for the provider "generic".
+// That package is not used, because it links the libraries of three clouds.
+func ofFluxConfigMap(ctx context.Context, own *rest.Config, namespace, name string) (*rest.Config, error) {
+	auth.EnableObjectLevelWorkloadIdentity() // --feature-gates=ObjectLevelWorkloadIdentity=true of Flux's controllers
+	reader, err := client.New(own, client.Options{})
+	if err != nil {
+		return nil, err
+	}
+	var configMap corev1.ConfigMap
+	if err := reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &configMap); err != nil {
+		return nil, err
+	}
+	data := configMap.Data
+	if data["provider"] != generic.ProviderName {
+		return nil, fmt.Errorf("provider %q is not supported here", data["provider"])
+	}
+	cluster, err := auth.GetRESTConfig(ctx, generic.Provider{},
+		auth.WithClient(reader),
+		auth.WithClusterAddress(data["address"]),
+		auth.WithCAData(data["ca.crt"]),
+		auth.WithServiceAccountNamespace(namespace),
+		auth.WithServiceAccountName(data["serviceAccountName"]),
+		auth.WithAudiences(strings.Fields(data["audiences"])...))
+	if err != nil {
+		return nil, err
+	}
+	return &rest.Config{
+		Host:            cluster.Host,
+		BearerToken:     cluster.BearerToken,
+		TLSClientConfig: rest.TLSClientConfig{CAData: cluster.CAData},
+	}, nil
+}
+
+// ofArgoCD is the cluster of a Secret as Argo CD keeps them, with a token or with a credential plugin.
 // https://argo-cd.readthedocs.io/en/stable/operator-manual/declarative-setup/#clusters
 func ofArgoCD(secret *corev1.Secret) (*rest.Config, error) {
 	var config struct {
-		BearerToken     string `json:"bearerToken"`
+		BearerToken        string `json:"bearerToken"`
+		ExecProviderConfig *struct {
+			Command    string            `json:"command"`
+			Args       []string          `json:"args"`
+			Env        map[string]string `json:"env"`
+			APIVersion string            `json:"apiVersion"`
+		} `json:"execProviderConfig"`
 		TLSClientConfig struct {
 			CAData []byte `json:"caData"`
 		} `json:"tlsClientConfig"`
@@ -116,11 +170,21 @@ func ofArgoCD(secret *corev1.Secret) (*rest.Config, error) {
 	if err := json.Unmarshal(secret.Data["config"], &config); err != nil {
 		return nil, err
 	}
-	return &rest.Config{
+	cluster := &rest.Config{
 		Host:            string(secret.Data["server"]),
 		BearerToken:     config.BearerToken,
 		TLSClientConfig: rest.TLSClientConfig{CAData: config.TLSClientConfig.CAData},
-	}, nil
+	}
+	if plugin := config.ExecProviderConfig; plugin != nil {
+		cluster.ExecProvider = &clientcmdapi.ExecConfig{
+			Command: plugin.Command, Args: plugin.Args, APIVersion: plugin.APIVersion,
+			InteractiveMode: clientcmdapi.NeverExecInteractiveMode,
+		}
+		for name, value := range plugin.Env {
+			cluster.ExecProvider.Env = append(cluster.ExecProvider.Env, clientcmdapi.ExecEnvVar{Name: name, Value: value})
+		}
+	}
+	return cluster, nil
 }
 
 // use connects anew for each watch, so that who writes a Secret anew is noticed.

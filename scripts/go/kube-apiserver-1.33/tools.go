@@ -1,0 +1,6 @@
+//go:build tools
+
+// Package apiserver pins the API server of Kubernetes 1.33, for scripts/test versions.
+package apiserver
+
+import _ "k8s.io/kubernetes/cmd/kube-apiserver"
