@@ -51,7 +51,7 @@ def _compare(arguments: list[str]) -> int:
             parser.error(str(error))
         peers[BEFORE] = start_checkout(checkout)
         versions[BEFORE] = checkout.version
-    if ({"squid", "nginx"} & set(names)) and (error_message := stock.missing_packages()):
+    if ({"squid", "tuned squid", "nginx"} & set(names)) and (error_message := stock.missing_packages()):
         parser.error(error_message)
     if options.quick:
         cases, rounds = make_cases(seconds=1, size=100 << 20, streams=100), 1

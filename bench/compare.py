@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench.access_decision import measure_access
 from bench.cases import Case, Figures, median_figures
 from bench.checkout import Checkout
 from bench.decision import DECISION, measure_decision
@@ -26,13 +27,14 @@ StartPeer = Callable[[Testbed], Endpoint]
 PEERS: dict[str, StartPeer] = {
     "mitmdump": stock.mitmdump,
     "squid": stock.squid,
+    "tuned squid": lambda testbed: stock.squid(testbed, is_tuned=True),
     "nginx": stock.nginx,
     "no proxy": stock.no_proxy,
     "ours": start_proxy,
     "ours, mitmdump": lambda testbed: start_proxy(testbed, name="ours-mitmdump", with_mitmdump=True),
     "ours, watched": lambda testbed: start_proxy(testbed, name="ours-watched", flows="on"),
 }
-NOT_QUICK = ("ours, mitmdump",)
+NOT_QUICK = ("ours, mitmdump", "tuned squid")
 """Peers that a quick run leaves out, unless --peers names them."""
 
 
@@ -58,7 +60,7 @@ def compare(peers: dict[str, StartPeer], cases: Sequence[Case], rounds: int) -> 
                     failures += [f"{case.name}: {name}: {error}" for error in errors]
     _progress("")
     results = {case: {name: median_figures(figures) for name, figures in by.items()} for case, by in raw.items() if by}
-    results |= {DECISION: {"ours": measure_decision()}} if "ours" in peers else {}
+    results |= {DECISION: {"ours": measure_decision() | measure_access()}} if "ours" in peers else {}
     about = {"machine": describe_machine(), "versions": _read_versions(peers), "rounds": rounds}
     return {**about, "results": results, "raw": raw, "failures": failures}
 

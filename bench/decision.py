@@ -7,10 +7,10 @@ from typing import Final
 from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Granted, Identity
-from connector_store.domain.decision.decide import AccessPolicy, Question, decide
+from connector_store.domain.decision.decide import ProxyLimits, Question, decide
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.models import Address, Target
-from connector_store.domain.permissions.permissions import PermissionEvaluator
+from connector_store.domain.permissions.evaluator import PermissionEvaluator
 from connector_store.domain.permissions.rbac import BoundRole, PolicyRule
 
 DECISION: Final = "permission decision"
@@ -49,7 +49,7 @@ def _role() -> BoundRole:
 
 def _measure_target(target: Target) -> float:
     """Return the µs of one decision. Each request is for another Pod, so that a cache of decisions would not help."""
-    fields, rules = Headers([(b"Host", b"target:6443"), (b"User-Agent", b"bench")]), AccessPolicy()
+    fields, rules = Headers([(b"Host", b"target:6443"), (b"User-Agent", b"bench")]), ProxyLimits()
     paths = [b"/api/v1/namespaces/bench/pods/pod-%d" % number for number in range(REPETITIONS)]
     started_at = time.thread_time()
     for path in paths:
@@ -70,5 +70,5 @@ def _measure_target(target: Target) -> float:
         outcome = decide(question)
     seconds = time.thread_time() - started_at
     if isinstance(outcome, Deny):
-        raise RuntimeError(f"the role does not lend what is asked for: {outcome.message}")
+        raise RuntimeError(f"the role does not allow the request: {outcome.message}")
     return seconds / REPETITIONS * 1e6

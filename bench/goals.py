@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from bench.access_decision import ACCESS_COST
 from bench.decision import DECISION, ROLE_COST
 from bench.report import OURS, format_number
 
@@ -28,7 +29,9 @@ _NEW, _DIRECT = "new connection", "direct, new connection"
 GOALS = (
     Goal(case="warm, 8 clients", figure=_CPU, bound="at most", limit=1.1, peer="squid"),
     Goal(case="warm, 100 clients", figure="p99, ms", bound="at most", limit=1.2, peer="squid"),
+    Goal(case="warm, 100 clients", figure=_CPU, bound="at most", limit=1.3, peer="tuned squid"),
     Goal(case=_NEW, figure=_CPU, bound="at most", limit=1.5, peer="squid"),
+    Goal(case=_NEW, figure=_CPU, bound="at most", limit=1.3, peer="tuned squid"),
     Goal(case=_NEW, figure=_TARGET, bound="at most", limit=1.5, peer="squid"),
     Goal(case=_DIRECT, figure=_CPU, bound="at most", limit=1.1, peer="squid", peer_case=_NEW),
     Goal(case=_DIRECT, figure=_CPU, bound="at most", limit=0.75, peer=OURS, peer_case=_NEW),
@@ -36,6 +39,7 @@ GOALS = (
     Goal(case="down", figure=_SPEED, bound="at least", limit=0.85, peer="no proxy"),
     Goal(case="idle watches", figure="memory per stream, kB", bound="at most", limit=90),
     Goal(case=DECISION, figure=ROLE_COST, bound="at most", limit=3),
+    Goal(case=DECISION, figure=ACCESS_COST, bound="at most", limit=2),
 )
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.ports import Port
+
 TICK = os.sysconf("SC_CLK_TCK")
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -49,15 +51,7 @@ class MeasuredProcess:
             )
 
     def usage(self) -> Usage:
-        pids = list(_process_tree(self.popen.pid))
-        stats = [_read_stat(pid) for pid in pids]
-        return Usage(
-            cpu=sum(int(field) for stat in stats for field in stat[11:15]) / TICK,
-            system=sum(int(field) for stat in stats for field in stat[12:15:2]) / TICK,
-            rss=sum(int(stat[21]) for stat in stats) * os.sysconf("SC_PAGE_SIZE"),
-            fds=sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids),  # noqa: PTH208 - counts only, names are not read
-            threads=sum(int(stat[17]) for stat in stats),
-        )
+        return read_usage(self.popen.pid)
 
     def send_line(self) -> None:
         """Send an empty line to the standard input, which starts the next step."""
@@ -98,10 +92,22 @@ class MeasuredProcess:
         raise RuntimeError(f"{self.name} does not listen: {self.log.read_text(errors='replace')[-2000:]}")
 
 
+def read_usage(pid: int) -> Usage:
+    """Return the usage of a process and its descendants."""
+    pids = list(_process_tree(pid))
+    stats = [_read_stat(pid) for pid in pids]
+    return Usage(
+        cpu=sum(int(field) for stat in stats for field in stat[11:15]) / TICK,
+        system=sum(int(field) for stat in stats for field in stat[12:15:2]) / TICK,
+        rss=sum(int(stat[21]) for stat in stats) * os.sysconf("SC_PAGE_SIZE"),
+        fds=sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids),  # noqa: PTH208 - counts only, names are not read
+        threads=sum(int(stat[17]) for stat in stats),
+    )
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is reserved until this process ends, so that no other program gets it before the server."""
+    return Port().number
 
 
 def _process_tree(pid: int) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Measure the figures of docs/performance.md again, and write their summary to bench/figures.json.
+"""Measure the figures of bench/RESULTS.md and docs/performance.md again, and write their summary to bench/figures.json.
 
     python -m bench.publish [--quick] [--only NAME,NAME] [--before FOLDER] [--folder build/figures]
 
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bench.access_decision import ACCESS_COST
 from bench.before import compute_changes
 from bench.checkout import ROOT
 from bench.decision import ROLE_COST
@@ -32,6 +33,7 @@ FIGURES: Final = (
     "cpu per GB, s",
     "memory per stream, kB",
     ROLE_COST,
+    ACCESS_COST,
 )
 """Figures of the comparison that the summary has."""
 

@@ -17,10 +17,10 @@ def _check_cached_once(self: TokenAccess, token: str, key: ObjectKey) -> AccessR
     return _check_cached(self, token, key)
 
 
-async def _hang(self: TokenAccess, token: str, key: ObjectKey) -> AccessResult:
+async def _hang(self: TokenAccess, token: str, key: ObjectKey, source_ip: str = "") -> AccessResult:
     await asyncio.Event().wait()
     return _check_cached(self, token, key)
 
 
-TokenAccess.check_cached = _check_cached_once  # type: ignore[method-assign,assignment]
-TokenAccess.check = _hang  # type: ignore[method-assign]
+TokenAccess.check_cached = _check_cached_once  # type: ignore[method-assign,assignment]  # the point
+TokenAccess.check = _hang  # type: ignore[method-assign]  # the point

@@ -39,8 +39,10 @@ def mitmdump(testbed: Testbed, *, name: str = "mitmdump") -> Endpoint:
     )
 
 
-def squid(testbed: Testbed) -> Endpoint:
-    folder, port = testbed.make_folder("squid"), free_port()
+def squid(testbed: Testbed, *, is_tuned: bool = False) -> Endpoint:
+    """Start squid with its distribution's log daemon, or as an expert tunes it: it writes a buffered log itself."""
+    name = "tuned-squid" if is_tuned else "squid"
+    folder, port = testbed.make_folder(name), free_port()
     user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
     subprocess.run([CERTGEN, "-c", "-s", folder / "certificates", "-M", "4MB"], check=True, capture_output=True)
     ca = folder / "ca.pem"
@@ -50,12 +52,17 @@ def squid(testbed: Testbed) -> Endpoint:
         for path in (folder / "certificates").rglob("*"):
             shutil.chown(path, user)
         shutil.chown(folder / "certificates", user)
-    config = _write_config(testbed, folder, "squid.conf", port=port, ca=ca, user=user, certgen=CERTGEN, logger=LOGGER)
+    logs = (
+        {"log_module": "stdio", "buffered_logs": "on"} if is_tuned else {"log_module": "daemon", "buffered_logs": "off"}
+    )
+    config = _write_config(
+        testbed, folder, "squid.conf", port=port, ca=ca, user=user, certgen=CERTGEN, logger=LOGGER, **logs
+    )
     process = MeasuredProcess(["squid", "-N", "-f", config], folder / "log")
     process.wait_for_port(port)
     # Squid's generated certificates name DNS hosts only, so its target goes by name.
     target = testbed.target.replace("127.0.0.1", "localhost")
-    return Endpoint(name="squid", process=process, proxy=f"127.0.0.1:{port}", target=target, ca=testbed.proxy_ca.cert)
+    return Endpoint(name=name, process=process, proxy=f"127.0.0.1:{port}", target=target, ca=testbed.proxy_ca.cert)
 
 
 def nginx(testbed: Testbed) -> Endpoint:
