@@ -12,7 +12,7 @@ import gc
 import os
 import sys
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,8 @@ import pytest
 
 from lab import client_programs
 from lab.programs import ProgramsMissingError, control_plane_programs, node_programs
+from lab.wall_clock import WallClock, find_libfaketime, remove_shared_memory
+from tests import fuzz
 
 pytest_plugins = ["tests.cluster.fixtures", "tests.node.fixtures", "tests.journey.fixtures"]
 
@@ -33,7 +35,12 @@ FIXTURE_MARKS = {
     "promtool": ("node", 600),
     "cluster_programs": ("cluster", 240),
     "helm": ("cluster", 240),
+    "request_info_program": ("cluster", 240),
+    "gateway_programs": ("cluster", 240),
+    "lua_program": ("cluster", 240),
     "client_programs": ("clients", 900),
+    "mcp_folder": ("clients", 240),
+    "axe_script": ("clients", 240),
     "isolated_node_programs": ("node", 600),
 }
 """Mark of the tests that use a fixture, and their time limit in seconds on a busy machine, including start-up."""
@@ -74,11 +81,29 @@ _current_unit_test: list[str] = []
 # Tests read the logs of the processes that they start in the text format; test_logs.py reads the JSON format.
 os.environ.setdefault("CONNECTORS_LOG_FORMAT", "text")
 
-# No deadline, because a busy machine is not a failure. In CI every run draws the same examples.
-hypothesis.settings.register_profile("ours", deadline=None, derandomize="CI" in os.environ)
+# No limits of time, because a busy machine is not a failure. In CI every run draws the same examples.
+hypothesis.settings.register_profile(
+    "ours",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 # `scripts/test unit` outside of CI draws fewer examples, and other ones in each run, because people wait for it.
 hypothesis.settings.register_profile("inner-loop", hypothesis.settings.get_profile("ours"), max_examples=30)
+hypothesis.settings.register_profile(
+    fuzz.PROFILE, hypothesis.settings.get_profile("ours"), derandomize=False, max_examples=100 * fuzz.FACTOR
+)
 hypothesis.settings.load_profile("ours")
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Iterator[WallClock]:
+    """Wall clock of the programs that a test starts with its environment."""
+    library = find_libfaketime()
+    if library is None:
+        pytest.skip("libfaketime is not installed; install it with: scripts/install --node")
+    yield WallClock(library, tmp_path / "wall-clock")
+    remove_shared_memory()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -116,12 +141,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Add the marks before `-m` selects tests. Raise UsageError for a test whose stage would not import its file."""
     if config.option.loop == "uvloop":
         items[:] = [item for item in items if isinstance(item, pytest.Function) and iscoroutinefunction(item.function)]
+    is_fuzzing = config.option.markexpr == "fuzz"
     for item in items:
         for fixture, (mark, seconds) in FIXTURE_MARKS.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(mark)
                 if item.get_closest_marker("timeout") is None:
-                    item.add_marker(pytest.mark.timeout(seconds))
+                    item.add_marker(pytest.mark.timeout(0 if is_fuzzing else seconds))
         marks = [mark for mark in ("node", "clients", "cluster") if item.get_closest_marker(mark)]
         stage = next((stage for stage in STAGE_FOLDERS if marks and stage.startswith(marks[0])), None)
         if stage and not any(item.path.is_relative_to(_HERE / folder) for folder in STAGE_FOLDERS[stage]):

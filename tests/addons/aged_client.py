@@ -1,16 +1,39 @@
-"""Client of a proxy in folder mode, as a program, so that its wall clock can be moved.
+"""Client of a proxy, as a program, so that its wall clock can be moved.
 
 `python aged_client.py CA_FILE` reads the arguments as JSON from stdin, sends a request by each route, and prints the
-status of the responses, or the errors, as JSON.
+status of the responses, or the errors, as JSON. `call_each_route` runs it.
 """
 
 import base64
 import json
+import os
 import socket
 import ssl
+import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 TIMEOUT = 30.0
+ROUTES = ("tunnel", "path", "alias")
+ALL_SERVED = dict.fromkeys(ROUTES, 200)
+
+
+def call_each_route(
+    ca_file: Path, *, port: int, target: str, key: object, token: str, environment: Mapping[str, str]
+) -> dict[str, object]:
+    """Return the status of the response by each route, or the error. `target` is HOST:PORT."""
+    output = subprocess.run(
+        [sys.executable, __file__, str(ca_file)],
+        input=json.dumps({"port": port, "target": target, "key": str(key), "token": token}),
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=2 * TIMEOUT,
+    )
+    results: dict[str, object] = json.loads(output.stdout)
+    return results
 
 
 def request(context: ssl.SSLContext, connection: socket.socket, host: str, path: str, *fields: str) -> int:
@@ -59,7 +82,7 @@ def main() -> None:
         except OSError as error:
             return str(error)
 
-    print(json.dumps({route: call(route) for route in ("tunnel", "path", "alias")}))  # noqa: T201 - the output
+    print(json.dumps({route: call(route) for route in ROUTES}))  # noqa: T201 - the output
 
 
 if __name__ == "__main__":

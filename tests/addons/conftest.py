@@ -12,7 +12,7 @@ from mitmproxy.certs import CertStore
 from addons.records.record import Record, Recorders
 from addons.relay.exchange import Exchange
 from connector_store.folder import folder_watch
-from connector_store.folder.caller_tokens import SigningKey
+from connector_store.folder.signing_key import SigningKey
 from lab.certificates import KeyPair, make_ca, make_leaf
 from tests.cluster.proxy.running_proxy import RunningProxy
 from tests.fakes.manifests import connector, secret, write

@@ -7,16 +7,17 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Access, AccessResult, Identity
+from connector_store.domain.callers.access import Access, AccessResult, Identity, Refused, Unavailable
 from connector_store.domain.config.settings import parse_access
 from connector_store.domain.objects.models import Target as Usable
 from connector_store.domain.objects.models import Unusable
-from connector_store.folder.caller_tokens import SigningKey, TokenAccess
+from connector_store.folder.caller_tokens import TokenAccess
+from connector_store.folder.signing_key import SigningKey
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.client import KubeClient
 from connector_store.resolver import ResolvedAddresses, Resolver
@@ -52,11 +53,16 @@ class Checks:
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         return self.current.check_cached(token, key)
 
-    async def check(self, token: str, key: ObjectKey) -> AccessResult:
-        return await self.current.check(token, key)
+    async def check(self, token: str, key: ObjectKey, source_ip: str = "") -> AccessResult:
+        return await self.current.check(token, key, source_ip)
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        return await self.current.recheck(token, identity, key)
+    async def recheck_token(self, token: str, identity: Identity) -> AccessResult:
+        return await self.current.recheck_token(token, identity)
+
+    async def recheck_use(
+        self, token: str, identity: Identity, key: ObjectKey
+    ) -> Literal[True] | Refused | Unavailable:
+        return await self.current.recheck_use(token, identity, key)
 
 
 class Names(Resolver):

@@ -18,6 +18,7 @@ from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
 from tests.fakes.proxy import Proxy, copy_confdir, running_proxy
 from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
+from tests.fuzz import examples
 
 pytestmark = pytest.mark.slow
 
@@ -180,8 +181,9 @@ GOOD = (
 )
 
 
+@pytest.mark.fuzz
 @pytest.mark.asyncio(loop_scope="module")
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(place=st.integers(0, len(GOOD)), odd=st.sampled_from(ODD), cut=st.integers(0, 2))
 async def test_every_odd_byte_gives_the_target_whole_messages_or_none(
     world: tuple[Proxy, FakeTarget], place: int, odd: bytes, cut: int

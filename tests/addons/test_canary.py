@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.folder.caller_tokens import KEY_FILE
+from connector_store.folder.signing_key import KEY_FILE
 from lab.certificates import KeyPair, make_ca, make_leaf
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 from tests.fakes import manifests

@@ -1,6 +1,5 @@
 """A closed live connection tells its client the reason if its protocol can. An expiring credential causes a warning."""
 
-import asyncio
 import json
 import time
 from dataclasses import replace
@@ -13,6 +12,7 @@ from connector_store.domain.callers.access import Refused
 from connector_store.domain.credential.credentials import Credential
 from connector_store.domain.objects.models import Target as Usable
 from connector_store.folder.caller_tokens import TokenAccess
+from tests.addons.access.test_live_connections import recheck_all
 from tests.fakes.proxy import ClientConnection, Proxy
 from tests.fakes.target import FakeTarget, TargetConnection
 
@@ -71,9 +71,8 @@ async def test_a_response_that_is_not_a_watch_gets_no_added_event(
     if why == "the Connector is deleted":
         delete(proxy)
     else:
-        monkeypatch.setattr(TokenAccess, "recheck", refuse)
-        async with asyncio.TaskGroup() as tasks:
-            await proxy.context.live_connections.start_rechecks(tasks)
+        monkeypatch.setattr(TokenAccess, "recheck_use", refuse)
+        await recheck_all(proxy.context.live_connections)
     assert await stream.read_to_eof() == b""
 
 
@@ -106,7 +105,7 @@ async def test_a_websocket_that_is_closed_within_a_frame_gets_no_close_frame(pro
     assert await stream.read_to_eof() == b""
 
 
-WARNING = '299 kubernetes-connector "the credential of Connector team-a/k8s ends in 3 h; renew Secret secret"'
+WARNING = '299 kubernetes-connector "the credential of Connector team-a/k8s expires in 3 h; renew Secret secret"'
 
 
 async def test_a_caller_is_warned_once_a_minute_of_a_credential_that_expires_soon(

@@ -98,6 +98,10 @@ async def test_without_free_descriptors_open_connections_continue_and_new_ones_f
                 # with asyncio. libuv may close it.
                 async with caller(proxy) as late_caller:
                     if waits_for_descriptor:
+                        # Its target needs a descriptor, too, which an earlier client may have taken.
+                        async with asyncio.timeout(PATIENCE):
+                            while (await ask(proxy, late_caller)).status == 502:
+                                pass
                         assert (await ask(proxy, late_caller)).status == 200
             async with asyncio.timeout(PATIENCE):
                 while not await is_served(proxy):

@@ -17,7 +17,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.models import Target
 from lab.certificates import KeyPair
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
-from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
+from tests.fakes.proxy import ClientConnection, Proxy, copy_confdir, running_proxy
 from tests.fakes.relay import TcpRelay
 from tests.fakes.target import OK, FakeTarget, TargetConnection
 from tests.fakes.waiting import until
@@ -475,6 +475,50 @@ async def test_connectors_that_lead_to_each_other_make_no_loop(
         assert response.status == 508
         assert "leads back to the Connector" in response.json()["message"]
         await until(lambda: len(records) == 3)
+
+
+@pytest.mark.parametrize("is_valid", [True, False], ids=["a caller", "a stranger"])
+async def test_only_an_accepted_caller_keeps_the_certificate_of_an_alias(proxy: Proxy, is_valid: bool) -> None:
+    certificates = proxy.context.certificates
+    stream = await proxy.open_tls(ALIAS)
+    names = certificates.names_at_port("127.0.0.1", ALIAS)
+    assert certificates._accepted.get(names) is None
+    assert await status(stream, ask("/api", proxy.token(KEY) if is_valid else "x", host=ALIAS)) == (
+        200 if is_valid else 401
+    )
+    assert (certificates._accepted.get(names) is not None) is is_valid
+
+
+async def test_a_loop_through_two_proxies_ends_at_its_second_pass(
+    tmp_path: Path, target: FakeTarget, target_ca: KeyPair, confdir: Path, records: list[Record]
+) -> None:
+    """Connector a leads to itself at the other proxy. Connector chain leads to end there, and end to the target."""
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for each in folders:
+        each.mkdir()
+    path, ca = "/connectors/team-a/", (confdir / "mitmproxy-ca-cert.pem").read_bytes()
+    async with (
+        running_proxy(folders[0], confdir) as first,
+        running_proxy(folders[1], copy_confdir(confdir, tmp_path / "confdir-2")) as second,
+        TcpRelay(f"https://127.0.0.1:{first.port}").serving() as to_first,
+        TcpRelay(f"https://127.0.0.1:{second.port}").serving() as to_second,
+    ):
+        for proxy, other, each in ((first, to_second, folders[0]), (second, to_first, folders[1])):
+            write(
+                each,
+                connector("a", f"{other.url}{path}a", secret="a"),
+                connector("chain", f"{other.url}{path}end", secret="end"),
+                connector("end", f"https://127.0.0.1:{target.port}"),
+                *(secret(name, token=proxy.token(f"team-a/{name}"), ca=ca) for name in ("a", "end")),
+                secret(ca=target_ca.pem),
+            )
+        keys = [ObjectKey("team-a", name) for name in ("a", "chain", "end")]
+        await until(lambda: all(isinstance(p.context.store.get(key), Target) for p in (first, second) for key in keys))
+        stream = await first.open_tls("localhost")
+        assert await status(stream, ask(f"{path}chain/api", first.token("team-a/chain"))) == 200
+        records.clear()
+        assert await status(stream, ask(f"{path}a/api", first.token("team-a/a"))) == 508
+        await until(lambda: len(records) == 2)
 
 
 @pytest.mark.parametrize("path", ["/connectors/team-a/k8s/api", "/kubeconfig"])

@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lab.certificates import make_ca, make_leaf
 from tests.addons.hostile import NUMBERS, HostileTarget, Turn, play, turns
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, copy_confdir, running_proxy
+from tests.fuzz import examples
 
+GOODBYE = Turn(
+    "HEAD", tunnel=True, twice=False, answer="silence", early=False, extra="goodbye", when="with", cuts=(21,)
+)
+"""The target closes the TLS session, maybe of a reused connection, in place of a response."""
 GOOD = Turn("GET", tunnel=False, twice=False, answer="length", early=False, extra="nothing", when="with", cuts=())
 
 World = tuple[Proxy, HostileTarget]
@@ -40,6 +45,7 @@ async def assert_nothing_strays(world: World, plan: list[Turn]) -> None:
         turn = target.turns[number]
         # Bytes that a reset discarded count as not sent.
         unanswered = turn.answer == "none" or (turn.extra == "reset" and turn.when == "with")
+        unanswered |= turn.answer == "silence" and turn.extra == "goodbye" and turn.when == "with"
         is_retried = turn.method in ("GET", "HEAD") and unanswered
         assert target.request_counts[number] <= 1 + is_retried
     last = max(responses)
@@ -50,13 +56,15 @@ async def assert_nothing_strays(world: World, plan: list[Turn]) -> None:
 @pytest.mark.asyncio(loop_scope="module")
 @settings(max_examples=8)
 @given(plan=st.lists(turns, min_size=1, max_size=2))
+@example(plan=[GOOD, GOODBYE] * 8).via("a reused connection")
 async def test_for_every_target_no_response_reaches_another_request(world: World, plan: list[Turn]) -> None:
     await assert_nothing_strays(world, plan)
 
 
 @pytest.mark.slow
+@pytest.mark.fuzz
 @pytest.mark.asyncio(loop_scope="module")
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(plan=st.lists(turns, min_size=1, max_size=4))
 async def test_for_every_target_no_response_reaches_another_request_at_length(world: World, plan: list[Turn]) -> None:
     await assert_nothing_strays(world, plan)

@@ -7,7 +7,6 @@ import re
 import ssl
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +15,7 @@ import jwt
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from lab.targets import CA, OK_RESPONSE, TargetServer, run_target
+from lab.targets import CA, OK_RESPONSE, run_target
 from lab.waiting import wait_until
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 from tests.fakes.manifests import connector, secret
@@ -25,8 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 CONNECTORS: Final = 1000
 CLIENTS: Final = 4
-FIRST_LIFETIME: Final = 12.0
-"""Lifetime of the first tokens in seconds. Later tokens live for an hour."""
+FIRST_LIFETIMES: Final = (12.0, 30.0, 75.0)
+"""Lifetimes of the first tokens in seconds, for machines that are more and more busy. Later tokens live for an hour."""
 GROWTH: Final = 20_000
 """Maximum growth in kB for 1,000 Connectors in use (tokens, TLS contexts and sessions). The usual growth is 5,000."""
 TOKEN: Final = re.compile(rb"^POST /api/v1/namespaces/ci/serviceaccounts/(a\d+)/token ")
@@ -36,8 +35,8 @@ USED: Final = re.compile(rb"^GET .*\r\nAuthorization: Bearer ([^\r]+)\r\n", re.D
 class IssuingTarget:
     """Target that issues tokens. It counts TokenRequests by account and records the tokens of requests."""
 
-    def __init__(self) -> None:
-        self.lifetime = FIRST_LIFETIME
+    def __init__(self, lifetime: float) -> None:
+        self.lifetime = lifetime
         self.token_request_counts: Counter[str] = Counter()
         self.unexpected_heads: list[bytes] = []
         self.used_tokens: collections.deque[bytes] = collections.deque()
@@ -62,13 +61,6 @@ class IssuingTarget:
         return b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
-@pytest.fixture
-def server() -> Iterator[tuple[TargetServer, IssuingTarget]]:
-    issuer = IssuingTarget()
-    with run_target(issuer) as server:
-        yield server, issuer
-
-
 def manifest(number: int, address: str) -> dict[str, Any]:
     server = connector(f"c{number}", address)
     params = [{"name": "serviceAccount", "value": f"ci/a{number}"}]
@@ -89,33 +81,41 @@ def ask(proxy: RunningProxy, context: ssl.SSLContext, share: int) -> None:
     connection.close()
 
 
-def test_each_connector_costs_one_token_request_and_one_for_each_renewal(
-    server: tuple[TargetServer, IssuingTarget], tmp_path: Path
-) -> None:
-    target, issuer = server
-    proxy = RunningProxy(tmp_path)
-    proxy.write("k8s.yaml", secret(ca=CA.pem), *(manifest(number, target.address) for number in range(CONNECTORS)))
-    with proxy, ThreadPoolExecutor(CLIENTS) as pool:
-        context = ssl.create_default_context(cadata=proxy.ca_pem().decode())
+def test_each_connector_costs_one_token_request_and_one_for_each_renewal(tmp_path: Path) -> None:
+    lifetimes = (each for each in FIRST_LIFETIMES if is_early_enough(tmp_path / f"{each:.0f}", each))
+    assert next(lifetimes, None), "the machine is too busy"
 
-        def round_of_all() -> None:
-            for done in [pool.submit(ask, proxy, context, share) for share in range(CLIENTS)]:
-                done.result()
 
-        before = proxy.resident()
-        round_of_all()
-        expires_at = time.monotonic() + FIRST_LIFETIME
-        assert set(issuer.token_request_counts.values()) == {1}
-        assert len(issuer.token_request_counts) == CONNECTORS
-        after_first_round = proxy.resident()
-        issuer.lifetime = 3600
-        wait_until(lambda: time.monotonic() > expires_at, "the end of the first tokens")
-        # A request with a token that is due renews it in the background. One with an expired token waits for a new one.
-        for _ in range(2):
+def is_early_enough(home: Path, lifetime: float) -> bool:
+    """Return False if the first round takes so long that tokens with this lifetime are renewed during it."""
+    issuer, proxy = IssuingTarget(lifetime), RunningProxy(home)
+    with run_target(issuer) as target, ThreadPoolExecutor(CLIENTS) as pool:
+        proxy.write("k8s.yaml", secret(ca=CA.pem), *(manifest(number, target.address) for number in range(CONNECTORS)))
+        with proxy:
+            context = ssl.create_default_context(cadata=proxy.ca_pem().decode())
+
+            def round_of_all() -> None:
+                for done in [pool.submit(ask, proxy, context, share) for share in range(CLIENTS)]:
+                    done.result()
+
+            before, started_at = proxy.resident(), time.monotonic()
             round_of_all()
-            wait_until(lambda: set(issuer.token_request_counts.values()) == {2}, "the second token of each")
-        assert issuer.unexpected_heads == []
-        assert len(set(issuer.used_tokens)) <= 2 * CONNECTORS
-        assert len(issuer.used_tokens) == 3 * CONNECTORS
-        assert after_first_round - before < GROWTH
-        assert proxy.resident() - after_first_round < GROWTH
+            if time.monotonic() - started_at > 0.65 * lifetime:
+                return False
+            expires_at = time.monotonic() + lifetime
+            assert set(issuer.token_request_counts.values()) == {1}
+            assert len(issuer.token_request_counts) == CONNECTORS
+            after_first_round = proxy.resident()
+            issuer.lifetime = 3600
+            wait_until(lambda: time.monotonic() > expires_at, "the end of the first tokens", timeout=2 * lifetime)
+            # A request with a token that is due renews it in the background. One with an expired token waits for a
+            # new one.
+            for _ in range(2):
+                round_of_all()
+                wait_until(lambda: set(issuer.token_request_counts.values()) == {2}, "the second token of each")
+            assert issuer.unexpected_heads == []
+            assert len(set(issuer.used_tokens)) <= 2 * CONNECTORS
+            assert len(issuer.used_tokens) == 3 * CONNECTORS
+            assert after_first_round - before < GROWTH
+            assert proxy.resident() - after_first_round < GROWTH
+    return True

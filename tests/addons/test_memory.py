@@ -8,11 +8,12 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import AccessResult, Identity
+from connector_store.domain.callers.access import AccessResult, Identity, Refused, Unavailable
 from lab.certificates import KeyPair
 from lab.ports import Port
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
@@ -21,9 +22,9 @@ from tests.fakes.proxy import ClientConnection, running_proxy
 from tests.fakes.target import OK, FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-SIZE = 256 * 1024 * 1024
+SIZE = 96 * 1024 * 1024
 PIECE = b"x" * 65536
 GROWTH = 30_000
 """Maximum growth of a proxy in kB."""
@@ -213,12 +214,17 @@ class HangingAccess:
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         return None
 
-    async def check(self, token: str, key: ObjectKey) -> AccessResult:
+    async def check(self, token: str, key: ObjectKey, source_ip: str = "") -> AccessResult:
         await asyncio.Event().wait()
         raise AssertionError("it never ends")
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        return await self.check(token, key)
+    async def recheck_token(self, token: str, identity: Identity) -> AccessResult:
+        raise NotImplementedError
+
+    async def recheck_use(
+        self, token: str, identity: Identity, key: ObjectKey
+    ) -> Literal[True] | Refused | Unavailable:
+        raise NotImplementedError
 
 
 async def test_an_upload_while_a_check_hangs(folder: Path, confdir: Path, target: FakeTarget) -> None:

@@ -58,6 +58,7 @@ async def test_refusals(world: World, case: Case, capsys: pytest.CaptureFixture[
     assert counted == expected_counts(case)
     line = await audit_line(capsys, agent, "connect" if case.inside is None else "request")
     assert (line["status"], line["reason"]) == (case.status, case.cause)
+    assert response.phrase == f"{HTTPStatus(case.status).phrase}: {line['message']}"
     assert (line["caller"] is None) is case.stranger
     assert line["connector"] == (None if case.nameless else f"team-a/{case.connector}")
     assert_targets(case, heard, world.heard())

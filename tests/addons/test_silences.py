@@ -5,7 +5,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,8 @@ pytestmark = pytest.mark.slow
 
 KEY = "team-a/k8s"
 SILENT = "team-a/silent"
+TICK = 0.1
+"""Seconds between two ticks of the event loop that runs the proxy."""
 
 
 @pytest.fixture
@@ -64,12 +66,26 @@ def mute() -> Iterator[socket.socket]:
         yield listener
 
 
-@contextmanager
-def one_second() -> Iterator[None]:
-    """Assert that the body of this context takes the configured time: no less, and not much more."""
-    began = time.monotonic()
+@asynccontextmanager
+async def one_second() -> AsyncIterator[None]:
+    """Assert that the body of this context takes the configured time: no less, and not much more.
+
+    The maximum is a number of ticks of the event loop, so a pause of this process does not count.
+    """
+    tick_count = 0
+
+    async def tick() -> None:
+        nonlocal tick_count
+        while True:
+            await asyncio.sleep(TICK)
+            tick_count += 1
+
+    began, ticking = time.monotonic(), asyncio.ensure_future(tick())
     yield
-    assert 0.9 <= time.monotonic() - began < 5
+    ticking.cancel()
+    await asyncio.gather(ticking, return_exceptions=True)
+    assert time.monotonic() - began >= 0.9
+    assert tick_count * TICK < 5
 
 
 async def accepted(mute: socket.socket) -> socket.socket:
@@ -99,7 +115,7 @@ def get(port: int) -> bytes:
     ],
 )
 async def test_a_client_without_a_whole_connect_is_closed(short_timeouts: Proxy, data: bytes) -> None:
-    with one_second():
+    async with one_second():
         client = await short_timeouts.open()
         await client.send(data)
         assert await client.read_to_eof() == b""
@@ -111,7 +127,7 @@ async def test_a_client_that_sends_byte_by_byte_is_closed_too(short_timeouts: Pr
             await client.send(bytes([byte]))
             await asyncio.sleep(0.02)
 
-    with one_second():
+    async with one_second():
         client = await short_timeouts.open()
         dribbling = asyncio.ensure_future(send_bytewise(client))
         assert await client.read_to_eof() == b""
@@ -125,7 +141,7 @@ async def test_half_a_client_hello_in_the_tunnel_is_closed(short_timeouts: Proxy
     with pytest.raises(ssl.SSLWantReadError):
         session.do_handshake()
     hello = outgoing.read()
-    with one_second():
+    async with one_second():
         client, answer = await short_timeouts.connect(f"127.0.0.1:{target.port}", f"{KEY}:{short_timeouts.token(KEY)}")
         assert answer.status == 200
         await client.send(hello[: len(hello) // 2])
@@ -137,7 +153,7 @@ async def test_half_a_client_hello_in_the_tunnel_is_closed(short_timeouts: Proxy
 async def test_a_tunnel_without_a_whole_request_is_closed(
     short_timeouts: Proxy, target: FakeTarget, inside: bytes
 ) -> None:
-    with one_second():
+    async with one_second():
         client = await short_timeouts.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{short_timeouts.token(KEY)}")
         await client.send(inside)
         assert await client.read_to_eof() == b""
@@ -168,7 +184,7 @@ async def open_silent_tunnel(proxy: Proxy, port: int, ca: KeyPair) -> ClientConn
 
 async def test_a_target_that_drops_syns_gives_504(short_timeouts: Proxy, full_port: int, target_ca: KeyPair) -> None:
     client = await open_silent_tunnel(short_timeouts, full_port, target_ca)
-    with one_second():
+    async with one_second():
         await client.send(get(full_port))
         answer = await client.read_response()
     assert answer.status == 504
@@ -180,7 +196,7 @@ async def test_a_target_that_accepts_and_is_silent_gives_504_and_is_closed(
 ) -> None:
     port = mute.getsockname()[1]
     client = await open_silent_tunnel(short_timeouts, port, target_ca)
-    with one_second():
+    async with one_second():
         await client.send(get(port))
         answer = await client.read_response()
         await closed_by_the_proxy(await accepted(mute))
@@ -253,7 +269,7 @@ async def test_a_client_that_leaves_during_a_dial_ends_with_the_dial(
     before = len(asyncio.all_tasks())
     port = mute.getsockname()[1]
     client = await open_silent_tunnel(short_timeouts, port, target_ca)
-    with one_second():
+    async with one_second():
         await client.send(get(port))
         connection = await accepted(mute)
         client.close()

@@ -38,7 +38,7 @@ def home(tmp_path: Path, confdir: Path) -> Path:
     """Folder of manifests with one usable Connector, and one without its Secret."""
     folder = tmp_path / "connectors"
     folder.mkdir()
-    good, bad = connector("good", "https://192.0.2.1"), connector("bad", "https://192.0.2.1", secret="missing")
+    good, bad = connector("good", "https://10.255.255.1"), connector("bad", "https://10.255.255.1", secret="missing")
     write(folder, good, bad, secret(ca=make_ca("a").pem))
     return tmp_path
 
@@ -46,7 +46,8 @@ def home(tmp_path: Path, confdir: Path) -> Path:
 def command(home: Path, *arguments: str) -> list[str]:
     return [
         str(MITMDUMP), "-s", str(ROOT / "addons" / "connector.py"), "--set", f"confdir={home / 'confdir'}",
-        *([] if any("connector_admin" in each for each in arguments) else ["--set", "connector_admin="]), *arguments,
+        *([] if any("connector_admin" in each for each in arguments) else ["--set", "connector_admin="]),
+        "--set", "connector_sessions=", *arguments,
     ]  # fmt: skip
 
 
@@ -191,8 +192,8 @@ def test_on_a_folder_the_proxy_logs_a_summary_and_listens_on_loopback(home: Path
     with running(home, "-p", str(port)) as process:
         message = line_with(process, "serving ")
         assert (
-            "serving 1 Connector of folder connectors; 2 problems to fix (connectorctl check connectors); "
-            f"listening at http://127.0.0.1:{port}; for a kubeconfig: connectorctl kubeconfig NAMESPACE/NAME "
+            "serving 1 Connector of folder connectors; 1 problem to fix (connectorctl check connectors); "
+            f"listening at http://127.0.0.1:{port}; for a kubeconfig: connectorctl kubeconfig team-a/good "
             f"--source connectors --confdir {home / 'confdir'} --proxy http://127.0.0.1:{port}; " in message
         )
         assert _listening(process.pid) == {"0100007F"}

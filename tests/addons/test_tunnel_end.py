@@ -7,7 +7,7 @@ import pytest
 
 from addons.net.sockets import CloseTimeouts
 from addons.records.record import Record
-from addons.relay.requests import NoRequest
+from addons.relay.request_stage import NoRequest
 from lab.certificates import make_ca
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import ClientConnection, Proxy, running_proxy

@@ -1,5 +1,6 @@
 """Limits on unauthenticated clients do not affect authenticated callers."""
 
+import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -13,30 +14,33 @@ from addons.access.unauthenticated import UnauthenticatedLimit
 from addons.relay.gate import MAX_FIRST_HEAD
 from addons.relay.handshake import MAX_HANDSHAKE
 from connector_store.domain.callers.authorization_header import MAX_AUTHORIZATION_BYTES
-from connector_store.token_bucket import TokenBucket
+from connector_store.token_bucket import TokenBucketBySource
 from tests.fakes.proxy import ClientConnection, Proxy
 from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
 
 
-def set_limit(proxy: Proxy, **changes: int) -> UnauthenticatedLimit:
+def set_limit(
+    proxy: Proxy, *, max_unauthenticated: int = 100, max_unauthenticated_per_address: int = 100, max_wait: float = 60.0
+) -> UnauthenticatedLimit:
     """Other limit than the machine's."""
-    limits = {"max_unauthenticated": 100, "max_unauthenticated_per_address": 100, "max_open": 100} | changes
     limit = UnauthenticatedLimit(
-        max_unauthenticated=limits["max_unauthenticated"],
-        max_unauthenticated_per_address=limits["max_unauthenticated_per_address"],
-        max_open=limits["max_open"],
+        max_unauthenticated=max_unauthenticated,
+        max_unauthenticated_per_address=max_unauthenticated_per_address,
+        max_open=100,
+        max_wait=max_wait,
     )
     proxy.master.addons.get("connections").set_unauthenticated_limit(limit)
     return limit
 
 
-async def lines(capsys: pytest.CaptureFixture[str], number: int) -> list[dict[str, Any]]:
-    """Return the first `number` audit lines."""
+async def lines(capsys: pytest.CaptureFixture[str], number: int, detail: str = "") -> list[dict[str, Any]]:
+    """Return the first `number` audit lines, or of those about `detail`."""
     records: list[dict[str, Any]] = []
 
     def enough() -> bool:
-        records.extend(json.loads(each) for each in capsys.readouterr().out.splitlines() if each.startswith('{"time"'))
+        new = [json.loads(each) for each in capsys.readouterr().out.splitlines() if each.startswith('{"time"')]
+        records.extend(each for each in new if not detail or each.get("detail") == detail)
         return len(records) >= number
 
     await until(enough)
@@ -49,10 +53,10 @@ async def get(stream: ClientConnection, authority: str) -> int:
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["with a token", "with a token inside"])
-async def test_at_the_limit_new_clients_are_refused_and_authenticated_callers_continue(
+async def test_at_the_limit_new_clients_wait_unread_and_authenticated_callers_continue(
     proxy: Proxy, target: FakeTarget, inside: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    limit = set_limit(proxy, max_unauthenticated=2)
+    limit = set_limit(proxy, max_unauthenticated=2, max_wait=0.1)
     token, authority = proxy.token("team-a/k8s"), f"127.0.0.1:{target.port}"
     caller = await proxy.tunnel(authority, f"team-a/k8s:{'x' if inside else token}")
     bearer = f"Authorization: Bearer {token}\r\n" if inside else ""
@@ -64,6 +68,8 @@ async def test_at_the_limit_new_clients_are_refused_and_authenticated_callers_co
         await proxy.open()
     await until(lambda: limit.count == 2)
     refused = await proxy.open()
+    await refused.send(b"GET /ca.crt HTTP/1.1\r\nHost: a\r\n\r\n")
+    await until(lambda: limit.waiting_count == 1)
     assert await refused.read_to_eof() == b""
     await caller.send(data)
     assert (await caller.read_response()).status == 200
@@ -76,18 +82,37 @@ async def test_an_unauthenticated_client_that_closes_makes_room_for_another(prox
     limit = set_limit(proxy, max_unauthenticated=1)
     first = await proxy.open()
     await until(lambda: limit.count == 1)
-    first.close()
-    await until(lambda: limit.count == 0)
     second = await proxy.open()
     await second.send(b"GET /ca.crt HTTP/1.1\r\nHost: a\r\n\r\n")
+    await until(lambda: limit.waiting_count == 1)
+    first.close()
     assert (await second.read_response()).status == 200
+    assert limit.refusal_count == 0
+
+
+async def test_all_callers_of_one_address_are_served_if_they_come_at_the_same_moment(
+    proxy: Proxy, target: FakeTarget
+) -> None:
+    token, authority, number = proxy.token("team-a/k8s"), f"127.0.0.1:{target.port}", 1000
+    clients = [await proxy.open() for _ in range(number)]
+    waiting = [proxy.connect(authority, f"team-a/k8s:{token}", client=client) for client in clients]
+    assert [response.status for _, response in await asyncio.gather(*waiting)] == [200] * number
+    assert "connector_refused_connections_total 0.0" in proxy.scrape()
+
+
+async def test_a_drain_closes_the_clients_that_wait(proxy: Proxy) -> None:
+    limit = set_limit(proxy, max_unauthenticated=0)
+    client = await proxy.open()
+    await until(lambda: limit.waiting_count == 1)
+    proxy.master.addons.get("connections").drain()
+    assert await client.read_to_eof() == b""
 
 
 async def test_the_limit_of_one_address_does_not_affect_another(proxy: Proxy) -> None:
     limit = set_limit(proxy, max_unauthenticated_per_address=1)
     await proxy.open()
-    await until(lambda: limit.count == 1)
-    assert await (await proxy.open()).read_to_eof() == b""
+    await proxy.open()
+    await until(lambda: (limit.count, limit.waiting_count) == (1, 1))
     with socket.create_connection(("127.0.0.1", proxy.port), source_address=("127.0.0.2", 0)):
         await until(lambda: limit.count == 2)
 
@@ -148,18 +173,25 @@ async def open_tls(proxy: Proxy, host: str) -> AsyncIterator[bool]:
     stream.close()
 
 
-async def test_unknown_hosts_take_no_certificate_from_connectors(
-    proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_above_the_limit_on_new_certificates_handshakes_wait_and_then_fail(
+    proxy: Proxy, target: FakeTarget, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    issued = proxy.context.certificates
-    monkeypatch.setattr(issued, "_unknown_limit", TokenBucket(rate=1, burst=1, now=lambda: 0.0))
+    limit = TokenBucketBySource(rate=10, burst=1, now=lambda: 0.0)
+    proxy.context.certificates._limit = limit
     async with open_tls(proxy, "one.example") as is_served:
         assert is_served
     async with open_tls(proxy, "two.example") as is_served:
+        assert is_served  # after 0.1 s
+    proxy.context.certificates._limit = TokenBucketBySource(rate=0.1, burst=0, now=lambda: 0.0)
+    async with open_tls(proxy, "three.example") as is_served:
         assert not is_served
+    async with open_tls(proxy, "two.example") as is_served:
+        assert is_served
+    (record,) = await lines(capsys, 1, "three.example")
+    assert record["reason"] == "too many new certificates for this address"
     stream = await proxy.tunnel(f"127.0.0.1:{target.port}", f"team-a/k8s:{proxy.token('team-a/k8s')}")
     assert await get(stream, f"127.0.0.1:{target.port}") == 200
-    assert not any(each.levelname == "ERROR" for each in caplog.records)
+    assert "connector_refused_handshakes_total 1.0" in proxy.scrape()
 
 
 def test_first_heads_have_room_for_the_longest_token() -> None:
@@ -169,4 +201,5 @@ def test_first_heads_have_room_for_the_longest_token() -> None:
 async def test_the_limits_are_derived_from_descriptors(proxy: Proxy, confdir: Path) -> None:
     text = proxy.scrape()
     assert "connector_unauthenticated_connections 0.0" in text
+    assert "connector_waiting_connections 0.0" in text
     assert "connector_refused_connections_total 0.0" in text

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bench.__main__ import exit_code
+from bench.access_decision import ACCESS_COST, measure_access
 from bench.cases import make_cases
 from bench.decision import DECISION, PLAIN_COST, ROLE_COST, measure_decision
 from bench.goals import GOALS, Goal, evaluate, format_results
@@ -21,12 +22,22 @@ def make_results(**changes: dict[str, dict[str, float]]) -> Results:
     """Return figures that meet each goal exactly."""
     return {
         "warm, 8 clients": {"squid": {CPU: 100}, "nginx": {CPU: 20}, "ours": {CPU: 110}},
-        "warm, 100 clients": {"squid": {LATENCY: 10}, "nginx": {LATENCY: 5}, "ours": {LATENCY: 12}},
-        "new connection": {"squid": {CPU: 600, TARGET: 100}, "nginx": {}, "ours": {CPU: 880, TARGET: 150}},
+        "warm, 100 clients": {
+            "squid": {LATENCY: 10},
+            "tuned squid": {CPU: 60},
+            "nginx": {LATENCY: 5},
+            "ours": {LATENCY: 12, CPU: 78},
+        },
+        "new connection": {
+            "squid": {CPU: 600, TARGET: 100},
+            "tuned squid": {CPU: 680},
+            "nginx": {},
+            "ours": {CPU: 880, TARGET: 150},
+        },
         "direct, new connection": {"ours": {CPU: 660}},
         "down": {"nginx": {SPEED: 680}, "no proxy": {SPEED: 800}, "ours": {SPEED: 680}},
         "idle watches": {"squid": {MEMORY: 80}, "nginx": {MEMORY: 50}, "ours": {MEMORY: 90}},
-        DECISION: {"ours": {ROLE_COST: 3}},
+        DECISION: {"ours": {ROLE_COST: 3, ACCESS_COST: 2}},
         **changes,
     }
 
@@ -51,13 +62,16 @@ def test_a_figure_at_its_limit_meets_the_goal() -> None:
     ("case", "ours", "peers"),
     [
         pytest.param("warm, 8 clients", {CPU: 111}, ["squid"], id="CPU of a warm request"),
-        pytest.param("new connection", {CPU: 901, TARGET: 150}, ["squid"], id="CPU of a new connection"),
+        pytest.param("new connection", {CPU: 901, TARGET: 150}, ["squid", "tuned squid"], id="CPU of a new connection"),
+        pytest.param("new connection", {CPU: 885, TARGET: 150}, ["tuned squid"], id="CPU next to a tuned squid"),
         pytest.param("new connection", {CPU: 880, TARGET: 151}, ["squid"], id="CPU of the target"),
         pytest.param("direct, new connection", {CPU: 661}, ["squid", "ours"], id="CPU of direct access"),
         pytest.param("warm, 100 clients", {LATENCY: 12.1}, ["squid"], id="p99"),
+        pytest.param("warm, 100 clients", {CPU: 79}, ["tuned squid"], id="CPU of a busy proxy"),
         pytest.param("down", {SPEED: 679}, ["nginx", "no proxy"], id="speed of a download"),
         pytest.param("idle watches", {MEMORY: 91}, [""], id="memory of an idle stream"),
-        pytest.param(DECISION, {ROLE_COST: 3.1}, [""], id="time for permissions"),
+        pytest.param(DECISION, {ROLE_COST: 3.1, ACCESS_COST: 2}, [""], id="time for permissions"),
+        pytest.param(DECISION, {ROLE_COST: 3, ACCESS_COST: 2.1}, [""], id="time for access objects"),
     ],
 )
 def test_a_figure_beyond_its_limit_misses_the_goal(case: str, ours: dict[str, float], peers: list[str]) -> None:
@@ -82,9 +96,9 @@ def test_a_download_is_compared_with_each_peer(speed: Mapping[str, float], peers
 @pytest.mark.parametrize(
     ("absent", "expected"),
     [
-        pytest.param(["squid"], {"nginx", "no proxy", "ours", ""}, id="without squid"),
-        pytest.param(["nginx"], {"squid", "no proxy", "ours", ""}, id="without nginx"),
-        pytest.param(["squid", "nginx", "no proxy"], {"ours", ""}, id="ours alone"),
+        pytest.param(["squid", "tuned squid"], {"nginx", "no proxy", "ours", ""}, id="without squid"),
+        pytest.param(["nginx"], {"squid", "tuned squid", "no proxy", "ours", ""}, id="without nginx"),
+        pytest.param(["squid", "tuned squid", "nginx", "no proxy"], {"ours", ""}, id="ours alone"),
         pytest.param(["ours"], set(), id="without ours"),
     ],
 )
@@ -94,7 +108,7 @@ def test_a_goal_needs_both_figures(absent: list[str], expected: set[str]) -> Non
 
 def test_a_peer_whose_runs_all_failed_has_no_result() -> None:
     results = make_results()
-    results["new connection"]["squid"] = {}
+    results["new connection"]["squid"] = results["new connection"]["tuned squid"] = {}
     assert "new connection" not in {result.goal.case for result in evaluate(results)}
 
 
@@ -103,8 +117,8 @@ def test_a_line_has_figure_ratio_limit_and_result() -> None:
     results["warm, 8 clients"]["ours"] = {CPU: 150}
     text = [" ".join(line.split()) for line in format_results(evaluate(results))]
     assert text[0] == "warm, 8 clients: cpu per request, µs 150 1.500x at most 1.1 x squid's MISSED"
-    assert text[4] == "direct, new connection: cpu per request, µs 660 1.100x at most 1.1 x squid's new connection met"
-    assert text[-2] == "idle watches: memory per stream, kB 90 - at most 90 met"
+    assert text[6] == "direct, new connection: cpu per request, µs 660 1.100x at most 1.1 x squid's new connection met"
+    assert text[-3] == "idle watches: memory per stream, kB 90 - at most 90 met"
 
 
 def test_the_report_has_each_goal_with_its_figures() -> None:
@@ -156,3 +170,7 @@ def test_the_time_of_a_decision_is_measured() -> None:
     figures = measure_decision()
     assert figures[PLAIN_COST] > 0
     assert isfinite(figures[ROLE_COST])
+
+
+def test_the_time_for_access_objects_is_measured() -> None:
+    assert isfinite(measure_access(policies=10, grants=10)[ACCESS_COST])

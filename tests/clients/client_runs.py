@@ -13,7 +13,10 @@ from lab.control_plane import ControlPlane
 from lab.process import Process
 from lab.waiting import wait_until
 from tests.clients.pod_view import (
+    ALIAS,
+    CLUSTER_CONFIGMAP,
     CLUSTER_SECRET,
+    CLUSTER_SECRET_WITH_PLUGIN,
     DIRECT,
     IN_CLUSTER,
     KEY,
@@ -26,26 +29,28 @@ from tests.clients.pod_view import (
     AccessMethod,
     PodView,
     create_connector,
+    kopf_programs,
     operator,
     playbook,
     programs,
     variables,
 )
-from tests.clients.programs import FOURTH, SECOND, has_completed
+from tests.clients.programs import FOURTH, SECOND, documented_argocd_plugin, documented_flux_configmap, has_completed
 from tests.cluster.kube.installation import AUDIENCE, secret
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 
 DEPLOYERS = "deployers"
 """Namespace of the Secrets in which Argo CD and Flux store clusters."""
-SECRET_METHODS = (CLUSTER_SECRET, KUBECONFIG_SECRET)
+SECRET_METHODS = (CLUSTER_SECRET, CLUSTER_SECRET_WITH_PLUGIN, KUBECONFIG_SECRET)
 MAX_CONCURRENT_STARTS = 4
 """Programs that start at the same time: interpreters and virtual machines need long to start."""
 
 ACCESS_METHODS: Mapping[str, tuple[AccessMethod, ...]] = {
     "client-go": (IN_CLUSTER, DIRECT, VIA_PROXY_URL),
     "controller-runtime": (IN_CLUSTER,),
-    "argocd": (CLUSTER_SECRET,),
+    "argocd": (CLUSTER_SECRET, CLUSTER_SECRET_WITH_PLUGIN),
     "flux": (KUBECONFIG_SECRET,),
+    "flux-configmap": (CLUSTER_CONFIGMAP,),
     "kube-rs": (IN_CLUSTER, DIRECT, VIA_PROXY_URL),
     "fabric8": (IN_CLUSTER, WITH_PLUGIN, WITH_TOKEN, VIA_PROXY_URL),
     "official Java": (IN_CLUSTER, DIRECT, VIA_CODE),
@@ -65,8 +70,9 @@ def commands() -> dict[str, list[str]]:
     by_client = programs()
     return {
         **{client: [*program, "use"] for client, program in by_client.items()},
+        **{client: [*program, "use"] for client, program in kopf_programs().items()},
         "controller-runtime": operator(),
-        **{each: [*by_client["client-go"], each] for each in ("argocd", "flux")},
+        **{each: [*by_client["client-go"], each] for each in ("argocd", "flux", "flux-configmap")},
         "ansible": playbook("playbook.yml"),
     }
 
@@ -117,7 +123,8 @@ class ClientRuns:
             plane.create_namespace(namespace)
         create_connector(plane)
         all_of_it = ("--clusterrole=cluster-admin", f"--serviceaccount={DEPLOYERS}:default")
-        plane.kubectl("create", "rolebinding", "all", *all_of_it, namespace=DEPLOYERS)
+        for namespace in (NAMESPACE, DEPLOYERS):
+            plane.kubectl("create", "rolebinding", "deployers", *all_of_it, namespace=namespace)
 
     def start_all(self) -> None:
         """Start all, a few at a time; return when each has begun or ended."""
@@ -153,7 +160,7 @@ class ClientRuns:
     def _command(self, client: str, method: AccessMethod, name: str, volume: Path) -> list[str]:
         last = FOURTH if method.can_renew else SECOND
         arguments = [NAMESPACE, name, last]
-        if method in SECRET_METHODS:
+        if method in (*SECRET_METHODS, CLUSTER_CONFIGMAP):
             arguments = [name, *arguments]
         if client == "ansible":
             arguments = variables(method, volume, space=NAMESPACE, name=name, last=last)
@@ -162,9 +169,11 @@ class ClientRuns:
 
     def _environment(self, client: str, method: AccessMethod, home: Path) -> dict[str, str]:
         environment = self.view.environment(client, method, home)
-        if method in SECRET_METHODS:
+        if method in (*SECRET_METHODS, CLUSTER_CONFIGMAP):
             user = {"token": self.plane.issue_token(DEPLOYERS, "default")}
-            own = self.plane.write_kubeconfig("deployers.kubeconfig", user, namespace=DEPLOYERS)
+            # Flux requests a token of an account in the namespace of the ConfigMap.
+            namespace = NAMESPACE if method is CLUSTER_CONFIGMAP else DEPLOYERS
+            own = self.plane.write_kubeconfig(f"{home.name}.kubeconfig", user, namespace=namespace)
             environment |= {"KUBECONFIG": str(own)}
         return environment
 
@@ -200,15 +209,24 @@ class ClientRuns:
         entry = self.view.entry(token)
         if method is CLUSTER_SECRET:
             self.plane.api.apply(self._cluster_secret(name, entry), namespace=DEPLOYERS)
+        elif method is CLUSTER_SECRET_WITH_PLUGIN and count == 0:
+            self.plane.api.apply(
+                self._cluster_secret(name, entry, token_file=volume / "context.token"), namespace=DEPLOYERS
+            )
+        elif method is CLUSTER_CONFIGMAP:
+            self.plane.api.apply(self._cluster_configmap(name, entry), namespace=NAMESPACE)
         elif method is KUBECONFIG_SECRET:
             direct = to_yaml(build_kubeconfig([entry], KubeconfigStyle(direct=True)))
             self.plane.api.apply(secret(name, kind="Opaque", value=direct), namespace=DEPLOYERS)
         return token
 
-    def _cluster_secret(self, name: str, entry: KubeconfigEntry) -> dict[str, object]:
+    def _cluster_secret(
+        self, name: str, entry: KubeconfigEntry, *, token_file: Path | None = None
+    ) -> dict[str, object]:
         """https://argo-cd.readthedocs.io/en/stable/operator-manual/declarative-setup/#clusters"""
+        plugin = documented_argocd_plugin(token_file) if token_file else None
         config = {
-            "bearerToken": entry.token,
+            **({"execProviderConfig": plugin} if plugin else {"bearerToken": entry.token}),
             "tlsClientConfig": {"caData": base64.b64encode(entry.ca).decode()},
         }
         return {
@@ -221,6 +239,17 @@ class ClientRuns:
                 "config": json.dumps(config),
             },
         }
+
+    def _cluster_configmap(self, name: str, entry: KubeconfigEntry) -> dict[str, object]:
+        """https://fluxcd.io/flux/components/kustomize/kustomizations/#kubeconfig-remote-clusters"""
+        document = documented_flux_configmap()
+        document["metadata"] = {"name": name}
+        document["data"] |= {
+            "address": f"https://{ALIAS}:{self.proxy.port}",
+            "ca.crt": entry.ca.decode(),
+            "serviceAccountName": name,
+        }
+        return document
 
     def write_third(self) -> None:
         """Write the third state as another user of the target."""

@@ -27,19 +27,25 @@ def client_programs() -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="session")
-def world(
+def client_runs(
     client_programs: dict[str, list[str]], control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ClientRuns]:
-    """Each client was started, and has begun or ended."""
+    """The proxy serves the Connector, and no client was started."""
     install(control_plane)
     with cluster_proxy(tmp_path_factory.mktemp("proxy"), control_plane) as proxy:
         world = ClientRuns(control_plane, proxy, tmp_path_factory.mktemp("clients"), client_programs)
         try:
             world.view.wait_until_served()
-            world.start_all()
             yield world
         finally:
             world.close()
+
+
+@pytest.fixture(scope="session")
+def world(client_runs: ClientRuns) -> ClientRuns:
+    """Each client was started, and has begun or ended."""
+    client_runs.start_all()
+    return client_runs
 
 
 @pytest.fixture(scope="session")

@@ -21,12 +21,20 @@ from connector_store.domain.kubeconfig.kubeconfig import (
 from connector_store.domain.kubeconfig.volume_files import render_files
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
-from lab.client_programs import JAVA, JAVASCRIPT, PYTHON, RUST, ensure_clients
+from lab.client_programs import JAVA, JAVASCRIPT, KOPF, PYTHON, RUST, ensure_clients
 from lab.control_plane import ControlPlane
 from lab.programs import CLIENTS, OPERATOR, ensure_programs
 from lab.waiting import wait_until
 from tests.clients.programs import PYTHON as PROXIED
-from tests.clients.programs import PYTHON_DIRECT, PYTHON_PINS, SEED, documented_login, documented_plugin
+from tests.clients.programs import (
+    PYTHON_DIRECT,
+    PYTHON_PINS,
+    SEED,
+    documented_kopf,
+    documented_login,
+    documented_plugin,
+    kopf_arguments,
+)
 from tests.cluster.kube.installation import AUDIENCE, connector, grant_use, group_subject, secret
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 
@@ -67,7 +75,11 @@ WITH_TOKEN = AccessMethod(name="kubeconfig with the token in it", file="kubeconf
 WITH_PLUGIN = AccessMethod(name="kubeconfig with a plugin", file="kubeconfig-with-plugin")
 """As in docs/clients.md, for the same clients."""
 CLUSTER_SECRET = AccessMethod(name="cluster Secret")
+CLUSTER_SECRET_WITH_PLUGIN = AccessMethod(name="cluster Secret with a plugin")
+"""As in deploy/examples/argocd/plugin.yaml; the Secret has no token, and nobody writes it again."""
 KUBECONFIG_SECRET = AccessMethod(name="kubeconfig in a Secret")
+CLUSTER_CONFIGMAP = AccessMethod(name="ConfigMap without a token", can_renew=False)
+"""As in docs/clients.md; Flux requests a token of the account for each connection."""
 VIA_PROXY_URL = AccessMethod(name="https proxy-url", file="kubeconfig", can_renew=False)
 """As with the setting proxy-tls; the token is in the URL."""
 VIA_CODE = AccessMethod(name="proxy by code", file="kubeconfig-http")
@@ -107,6 +119,17 @@ def programs() -> dict[str, list[str]]:
         "client-node": [str(shipped) if shipped.exists() else "node", str(javascript / "with-client-node.mjs")],
         **{name: [interpreter, *arguments] for name, arguments in PYTHON_DIRECT.items()},
         f"kubernetes by {VIA_PROXY_URL.name}": [interpreter, *PROXIED["kubernetes"]],
+    }
+
+
+def kopf_programs() -> dict[str, list[str]]:
+    """Return kopf in each of its installations, with the login handler of the page where it needs one."""
+    interpreter = str(ensure_clients(KOPF) / "venv" / "bin" / "python")
+    return {
+        "kopf": [interpreter, *kopf_arguments("kubernetes pykube")],
+        "kopf-kubernetes": [interpreter, *kopf_arguments("pykube")],
+        f"kopf-kubernetes by {VIA_PROXY_URL.name}": [interpreter, *kopf_arguments("pykube", documented_kopf())],
+        "kopf-pykube": [interpreter, *kopf_arguments("kubernetes")],
     }
 
 

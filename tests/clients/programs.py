@@ -7,14 +7,21 @@ LAST. It restarts its watch when the watch ends. ConfigMap `seed` must exist.
 `exec NAMESPACE POD COMMAND…` runs that command in the pod, with the program's own streams and exit code.
 """
 
+import json
 import re
 from itertools import pairwise
+from pathlib import Path
 from textwrap import indent
+from typing import Any
+
+import yaml
 
 from lab.client_programs import PINS
 
 PYTHON_PINS = PINS / "python"
 DOCS = PINS.parents[1] / "docs" / "clients.md"
+EXAMPLES = PINS.parents[1] / "deploy" / "examples"
+ARGOCD_TOKEN = "/var/run/secrets/connectors/token"
 
 
 def documented_python() -> str:
@@ -23,6 +30,18 @@ def documented_python() -> str:
         r"^The synchronous Python client:\n\n```python\n(.*?)```", DOCS.read_text(), re.DOTALL | re.M
     )
     return str(snippet)
+
+
+def documented_kopf() -> str:
+    """Return the login handler of docs/clients.md for kopf with the package `kubernetes`."""
+    [snippet] = re.findall(r"```python\n(@kopf\.on\.login.*?)```", DOCS.read_text(), re.DOTALL)
+    return str(snippet)
+
+
+def kopf_arguments(absent: str, login: str = "") -> list[str]:
+    """Return arguments of Python for kopf where the packages `absent` cannot be imported."""
+    hidden = f"import sys\nsys.modules.update(dict.fromkeys({absent.split()}))\nimport kopf\n"
+    return ["-c", hidden + login + source("kopf")]
 
 
 def documented_java() -> str:
@@ -41,6 +60,23 @@ def documented_plugin() -> str:
     """Return the kubeconfig of docs/clients.md for clients without tokenFile."""
     [snippet] = re.findall(r"```yaml\n(apiVersion: v1\nkind: Config\n.*?)```", DOCS.read_text(), re.DOTALL)
     return str(snippet)
+
+
+def documented_argocd_plugin(token_file: Path) -> dict[str, Any]:
+    """Return the credential plugin of deploy/examples/argocd/plugin.yaml, with another token file."""
+    [cluster, *_] = yaml.safe_load_all((EXAMPLES / "argocd" / "plugin.yaml").read_text())
+    config = json.loads(cluster["stringData"]["config"])
+    text = json.dumps(config["execProviderConfig"])
+    assert ARGOCD_TOKEN in text
+    plugin: dict[str, Any] = json.loads(text.replace(ARGOCD_TOKEN, str(token_file)))
+    return plugin
+
+
+def documented_flux_configmap() -> dict[str, Any]:
+    """Return the ConfigMap of docs/clients.md for Flux."""
+    [snippet] = re.findall(r"```yaml\n(apiVersion: v1\nkind: ConfigMap\n.*?)\n---", DOCS.read_text(), re.DOTALL)
+    document: dict[str, Any] = yaml.safe_load(snippet)
+    return document
 
 
 def source(name: str) -> str:

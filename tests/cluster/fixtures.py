@@ -6,11 +6,16 @@
 `private_control_plane`    one for this test alone, with nothing in it
 `namespace`                a fresh namespace in `control_plane`, with the ServiceAccount `default`
 `kubectl`                  `control_plane`'s kubectl as cluster-admin: kubectl("get", "pods", namespace=namespace)
-`helm`                     Helm for charts alone: there is no cluster behind it
+`kubernetes_minor`         the minor version of the API server, as 37: `scripts/test versions` runs with others
+`helm`                     Helm for charts alone: there is no cluster behind it. HELM names another program
+`gateway_programs`         the folder with a gateway for a path, and a kubelet for exec (scripts/go/gateway)
+`request_info_program`     Kubernetes' own parser of requests (scripts/go/request-info)
+`lua_program`              Argo CD's interpreter of health checks (scripts/go/lua)
 """
 
 import itertools
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +24,16 @@ import pytest
 from lab.control_plane import ControlPlane
 from lab.helm import Helm
 from lab.kubectl import Kubectl
-from lab.programs import CLIENTS, ProgramsMissingError, control_plane_programs, ensure_programs
+from lab.programs import (
+    CLIENTS,
+    GATEWAY,
+    LUA,
+    REQUEST_INFO,
+    GoModule,
+    ProgramsMissingError,
+    control_plane_programs,
+    ensure_programs,
+)
 
 _NUMBERS = itertools.count(1)
 
@@ -33,6 +47,14 @@ def cluster_programs() -> Path:
         if os.environ.get("CI"):
             pytest.fail(str(error), pytrace=False)
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def kubernetes_minor(cluster_programs: Path) -> int:
+    version = subprocess.run(
+        [cluster_programs / "kube-apiserver", "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    return int(version.split(".")[1])
 
 
 @pytest.fixture(scope="session")
@@ -78,8 +100,34 @@ def namespace(control_plane: ControlPlane) -> str:
 @pytest.fixture(scope="session")
 def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     home = tmp_path_factory.mktemp("helm")
+    program = os.environ.get("HELM") or _folder_of(CLIENTS, "helm") / "helm"
+    return Helm(Path(program), home / "none.kubeconfig", home)
+
+
+@pytest.fixture(scope="session")
+def client_program() -> Path:
+    """The program of scripts/go/clients, with client-go."""
+    return _folder_of(CLIENTS, "client") / "client"
+
+
+@pytest.fixture(scope="session")
+def request_info_program() -> Path:
+    return _folder_of(REQUEST_INFO) / "request-info"
+
+
+@pytest.fixture(scope="session")
+def lua_program() -> Path:
+    return _folder_of(LUA) / "lua"
+
+
+@pytest.fixture(scope="session")
+def gateway_programs() -> Path:
+    return _folder_of(GATEWAY)
+
+
+def _folder_of(module: GoModule, *names: str) -> Path:
     try:
-        return Helm(ensure_programs(CLIENTS, ["helm"]) / "helm", home / "none.kubeconfig", home)
+        return ensure_programs(module, names or tuple(module.packages))
     except ProgramsMissingError as error:
         if os.environ.get("CI"):
             pytest.fail(str(error), pytrace=False)

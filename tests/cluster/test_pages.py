@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -27,6 +28,9 @@ from lab.ports import Port
 from lab.process import Process, environment_without_proxies
 from tests.cluster.proxy.running_proxy import ROOT
 from tests.journey.documents import BY_CALLER, shell_blocks
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from recording import IMAGE, record, render_svg
 
 DOCS = ROOT / "docs"
 TIMEOUT = 120.0
@@ -43,12 +47,10 @@ class Shop:
 
     def run(self, block: str, **environment: str) -> str:
         """In a shell as README sets it up; the folder has what the repository has, where a page names it."""
-        paths = [str(Path(sys.executable).parent), str(self.plane.programs), os.environ["PATH"]]
-        own = {"PATH": os.pathsep.join(paths), "KUBECONFIG": str(self.plane.kubeconfig), "HOME": str(self.folder)}
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block],
             cwd=self.folder,
-            env=environment_without_proxies() | own | environment,
+            env=self.environment() | environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -57,6 +59,11 @@ class Shop:
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
         return done.stdout
+
+    def environment(self) -> dict[str, str]:
+        paths = [str(Path(sys.executable).parent), str(self.plane.programs), os.environ["PATH"]]
+        own = {"PATH": os.pathsep.join(paths), "KUBECONFIG": str(self.plane.kubeconfig), "HOME": str(self.folder)}
+        return environment_without_proxies() | own
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +127,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def token(shop: Shop) -> str:
-    secret = shop.plane.kubectl.json("get", "secret", "target-token", namespace="team-a")
+    secret = shop.plane.kubectl.json("get", "secret", "target", namespace="team-a")
     assert {"token", "ca.crt"} == set(secret["data"])
     assert secret["metadata"]["annotations"]["connectors.alauda.io/address"] == shop.plane.url
     decoded: str = secret["data"]["token"]
@@ -210,16 +217,26 @@ def of_gitlab() -> dict[str, Any]:
 
 
 def of_jenkins() -> dict[str, Any]:
-    spec: dict[str, Any] = yaml.safe_load(blocks("pipelines.md", "yaml")[0])["spec"]
+    spec: dict[str, Any] = yaml.safe_load(blocks("pipelines.md", "yaml")[1])["spec"]
     return spec
 
 
 def of_github() -> dict[str, Any]:
-    spec: dict[str, Any] = yaml.safe_load(blocks("pipelines.md", "yaml")[1])["template"]["spec"]
+    spec: dict[str, Any] = yaml.safe_load(blocks("pipelines.md", "yaml")[2])["template"]["spec"]
     return spec
 
 
-@pytest.mark.parametrize("make", [of_gitlab, of_jenkins, of_github], ids=["GitLab", "Jenkins", "GitHub"])
+def of_argo() -> dict[str, Any]:
+    """The pod that Argo Workflows makes of a template, without its own containers."""
+    spec: dict[str, Any] = yaml.safe_load(blocks("pipelines.md", "yaml")[0])["spec"]
+    [template] = spec["templates"]
+    container = {"name": "main", **template["container"]}
+    return {"serviceAccountName": spec["serviceAccountName"], "containers": [container], "volumes": spec["volumes"]}
+
+
+@pytest.mark.parametrize(
+    "make", [of_gitlab, of_jenkins, of_github, of_argo], ids=["GitLab", "Jenkins", "GitHub", "Argo"]
+)
 def test_the_pod_of_a_recipe_is_valid_for_kubelet_and_the_driver(ci: Shop, make: Any) -> None:
     spec = make()
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
@@ -403,12 +420,13 @@ def test_a_migration_replaces_the_other_product_and_loses_no_connector(theirs: S
     assert kubectl.json("get", "connector", "target", namespace="team-b")["spec"]["address"] == "https://10.0.0.1:6443"
 
 
+@pytest.mark.timeout(600)
 def test_a_migration_puts_connectors_back_that_went_with_their_definitions(theirs: Shop) -> None:
     keep, _, stop, _, install, _ = shell_blocks("migration.md")
     theirs.run(keep)
     kubectl = theirs.plane.kubectl
     # The API server looks for what is left of a kind once in 5 s, for a minute, before it tries again.
-    kubectl("delete", "-k", str(ROOT / "deploy/crds"), timeout=180)
+    kubectl("delete", "-k", str(ROOT / "deploy/crds"), timeout=480)
     theirs.run(stop)
     theirs.run(install)
     [back] = kubectl.json("get", "connectors", namespace="team-b")["items"]
@@ -427,6 +445,23 @@ def test_the_readme_works_in_the_order_in_which_it_stands(shop: Shop, tmp_path: 
     with started_proxy(tmp_path, start) as url:
         listed = here.run(use, CONNECTORCTL_PROXY=url)
     assert {"default", "team-a"} <= set(listed.split())
+
+
+def test_the_picture_in_the_readme_shows_what_its_session_prints_today(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / ".kube").mkdir()
+    (tmp_path / ".kube" / "config").write_bytes(shop.plane.kubeconfig.read_bytes())
+    port, admin = Port(), Port()
+    url = f"http://127.0.0.1:{port.number}"
+    moved = ["--listen", f"127.0.0.1:{port.number}", "--", "--set", f"connector_admin=127.0.0.1:{admin.number}"]
+    steps = record(tmp_path, shop.environment(), proxy_arguments=moved, proxy_url=url)
+    printed = render_svg(steps).replace(f" --proxy {url}", "").replace(url, "http://127.0.0.1:8080")
+    assert words(printed) == words(IMAGE.read_text())
+
+
+def words(svg: str) -> list[str]:
+    """Return the words of a picture without times, and without namespaces, which are others in each cluster."""
+    text = " ".join(each.text or "" for each in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text"))  # noqa: S314
+    return re.sub(r"\[[\d:.]+\]|\S+ +Active +\w+", "", text).split()
 
 
 def test_manifests_are_written_from_the_example(shop: Shop, tmp_path: Path) -> None:

@@ -99,8 +99,11 @@ def count(pem: bytes | None) -> int:
     return len(x509.load_pem_x509_certificates(pem))
 
 
-async def test_the_ca_is_created_once_and_published(world) -> None:
+async def test_the_ca_is_created_once_and_published(world, caplog) -> None:
+    caplog.set_level("INFO")
     again = await world.settle()
+    [line] = [each.message for each in caplog.records if "create" in each.message]
+    assert line.startswith("CA: create CN=connectors-proxy ")
     assert world.writes == 2, "the Secret and the ConfigMap"
     assert again == MAX_REQUEUE, "two years of a clock that was a year behind would be one too many"
     assert world.rotation.published_pem == await world.config_map() == (await world.data())[PUBLISHED_CA_KEY]
@@ -180,6 +183,71 @@ async def test_a_secret_without_a_ca_gets_one_and_keeps_its_other_keys(world) ->
     data = await world.data()
     assert data["note"] == b"hello"
     assert read_signer(data, SIGNING_CA_KEY)
+
+
+async def test_a_published_ca_whose_secret_is_gone_is_waited_for(world, caplog) -> None:
+    await world.settle()
+    backup, published = await world.raw(SECRETS), await world.config_map()
+    assert backup is not None
+    await world.client.delete(SECRETS.path(SYSTEM, NAME))
+    before = world.writes
+    for _ in range(3):
+        assert await world.turn() is None
+    assert (world.writes, world.rotation.published_pem) == (before, published)
+    assert world.rotation.is_unusable
+    [error] = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert "restore the Secret from its backup, or delete that ConfigMap" in error.message
+
+    # A controller that starts now publishes what callers trust.
+    other = World(world.server, world.client, SETTINGS)
+    await other.turn()
+    assert (other.rotation.published_pem, other.rotation.is_unusable) == (published, True)
+
+    await world.server.put(SECRETS, {"metadata": {"name": NAME, "namespace": SYSTEM}, "data": backup["data"]})
+    await world.settle()
+    assert not world.rotation.is_unusable
+    assert await world.config_map() == published
+
+
+async def test_a_secret_without_its_published_ca_gets_no_other(world) -> None:
+    await world.settle()
+    await world.client.patch(SECRETS.path(SYSTEM, NAME), {"data": {SIGNING_CA_KEY: None}})
+    before = world.writes
+    await world.turn()
+    assert (world.writes, world.rotation.is_unusable) == (before, True)
+
+
+async def test_without_secret_and_config_map_a_new_ca_is_created(world) -> None:
+    await world.settle()
+    first = await world.config_map()
+    await world.client.delete(SECRETS.path(SYSTEM, NAME))
+    await world.turn()
+    await world.client.delete(CONFIG_MAPS.path(SYSTEM, NAME))
+    await world.settle()
+    assert await world.config_map() != first
+    assert not world.rotation.is_unusable
+
+
+async def put_tls_secret(world: World, **data: bytes) -> None:
+    encoded = {key.replace("_", "."): base64.b64encode(value).decode() for key, value in data.items()}
+    metadata = {"name": NAME, "namespace": SYSTEM}
+    await world.server.put(SECRETS, {"metadata": metadata, "type": "kubernetes.io/tls", "data": encoded})
+
+
+async def test_a_ca_of_cert_manager_is_published_and_never_changed(world) -> None:
+    own = make_ca()
+    await put_tls_secret(world, tls_crt=own.pem, tls_key=own.key_pem, ca_crt=own.pem)
+    await world.settle()
+    assert await world.config_map() == own.pem
+    assert set(await world.data()) == {"tls.crt", "tls.key", "ca.crt"}
+    assert world.rotation.expires_at == own.certificate.not_valid_after_utc.timestamp()
+
+
+async def test_a_secret_that_cert_manager_has_not_filled_yet_is_waited_for(world, caplog) -> None:
+    await put_tls_secret(world, tls_crt=b"", tls_key=b"")
+    await world.turn()
+    assert world.writes == 0
+    assert "data[tls.crt]: has no CA yet" in caplog.text
 
 
 async def test_an_edited_config_map_is_repaired(world) -> None:

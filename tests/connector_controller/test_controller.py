@@ -15,7 +15,9 @@ from prometheus_client import generate_latest
 from connector_controller import controller
 from connector_controller.controller import ControllerOptions, Term
 from connector_controller.metrics import ControllerMetrics
+from connector_store import resolver
 from connector_store.domain.config.settings import Settings
+from connector_store.domain.objects.credential_kinds import is_supported
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import (
     CONFIG_MAPS,
@@ -26,8 +28,9 @@ from connector_store.kube.resources import (
     SERVICES,
     Resource,
 )
+from connector_store.probes import Prober
 from connector_store.resolver import Resolver
-from lab.certificates import make_leaf
+from lab.certificates import make_ca, make_leaf
 from lab.targets import CA, TargetServer, run_target, status_response
 from tests.fakes.api_server import FakeApiServer, refusal
 from tests.fakes.name_server import NameServer
@@ -102,6 +105,7 @@ async def test_a_term_reconciles_everything_and_then_rests(world) -> None:
             await world.get(CONNECTOR_CLASSES, "k8s", None)
             await world.get(CONFIG_MAPS, "connectors-proxy-ca", SYSTEM)
             await until(lambda: world.server.count("POST", "events") > 0)
+            await until(lambda: world.server.count("PATCH", "connectors-admission") > 0)
             await until(lambda: world.term.synced and world.term.ready_counts()["True"] == 1)
             for collection in ("connectors", "connectorclasses"):
                 assert world.server.count("GET", collection) == 1, "one watch is enough"
@@ -119,7 +123,15 @@ async def test_a_term_reconciles_everything_and_then_rests(world) -> None:
 def gauges(world: World) -> dict[str, float]:
     """Return the gauges that only a leader knows, by name and labels."""
     lines = generate_latest(world.metrics.registry).decode().splitlines()
-    prefixes = ("controller_connectors", "controller_queue_depth", "watch_age", "credential", "ca", "namespaces")
+    prefixes = (
+        "controller_connectors",
+        "ready",
+        "controller_queue_depth",
+        "watch_age",
+        "credential",
+        "ca",
+        "namespaces",
+    )
     samples = [each.split() for each in lines if each.startswith(tuple(f"connector_{name}" for name in prefixes))]
     return {name: float(value) for name, value in samples}
 
@@ -137,7 +149,37 @@ async def test_the_gauges_of_a_term_are_reset_when_it_ends(world) -> None:
             await until(lambda: scraped(world).get('connector_credential_expiry_timestamp_seconds{connector="a/k8s"}'))
             await until(lambda: scraped(world)["connector_ca_expiry_timestamp_seconds"])
             assert 'connector_watch_age_seconds{kind="Secret"}' in gauges(world)
-    assert gauges(world) == {"connector_ca_expiry_timestamp_seconds": 0, "connector_namespaces_not_served": 0}
+    assert gauges(world) == {
+        "connector_ca_expiry_timestamp_seconds": 0,
+        "connector_ca_secret_unusable": 0,
+        "connector_namespaces_not_served": 0,
+    }
+
+
+async def test_a_ca_whose_secret_is_gone_shows_in_the_metrics(world) -> None:
+    config_map = {"metadata": {"name": "connectors-proxy-ca", "namespace": "connectors-system"}}
+    await world.server.put(CONFIG_MAPS, config_map | {"data": {"ca.crt": make_ca().pem.decode()}})
+    async with running(world.term):
+        await until(lambda: scraped(world).get("connector_ca_secret_unusable"))
+
+
+async def test_a_scrape_looks_at_no_connector(world, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[object] = []
+
+    def count(connector: Any, cls: Any) -> bool:
+        looked_at.append(connector)
+        return is_supported(connector, cls)
+
+    monkeypatch.setattr(controller, "is_supported", count)
+    with run_target() as server:
+        await put_all(world, server)
+        async with running(world.term):
+            await until(lambda: world.term.synced and world.term.ready_counts()["True"] == 1)
+            looked_at.clear()
+            assert scraped(world)['connector_controller_connectors{ready="True"}'] == 1
+            assert looked_at == []
+            await world.server.delete(CONNECTORS, "k8s", "a")
+            await until(lambda: scraped(world)['connector_controller_connectors{ready="True"}'] == 0)
 
 
 async def test_connectors_of_other_products_are_not_counted(world) -> None:
@@ -244,19 +286,17 @@ async def test_a_change_of_the_proxy_service_changes_the_status_before_the_next_
             await world.until_ready("True")
 
 
-async def test_failures_are_counted(world) -> None:
+async def test_failures_are_counted_from_0(world) -> None:
+    errors = partial(world.metrics.registry.get_sample_value, "connector_controller_reconciles_total")
+    labels = {"outcome": "error", "queue": "connectors"}
     with run_target() as server:
         await put_all(world, server)
         world.server.faults.append(
             lambda request: refusal(500, "InternalError", "etcd") if request.path.endswith("/status") else None
         )
         async with running(world.term):
-            await until(
-                lambda: (
-                    'connector_controller_reconciles_total{outcome="error",queue="connectors"}'
-                    in generate_latest(world.metrics.registry).decode()
-                )
-            )
+            await until(lambda: errors(labels) == 0)
+            await until(lambda: errors(labels) > 0)
             world.server.faults.clear()
             await world.until_ready("True")
 
@@ -268,6 +308,9 @@ async def test_names_with_silent_servers_do_not_delay_other_targets_or_the_end_o
     name_server, server = NameServer({"good.example": ["127.0.0.1"]}), TargetServer(make_leaf(CA, ["good.example"]))
     async with name_server:
         monkeypatch.setattr(controller, "Resolver", partial(Resolver, servers=[name_server.address]))
+        # The silent lookups last longer than this test.
+        monkeypatch.setattr(resolver, "MAX_TRIES", 9)
+        monkeypatch.setattr(controller, "Prober", partial(Prober, timeout=100))
         with closing(server):
             await put_all(world, server)
             obj = await world.client.get(CONNECTORS.path("a", "k8s"))
@@ -281,3 +324,33 @@ async def test_names_with_silent_servers_do_not_delay_other_targets_or_the_end_o
                     await world.server.put(CONNECTORS, obj)
                     await world.until_ready("True")
                     assert world.term.ready_counts()["False"] == 0, "no lookup of a silent name has ended"
+
+
+async def test_live_settings_are_followed_within_a_term(world) -> None:
+    rare = replace(SETTINGS, probe_interval=3600, namespaces=("b",))
+    world.term = Term(world.client, rare, ControllerOptions(instance="pod-1"), ControllerMetrics())
+    with run_target() as server:
+        await put_all(world, server)
+        async with running(world.term):
+            await world.until_ready("False", "NamespaceNotServed")
+            assert not any(path.endswith("a/services") for path in world.server.watched_paths)
+            world.term.follow(replace(rare, namespaces=("a", "b")))
+            await world.until_ready("True")
+            assert SERVICES.path("a") in world.server.watched_paths
+            request_count = len(server.request_heads)
+            world.term.follow(replace(rare, namespaces=("a", "b"), probe_interval=0.05))
+            await until(lambda: len(server.request_heads) > request_count)
+            denied = (ip_network("127.0.0.0/8"),)
+            world.term.follow(replace(rare, namespaces=("a", "b"), probe_interval=0.05, targets_deny=denied))
+            await world.until_ready("False", "ConnectionFailed")
+            world.term.follow(replace(rare, namespaces=("b",)))
+            await world.until_ready("False", "NamespaceNotServed")
+            await until(lambda: SERVICES.path("a") not in world.server.watched_paths)
+
+
+async def test_a_term_that_has_not_begun_follows_settings_too(world) -> None:
+    world.term.follow(replace(SETTINGS, namespaces=("b",)))
+    with run_target() as server:
+        await put_all(world, server)
+        async with running(world.term):
+            await world.until_ready("False", "NamespaceNotServed")

@@ -6,7 +6,9 @@ OURS = (
     "connector_controller_",
     "connector_ca_",
     "connector_credential_",
+    "connector_clock_",
     "connector_watch_",
+    "connector_ready",
     "connector_namespaces_",
     "connector_settings_",
 )

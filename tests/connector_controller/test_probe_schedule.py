@@ -170,3 +170,14 @@ async def test_a_request_without_probes_has_its_outcome_at_once() -> None:
     empty = ProbeRequest(address=Address(host="one", port=443))
     assert world.schedule.get_result(KEY, empty) == ProbeOutcomes()
     assert world.hosts == []
+
+
+async def test_a_shorter_interval_also_applies_to_probes_that_wait() -> None:
+    world = World(interval=3600)
+    world.schedule.get_result(KEY, asked("one"))
+    await until(lambda: world.hosts == ["one"])
+    world.schedule.set_interval(0.01)
+    await until(lambda: len(world.hosts) > 3)
+    world.schedule.set_interval(3600)
+    assert world.schedule.interval == 3600
+    world.schedule.close()

@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from connector_controller.proxy_services import ProxyServices
-from connector_controller.services import NAME_NOT_ALLOWED
+from connector_controller.services import NAME_NOT_ALLOWED, SERVICE_PROXY_NAME
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER, parse_service
@@ -58,7 +58,7 @@ async def test_an_edited_service_is_repaired(world) -> None:
     assert (await world.services.ensure(KEY, "u1")).holds
     service = await world.read_service()
     assert service["spec"]["externalName"].startswith("connectors-proxy.")
-    assert service["metadata"]["labels"] == {MANAGED_BY: MANAGER}
+    assert service["metadata"]["labels"] == {MANAGED_BY: MANAGER, SERVICE_PROXY_NAME: "connectors.alauda.io"}
 
 
 async def test_a_service_without_our_label_is_not_changed(world) -> None:

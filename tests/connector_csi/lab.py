@@ -19,7 +19,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult
 from connector_store.domain.callers.pod_token import TOKENS_KEY
 from connector_store.domain.kubeconfig.volume_request import Pod
-from tests.connector_csi.test_volume_renderer import CONTEXT, FakeAccess, FakeCluster
+from tests.connector_csi.test_volume_renderer import CONTEXT, FakeAccess, FakeCluster, FakeRefusedPods
 from tests.fakes.mounts import FakeMounts
 
 SINCE = "2026-01-02T00:00:00Z"
@@ -35,11 +35,11 @@ class AnyToken(FakeAccess):
     def __post_init__(self) -> None:
         self.waiting = asyncio.Event()
 
-    async def check(self, token: str, key: ObjectKey) -> AccessResult:
+    async def check(self, token: str, key: ObjectKey, source_ip: str = "") -> AccessResult:
         if self.gate is not None:
             self.waiting.set()
             await self.gate.wait()
-        return await super().check("s3cret", key)
+        return await super().check("s3cret", key, source_ip)
 
 
 @dataclass
@@ -63,6 +63,7 @@ class Lab:
         self.access = AnyToken()
         self.cluster = FakeCluster(access=self.access)
         self.cluster.synced.set()
+        self.refused_pods = FakeRefusedPods()
         self.warnings = FakeWarnings()
         self.restart()
 
@@ -71,7 +72,7 @@ class Lab:
         self.volumes = Volumes(
             pods=self.pods,
             disk=Disk(VolumeRecords(self.folder), self.mounts),
-            renderer=VolumeRenderer(self.cluster, sync_timeout=0.01),
+            renderer=VolumeRenderer(self.cluster, self.refused_pods, sync_timeout=0.01),
             warnings=self.warnings,
             metrics=self.metrics,
             now=lambda: datetime(2026, 1, 2, tzinfo=UTC),

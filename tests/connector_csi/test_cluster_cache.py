@@ -1,6 +1,7 @@
 """The driver's cache of the cluster: Connectors, CA, settings and access, and no Secret."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
 from connector_store.domain.objects.models import Connector
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONFIG_MAPS, CONNECTOR_CLASSES, CONNECTORS, SERVICES
+from connector_store.kube.server_clock import ServerClock
 from tests.fakes.api_server import FakeApiServer, refusal, user
 from tests.fakes.waiting import PATIENCE, until
 
@@ -38,14 +40,19 @@ def config_map(name: str, **data: str) -> dict:
 
 @asynccontextmanager
 async def running(
-    server: FakeApiServer, metrics: CsiMetrics | None = None, *, token: str | None = None
+    server: FakeApiServer,
+    metrics: CsiMetrics | None = None,
+    *,
+    token: str | None = None,
+    server_clock: ServerClock | None = None,
 ) -> AsyncIterator[ClusterCache]:
     """Run a cache. `token` is the driver's own."""
 
     async def authorization() -> str | None:
         return f"Bearer {token}" if token else None
 
-    async with KubeClient(replace(server.configuration, authorization=authorization)) as client:
+    configuration = server.configuration._replace(authorization=authorization)
+    async with KubeClient(configuration, server_clock=server_clock) as client:
         cluster = ClusterCache(client, {}, metrics or CsiMetrics(), read_jitter=0.05)
         task = asyncio.ensure_future(cluster.run())
         try:
@@ -183,6 +190,19 @@ async def test_settings_come_from_the_config_map(server: FakeApiServer) -> None:
         assert cluster.ca == b"OURS"
 
 
+async def test_the_namespaces_of_the_settings_are_followed(server: FakeApiServer) -> None:
+    metrics = CsiMetrics()
+    await server.put(CONFIG_MAPS, config_map("connectors-config", namespaces="team-b"))
+    async with running(server, metrics) as cluster:
+        assert not cluster.settings.serves(KEY.namespace)
+        await server.put(CONFIG_MAPS, config_map("connectors-config", namespaces="team-a,team-b", wrong="1"))
+        await until(lambda: cluster.settings.serves(KEY.namespace))
+        assert "connector_settings_unknown_keys 1.0" in metrics.render().decode()
+        await server.put(CONFIG_MAPS, config_map("connectors-config", namespaces="Team-B"))
+        await until(lambda: "connector_settings_rejected 1.0" in metrics.render().decode())
+        assert cluster.settings.serves(KEY.namespace)
+
+
 async def test_wrong_settings_are_logged_until_they_are_fixed(
     server: FakeApiServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -211,6 +231,20 @@ async def test_a_refusal_is_not_cached(server: FakeApiServer) -> None:
     async with running(server) as cluster:
         assert isinstance(await cluster.access.check(token, KEY), Refused)
         server.allowed.add(("u", "team-a/k8s"))
+        assert isinstance(await cluster.access.check(token, KEY), Granted)
+
+
+async def test_a_token_expires_by_the_api_servers_clock(server: FakeApiServer) -> None:
+    """The node's clock is an hour ahead."""
+
+    class ClockBehind(ServerClock):
+        def now(self) -> float:
+            return time.time() - 3600
+
+    token = jwt.encode({"aud": "connectors-proxy", "exp": time.time() - 1800}, "k" * 32)
+    server.users[token] = user("u")
+    server.allowed.add(("u", "team-a/k8s"))
+    async with running(server, server_clock=ClockBehind()) as cluster:
         assert isinstance(await cluster.access.check(token, KEY), Granted)
 
 

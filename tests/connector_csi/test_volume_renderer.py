@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.callers.pod_token import TOKENS_KEY
 from connector_store.domain.config.settings import Settings
+from connector_store.domain.kubeconfig.volume_request import Pod
 from connector_store.domain.objects.models import Address, Connector, InvalidConnector
 
 POD = {
@@ -40,12 +42,17 @@ class FakeAccess:
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         raise AssertionError("the driver does not use the cache")
 
-    async def check(self, token: str, key: ObjectKey) -> AccessResult:
+    async def check(self, token: str, key: ObjectKey, source_ip: str = "") -> AccessResult:
         assert token == "s3cret"
         self.checked_keys.append(key)
         return self.results.get(key, GRANTED)
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
+    async def recheck_token(self, token: str, identity: Identity) -> AccessResult:
+        raise AssertionError("the driver has no streams")
+
+    async def recheck_use(
+        self, token: str, identity: Identity, key: ObjectKey
+    ) -> Literal[True] | Refused | Unavailable:
         raise AssertionError("the driver has no streams")
 
 
@@ -79,6 +86,25 @@ class FakeCluster:
         return key not in self.foreign_services and "." not in key.name
 
 
+@dataclass
+class FakeRefusedPods:
+    """Access by policies and requests: `results` by Connector. Without a result, the pod is denied."""
+
+    results: dict[ObjectKey, Failure | None] = field(default_factory=dict)
+    calls: list[tuple[ObjectKey, bool]] = field(default_factory=list)
+    """Connector, and whether the volume is new."""
+    blocks: bool = False
+
+    async def check(
+        self, pod: Pod, key: ObjectKey, refusal: Refused, denied: Failure, *, is_new: bool
+    ) -> Failure | None:
+        assert pod.name == "web"
+        self.calls.append((key, is_new))
+        if self.blocks:
+            await asyncio.Event().wait()
+        return self.results.get(key, denied)
+
+
 @pytest.fixture
 def cluster() -> FakeCluster:
     cluster = FakeCluster()
@@ -87,7 +113,7 @@ def cluster() -> FakeCluster:
 
 
 async def render(cluster: FakeCluster, context: dict[str, str] = CONTEXT) -> VolumeContent | Failure:
-    renderer = VolumeRenderer(cluster)
+    renderer = VolumeRenderer(cluster, FakeRefusedPods())
     spec = renderer.parse(context, SECRETS)
     assert isinstance(spec, VolumeSpec)
     return await renderer.render(spec)
@@ -104,7 +130,7 @@ async def test_a_pod_with_the_right_gets_its_files(cluster: FakeCluster) -> None
 
 async def test_a_connector_that_cannot_be_read_is_unavailable_and_not_absent(cluster: FakeCluster) -> None:
     cluster.load_blocks = True
-    renderer = VolumeRenderer(cluster, sync_timeout=0.01)
+    renderer = VolumeRenderer(cluster, FakeRefusedPods(), sync_timeout=0.01)
     spec = renderer.parse(CONTEXT, SECRETS)
     assert isinstance(spec, VolumeSpec)
     failure = await renderer.render(spec)
@@ -168,21 +194,21 @@ async def test_without_a_ca_the_volume_is_unavailable(cluster: FakeCluster) -> N
 
 
 async def test_before_the_first_list_the_driver_is_unavailable() -> None:
-    failure = await VolumeRenderer(FakeCluster(), sync_timeout=0.01).wait_synced()
+    failure = await VolumeRenderer(FakeCluster(), FakeRefusedPods(), sync_timeout=0.01).wait_synced()
     assert failure is not None
     assert failure.code is StatusCode.UNAVAILABLE
 
 
 async def test_stale_state_is_reported(cluster: FakeCluster) -> None:
     cluster.stale_reason = "Services are old"
-    failure = await VolumeRenderer(cluster).wait_synced()
+    failure = await VolumeRenderer(cluster, FakeRefusedPods()).wait_synced()
     assert failure is not None
     assert (failure.code, failure.message) == (StatusCode.UNAVAILABLE, "Services are old")
 
 
 async def test_a_call_waits_for_a_driver_that_has_just_started() -> None:
     cluster = FakeCluster()
-    waiting = asyncio.ensure_future(VolumeRenderer(cluster).wait_synced())
+    waiting = asyncio.ensure_future(VolumeRenderer(cluster, FakeRefusedPods()).wait_synced())
     await asyncio.sleep(0)
     assert not waiting.done()
     cluster.synced.set()
@@ -235,13 +261,15 @@ async def test_of_many_refusals_a_few_are_reported(cluster: FakeCluster) -> None
 
 
 async def test_attributes_without_effect_are_reported(cluster: FakeCluster) -> None:
-    spec = VolumeRenderer(cluster).parse(CONTEXT | {"configuration.params": '{"kubeconfig": {}}'}, SECRETS)
+    spec = VolumeRenderer(cluster, FakeRefusedPods()).parse(
+        CONTEXT | {"configuration.params": '{"kubeconfig": {}}'}, SECRETS
+    )
     assert isinstance(spec, VolumeSpec)
     assert spec.ignored == ("configuration.params: no configuration has parameters",)
-    twice = VolumeRenderer(cluster).parse(CONTEXT | {TOKENS_KEY: "s3cret"}, SECRETS)
+    twice = VolumeRenderer(cluster, FakeRefusedPods()).parse(CONTEXT | {TOKENS_KEY: "s3cret"}, SECRETS)
     assert isinstance(twice, VolumeSpec)
     assert twice.ignored == (f"{TOKENS_KEY}: kubelet sends its own",)
-    from_old_kubelet = VolumeRenderer(cluster).parse(CONTEXT | SECRETS, {})
+    from_old_kubelet = VolumeRenderer(cluster, FakeRefusedPods()).parse(CONTEXT | SECRETS, {})
     assert isinstance(from_old_kubelet, VolumeSpec)
     assert from_old_kubelet.ignored == ()
 
@@ -259,7 +287,7 @@ async def test_a_foreign_service_is_not_in_the_files(cluster: FakeCluster) -> No
 async def test_without_a_usable_connector_a_foreign_host_is_removed(cluster: FakeCluster) -> None:
     other = ObjectKey("team-a", "other")
     cluster.connectors[other] = connector(other)
-    renderer = VolumeRenderer(cluster)
+    renderer = VolumeRenderer(cluster, FakeRefusedPods())
     spec = renderer.parse(POD | {"connectors": "k8s,other", "configuration.names": "kubeconfig"}, SECRETS)
     assert isinstance(spec, VolumeSpec)
     before = await renderer.render(spec)
@@ -288,7 +316,7 @@ async def test_without_a_proxy_service_the_volume_fails(cluster: FakeCluster) ->
 
 
 async def test_inputs_change_with_token_ca_address_and_service_only(cluster: FakeCluster) -> None:
-    renderer = VolumeRenderer(cluster)
+    renderer = VolumeRenderer(cluster, FakeRefusedPods())
 
     def inputs(token: str = "s3cret") -> object:
         spec = renderer.parse(CONTEXT, {TOKENS_KEY: json.dumps({"connectors-proxy": {"token": token}})})
@@ -314,7 +342,7 @@ async def test_inputs_change_with_token_ca_address_and_service_only(cluster: Fak
 
 
 def test_wrong_attributes_and_a_missing_token_are_reported(cluster: FakeCluster) -> None:
-    renderer = VolumeRenderer(cluster)
+    renderer = VolumeRenderer(cluster, FakeRefusedPods())
     wrong = renderer.parse(POD, SECRETS)
     assert isinstance(wrong, Failure)
     assert wrong.code is StatusCode.INVALID_ARGUMENT
@@ -323,3 +351,68 @@ def test_wrong_attributes_and_a_missing_token_are_reported(cluster: FakeCluster)
     assert isinstance(without, Failure)
     assert without.code is StatusCode.FAILED_PRECONDITION
     assert "spec.tokenRequests" in without.message
+
+
+OTHER = ObjectKey("team-a", "other")
+DENIED = Failure(code=StatusCode.PERMISSION_DENIED, message="joe denied the request", is_decided=True)
+WAITING = Failure(code=StatusCode.PERMISSION_DENIED, message="waiting for approval")
+SEVERAL = POD | {"connectors": "k8s,other"}
+
+
+async def render_refused(
+    cluster: FakeCluster,
+    results: dict[ObjectKey, Failure | None],
+    previous_endpoints: dict[str, tuple[str, str]] | None = None,
+    *,
+    sync_timeout: float = 10.0,
+) -> VolumeContent | Failure:
+    """Render a volume with two Connectors, of which the API server lets the pod use none."""
+    cluster.access.results = {KEY: NOT_ALLOWED, OTHER: NOT_ALLOWED}
+    cluster.connectors[OTHER] = connector(OTHER)
+    refused_pods = FakeRefusedPods(results, blocks=sync_timeout < 1)
+    renderer = VolumeRenderer(cluster, refused_pods, sync_timeout=sync_timeout)
+    spec = renderer.parse(SEVERAL, SECRETS)
+    assert isinstance(spec, VolumeSpec)
+    content = await renderer.render(spec, previous_endpoints)
+    assert refused_pods.calls == [(key, previous_endpoints is None) for key in (KEY, OTHER)]
+    return content
+
+
+async def test_a_pod_that_a_policy_or_a_request_lets_in_gets_its_files(cluster: FakeCluster) -> None:
+    content = await render_refused(cluster, {KEY: None, OTHER: None})
+    assert isinstance(content, VolumeContent)
+    assert content.problems == {}
+    assert cluster.loaded_keys == [KEY, OTHER]
+
+
+async def test_a_pod_waits_for_all_of_its_connectors(cluster: FakeCluster) -> None:
+    assert await render_refused(cluster, {KEY: None, OTHER: WAITING}) == WAITING
+
+
+async def test_after_a_denial_a_new_volume_has_no_files(cluster: FakeCluster) -> None:
+    content = await render_refused(cluster, {KEY: WAITING, OTHER: DENIED})
+    assert isinstance(content, VolumeContent)
+    assert (content.files, content.endpoints) == ({}, {})
+    assert content.problems == {KEY: WAITING, OTHER: DENIED}
+    assert await render_refused(cluster, {KEY: WAITING, OTHER: DENIED}, {}) == content
+
+
+async def test_after_the_end_of_an_access_the_volume_keeps_its_files(cluster: FakeCluster) -> None:
+    published = await render_refused(cluster, {KEY: None, OTHER: None})
+    assert isinstance(published, VolumeContent)
+    endpoints = dict(published.endpoints)
+    content = await render_refused(cluster, {KEY: None, OTHER: DENIED}, endpoints)
+    assert isinstance(content, VolumeContent)
+    assert content.problems == {OTHER: DENIED}
+    assert content.files
+    assert await render_refused(cluster, {KEY: DENIED, OTHER: DENIED}, endpoints) == Failure(
+        code=StatusCode.PERMISSION_DENIED, message="joe denied the request; joe denied the request"
+    )
+
+
+async def test_a_check_of_requests_that_fails_is_not_a_refusal(cluster: FakeCluster) -> None:
+    away = Failure(code=StatusCode.UNAVAILABLE, message="away")
+    assert await render_refused(cluster, {KEY: None, OTHER: away}) == away
+    blocked = await render_refused(cluster, {}, sync_timeout=0.01)
+    assert isinstance(blocked, Failure)
+    assert blocked.code is StatusCode.UNAVAILABLE

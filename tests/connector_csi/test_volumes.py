@@ -13,6 +13,7 @@ import pytest
 from grpc import StatusCode
 
 from connector_csi import volumes
+from connector_csi.failure import Failure
 from connector_csi.publication import Publication
 from connector_store.domain.callers.pod_token import TOKENS_KEY
 from tests.connector_csi.lab import Lab, code
@@ -283,3 +284,27 @@ async def test_the_record_of_a_deleted_pod_is_deleted_at_the_next_unpublish(lab:
 def test_the_repr_of_a_publication_hides_the_token(lab: Lab) -> None:
     publication = replace(lab.publication(), context=POD | {TOKENS_KEY: "s3cret"})
     assert "s3cret" not in repr(publication)
+
+
+async def test_after_a_denied_request_the_volume_has_only_an_error_file_until_the_pod_may_use_it(lab: Lab) -> None:
+    lab.access.results[KEY] = NOT_ALLOWED
+    lab.refused_pods.results[KEY] = Failure(
+        code=StatusCode.PERMISSION_DENIED, message="joe denied the request", is_decided=True
+    )
+    for _ in range(2):
+        assert await lab.publish() is None
+        assert {path.name for path in lab.target.iterdir() if not path.name.startswith("..")} == {".error.json"}
+        assert lab.warnings.events == [("AccessDenied", "the volume has only .error.json: joe denied the request")]
+    assert "joe denied the request" in lab.read(".error.json")
+    lab.access.results.clear()
+    assert await lab.publish() is None
+    assert lab.read("context.token") == "s3cret"
+    assert not (lab.target / ".error.json").exists()
+
+
+async def test_a_volume_that_could_not_be_created_after_a_denial_is_not_stale(lab: Lab) -> None:
+    lab.access.results[KEY] = NOT_ALLOWED
+    lab.refused_pods.results[KEY] = Failure(code=StatusCode.PERMISSION_DENIED, message="no", is_decided=True)
+    lab.mounts.refuse_mount = errno.ENOMEM
+    assert code(await lab.publish()) is StatusCode.RESOURCE_EXHAUSTED
+    assert lab.metrics.stale_volumes._value.get() == 0

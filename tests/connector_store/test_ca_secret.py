@@ -6,6 +6,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from connector_store.ca_secret import (
     Signer,
+    has_signer,
     load_signer,
     published_certificates,
     read_data,
@@ -57,6 +58,23 @@ def test_published_are_the_signing_one_the_next_and_the_former_once_each() -> No
     switched = {SIGNING_CA_KEY: cross_sign(second, first).combined_pem, PUBLISHED_CA_KEY: to_pem(*both)}
     assert published_certificates(switched) == (new.certificate, old.certificate)
     assert read_signer(switched, SIGNING_CA_KEY).certificate == new.certificate
+
+
+def test_a_signer_of_a_tls_secret_is_read_and_the_proxys_own_key_wins() -> None:
+    ca, other = make_ca("cert-manager"), make_ca("other")
+    data = {"tls.crt": ca.pem.rstrip(), "tls.key": ca.key_pem.rstrip(), "ca.crt": ca.pem}
+    assert has_signer(data)
+    assert read_signer(data, SIGNING_CA_KEY).certificate == ca.certificate
+    assert published_certificates(data) == (ca.certificate,)
+    both = data | {SIGNING_CA_KEY: other.combined_pem}
+    assert read_signer(both, SIGNING_CA_KEY).certificate == other.certificate
+    assert not has_signer({"tls.crt": ca.pem})
+    with pytest.raises(ParseError, match=r"data\[mitmproxy-ca.pem\]: is missing"):
+        read_signer({"tls.crt": ca.pem}, SIGNING_CA_KEY)
+    with pytest.raises(ParseError, match=r"data\[tls.crt\]: has a private key of another certificate"):
+        read_signer(data | {"tls.key": other.key_pem}, SIGNING_CA_KEY)
+    with pytest.raises(ParseError, match=r"data\[next.pem\]: is missing"):
+        read_signer(data, NEXT_CA_KEY)
 
 
 def test_a_broken_next_ca_does_not_affect_the_signing_ca() -> None:

@@ -1,5 +1,7 @@
 """Entries expire, and the least recently used one is evicted."""
 
+import pytest
+
 from connector_store.cache import ExpiringCache, Lru
 
 
@@ -56,3 +58,32 @@ def test_an_entry_is_replaced_dropped_and_all_are_cleared() -> None:
     lru.put("b", 1)
     lru.clear()
     assert len(lru) == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "kept"),
+    [
+        pytest.param(["aa", "bb", "c"], ["bb", "c"], id="the least recently used go"),
+        pytest.param(["a", "b", "cccc"], ["cccc"], id="as many as needed go"),
+        pytest.param(["a", "ccccccccc"], ["ccccccccc"], id="the newest stays, even if it is too heavy"),
+        pytest.param(["aaaa", "aaaa", "aaaa"], ["aaaa"], id="a replaced entry weighs once"),
+    ],
+)
+def test_entries_weigh_at_most_the_size_together(keys: list[str], kept: list[str]) -> None:
+    lru = Lru[str, str](4, len)
+    for key in keys:
+        lru.put(key, key)
+    assert list(lru.values()) == kept
+
+
+def test_a_dropped_entry_weighs_nothing() -> None:
+    lru = Lru[str, int](4, len)
+    lru.put("aaaa", 1)
+    lru.drop("aaaa")
+    for key in ("b", "cc"):
+        lru.put(key, 2)
+    assert len(lru) == 2
+    lru.clear()
+    for key in ("dd", "ee"):
+        lru.put(key, 3)
+    assert len(lru) == 2

@@ -1,7 +1,6 @@
 """Probes of real TLS servers on loopback."""
 
 import asyncio
-import socket
 import time
 from collections.abc import Iterator
 
@@ -12,13 +11,14 @@ from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.decision.address_policy import AddressPolicy
 from connector_store.domain.objects.models import Address, HttpProbe, InvalidConnector
 from connector_store.domain.status.conditions import ProbeFailure, ProbeResponse
-from connector_store.domain.status.facts import Facts
+from connector_store.domain.status.facts import ConnectorFacts
 from connector_store.probes import TIMEOUT, Prober, ProbeRequest, probe_request
 from connector_store.resolver import Resolver
 from connector_store.target_client import TargetClient
 from connector_store.token_manager import TokenManager
 from connector_store.trust import TrustStore
 from lab.certificates import make_ca
+from lab.ports import Port
 from lab.targets import CA, ENDLESS_RESPONSE, OK_RESPONSE, TargetServer, run_target, status_response
 
 LIVEZ, API = HttpProbe(path="/livez"), HttpProbe(path="/api")
@@ -147,9 +147,7 @@ async def test_a_proxy_of_the_environment_gets_nothing(server, monkeypatch) -> N
 
 
 async def test_a_closed_port() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    probe_request_ = ProbeRequest(address=Address(host="127.0.0.1", port=port), liveness=LIVEZ)
+    probe_request_ = ProbeRequest(address=Address(host="127.0.0.1", port=Port().number), liveness=LIVEZ)
     outcomes = await probe(probe_request_)
     assert isinstance(outcomes.liveness, ProbeFailure)
     assert "check that an API server listens there" in outcomes.liveness.message
@@ -194,4 +192,4 @@ async def test_a_request_without_probes_has_no_outcome(server) -> None:
 
 def test_an_invalid_connector_has_no_probe_request() -> None:
     rejected = InvalidConnector(key=ObjectKey("a", "k8s"), class_name="k8s", reason="AddressInvalid", message="x")
-    assert probe_request(Facts(connector=rejected, cls=None)) is None
+    assert probe_request(ConnectorFacts(connector=rejected, cls=None)) is None

@@ -13,8 +13,8 @@ from connector_store.single_flight import SingleFlight
 class World:
     """Calls that return their number when `go_on` is set."""
 
-    def __init__(self, max_in_flight: int = 2) -> None:
-        self.flights = SingleFlight(max_in_flight=max_in_flight, description="reviews")
+    def __init__(self, max_in_flight: int = 2, max_wait: float = 10.0) -> None:
+        self.flights = SingleFlight(max_in_flight=max_in_flight, description="reviews", max_wait=max_wait)
         self.fetched_keys: list[Hashable] = []
         self.go_on = asyncio.Event()
         self.error: Exception | None = None
@@ -60,9 +60,8 @@ async def test_calls_above_the_limit_wait_for_a_place() -> None:
     assert await asyncio.gather(*waiting) == [1, 2, 3, 4, 3]
 
 
-async def test_calls_that_get_no_place_in_time_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(single_flight, "MAX_WAIT", 0.01)
-    world = World(max_in_flight=1)
+async def test_calls_that_get_no_place_in_time_are_refused() -> None:
+    world = World(max_in_flight=1, max_wait=0.01)
     waiting = await world.start("a")
     assert await world.once("b") == Unavailable(reason="1 reviews are under way already", kind="too_many_reviews")
     (late,) = await world.start("a")

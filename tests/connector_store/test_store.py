@@ -8,6 +8,15 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Identity
 from connector_store.domain.config.settings import AccessRule
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, BearerToken
+from connector_store.domain.objects.access_objects import (
+    AccessApproval,
+    AccessLock,
+    AccessPolicy,
+    AccessRequest,
+    AccountSelector,
+    ApprovalRule,
+    Namespace,
+)
 from connector_store.domain.objects.builtin import K8S
 from connector_store.domain.objects.models import (
     Address,
@@ -250,7 +259,8 @@ def test_a_changed_role_affects_the_connectors_that_reference_it() -> None:
 
 def test_objects_are_counted_by_kind() -> None:
     store, _ = filled()
-    assert store.object_counts == {"Connector": 1, "Secret": 1, "ConnectorClass": 1, "ClusterRole": 0}
+    access = {"AccessPolicy": 0, "AccessRequest": 0, "AccessApproval": 0, "AccessLock": 0}
+    assert store.object_counts == {"Connector": 1, "Secret": 1, "ConnectorClass": 1, "ClusterRole": 0, **access}
 
 
 def test_a_former_subscriber_is_not_notified() -> None:
@@ -349,3 +359,53 @@ def test_roles_and_bindings_apply_from_the_change_and_do_not_notify() -> None:
     assert store.bindings is bindings
     assert store.bindings.allows(me, rule, key)
     assert notified == []
+
+
+POLICY = AccessPolicy(key=ObjectKey("a", "p"), uid="p", approval=ApprovalRule(), accounts=(AccountSelector(),))
+REQUEST = AccessRequest(key=ObjectKey("a", "r"), uid="r", requester="jane", subject="jane", connector="k8s")
+APPROVAL = AccessApproval(
+    key=ObjectKey("a", "v"),
+    uid="v",
+    request_name="r",
+    request_uid="r",
+    policy_name="p",
+    policy_uid="p",
+    by="joe",
+    is_approved=True,
+)
+LOCK = AccessLock(key=ObjectKey("a", "l"))
+BUILDER = Identity(user="system:serviceaccount:ci:builder")
+
+
+def test_access_objects_are_indexed_and_their_connectors_reported() -> None:
+    store, notified = filled()
+    for obj in (POLICY, REQUEST, APPROVAL, LOCK):
+        store.put("access", obj)
+        assert notified.keys.pop() == frozenset({KEY})
+        store.put("access", obj)
+        assert notified.keys == []
+    assert store.object_counts["AccessApproval"] == 1
+    assert store.access.find_entitlement(BUILDER, KEY).policy == "p"
+    assert store.access.find_lock(BUILDER, KEY) == LOCK
+    store.put("access", Namespace(name="ci", labels={"a": "b"}))
+    assert notified.keys.pop() == frozenset({KEY})
+    for obj in (LOCK, APPROVAL, REQUEST, POLICY):
+        store.remove("access", type(obj), obj.key)
+        assert notified.keys.pop() == frozenset({KEY})
+    store.remove("access", Namespace, ObjectKey("", "ci"))
+    assert not store.access.has_objects
+
+
+def test_access_objects_of_an_invalid_connector_give_nothing() -> None:
+    store, _ = filled()
+    store.put("access", POLICY)
+    store.put("connectors", InvalidConnector(key=KEY, class_name="k8s", reason="AddressInvalid", message=""))
+    assert not store.access.find_entitlement(BUILDER, KEY).may_use
+
+
+def test_a_change_of_the_admission_is_reported_once() -> None:
+    store, notified = filled()
+    store.set_admission_enforced_since(5.0)
+    assert notified.keys.pop() == frozenset({KEY})
+    store.set_admission_enforced_since(5.0)
+    assert notified.keys == []

@@ -13,7 +13,7 @@ from connector_store.domain.objects.models import Connector, ConnectorClass, Inv
 from connector_store.domain.objects.resolve import resolve
 from connector_store.domain.permissions.permissions import Permissions, RoleEntry
 from connector_store.domain.permissions.rbac import ClusterRole, PolicyRule
-from connector_store.store import Store, StoreObject
+from connector_store.store import Store, StoreObject, identify
 from tests.connector_store.test_store import CONNECTOR, SECRET
 
 NAMES = st.sampled_from(["k8s", "other"])
@@ -60,7 +60,7 @@ def _kind(obj: StoreObject) -> type:
 
 
 def _name(obj: StoreObject) -> ObjectKey | str:
-    return obj.name if isinstance(obj, ConnectorClass | ClusterRole) else obj.key
+    return identify(obj)[1]
 
 
 class AnyInterleaving(RuleBasedStateMachine):

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector_store.token_bucket import TokenBucket, TokenBucketBySource
+from connector_store.token_bucket import TokenBucket, TokenBucketBySource, TokenBucketTable
 
 
 def taken(bucket: TokenBucket, tries: int) -> int:
@@ -75,3 +75,45 @@ def test_each_source_has_its_own_and_the_number_of_sources_is_bounded() -> None:
     assert len(buckets) == 2
     assert [buckets.has_token(each) for each in ("b", "c")] == [False, False]
     assert buckets.has_token("a"), "evicted, and so it starts full again"
+
+
+def test_a_reservation_tells_when_its_token_is_there_and_is_refused_beyond_the_wait() -> None:
+    clock = [0.0]
+    bucket = TokenBucket(rate=2, burst=1, now=lambda: clock[0])
+    assert [bucket.reserve(max_wait=1.0) for _ in range(4)] == [0.0, 0.5, 1.0, None]
+    clock[0] = 1.0
+    assert bucket.reserve(max_wait=0.0) is None
+    clock[0] = 1.5
+    assert bucket.reserve(max_wait=0.0) == 0.0
+
+
+def test_reservations_of_one_source_do_not_delay_another() -> None:
+    buckets = TokenBucketBySource(rate=1, burst=1, now=lambda: 0.0)
+    assert [buckets.reserve(each, max_wait=1.0) for each in ("a", "a", "a", "b")] == [0.0, 1.0, None, 0.0]
+
+
+def test_a_table_evicts_only_full_buckets_and_then_new_keys_share_one() -> None:
+    clock = [0.0]
+    table = TokenBucketTable[str](max_buckets=2, now=lambda: clock[0])
+
+    def take(key: str) -> bool | None:
+        bucket = table.find(key, shared_key="shared", rate=1, burst=1)
+        return None if bucket is None else bucket.take()
+
+    assert [take(key) for key in ("a", "b", "c", "d", "a")] == [True, True, True, False, False]
+    assert len(table) == 3
+    clock[0] = 1.0
+    assert [take(key) for key in ("e", "f", "e")] == [True, True, False]
+    assert len(table) == 2
+
+
+def test_a_full_table_is_bounded_for_shared_keys_too() -> None:
+    table = TokenBucketTable[int](max_buckets=2, now=lambda: 0.0)
+    buckets = [table.find(number, shared_key=-number, rate=1, burst=1) for number in range(9)]
+    for number in range(1, 9):
+        bucket = table.find(number, shared_key=-number, rate=1, burst=1)
+        if bucket is not None:
+            bucket.charge()
+        buckets.append(bucket)
+    assert len(table) <= 4
+    assert None in buckets

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from connector_store.token_manager import (
     TokenManager,
 )
 from connector_store.trust import TrustStore
+from lab.ports import Port
 from lab.targets import CA, OK_RESPONSE, TargetServer, run_target, status_response
 from tests.fakes.waiting import until
 
@@ -75,8 +75,13 @@ class World:
         self.server = server
         self.clock = Clock()
         self.request_results: list[str] = []
+        self.counted_keys: set[ObjectKey] = set()
         client = TargetClient(TrustStore(), AddressPolicy(), Resolver(), user_agent="test")
-        self.manager = TokenManager(client, timeout=30, clock=self.clock, on_token_request=self.request_results.append)
+        self.manager = TokenManager(client, timeout=30, clock=self.clock, on_token_request=self.count)
+
+    def count(self, key: ObjectKey, result: str) -> None:
+        self.request_results.append(result)
+        self.counted_keys.add(key)
 
     def source(
         self, right: IssuingCredential = RIGHT, key: ObjectKey = KEY, ca: bytes | None = CA.pem
@@ -109,7 +114,7 @@ async def test_a_token_is_requested_once_and_then_cached(world: World) -> None:
     assert head.startswith(b"POST /api/v1/namespaces/ci/serviceaccounts/deployer/token HTTP/1.1\r\n")
     assert f"Authorization: Bearer {HELD}\r\n".encode() in head
     assert b"Content-Type: application/json\r\n" in head
-    assert world.request_results == ["ok"]
+    assert (world.request_results, world.counted_keys) == (["ok"], {KEY})
 
 
 async def test_concurrent_callers_wait_for_the_same_request(world: World) -> None:
@@ -367,9 +372,7 @@ async def test_at_most_start_slots_requests_start_together(monkeypatch: pytest.M
 
 
 async def test_an_unreachable_target_is_named(world: World) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    source = world.source()._replace(address=Address(host="127.0.0.1", port=port))
+    source = world.source()._replace(address=Address(host="127.0.0.1", port=Port().number))
     failed = await world.manager.get_token(source)
     assert isinstance(failed, TokenFailure)
     assert not failed.refused

@@ -1,13 +1,15 @@
 import contextlib
 import os
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from OpenSSL import SSL
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.trust import TrustStore, load_certificates
+from connector_store.trust import MAX_CONTEXT_BYTES, TrustStore, estimate_bytes, load_certificates
 from lab.certificates import KeyPair, make_ca, make_leaf
 
 HOST = "target.example.com"
@@ -161,7 +163,7 @@ def test_the_server_name_is_sent_for_names_only(tmp_path) -> None:
 
 
 def test_contexts_are_shared_by_what_they_trust_and_bounded() -> None:
-    store = TrustStore(max_contexts=2)
+    store = TrustStore(max_context_bytes=2 * estimate_bytes(OTHER.pem))
     first, second = store.ssl_context(ROOT.pem), store.openssl_context(ROOT.pem)
     other = store.ssl_context(OTHER.pem)
     assert store.ssl_context(bytes(bytearray(ROOT.pem))) is first
@@ -196,3 +198,32 @@ def test_a_key_next_to_a_certificate_is_skipped() -> None:
 def test_a_host_name_that_is_not_ascii_is_refused_before_any_handshake() -> None:
     with pytest.raises(UnicodeEncodeError):
         TrustStore().openssl_connection(ROOT.pem, "bücher.example")
+
+
+def test_contexts_of_5000_cas_fit_and_large_bundles_count_for_more() -> None:
+    assert 5_000 * estimate_bytes(ROOT.pem) <= MAX_CONTEXT_BYTES
+    assert estimate_bytes(ROOT.pem * 50) > 10 * estimate_bytes(ROOT.pem)
+    assert estimate_bytes(None) > 30 * estimate_bytes(ROOT.pem)
+
+
+@pytest.mark.slow
+def test_the_estimate_is_close_to_the_memory_that_contexts_use() -> None:
+    """Measured in a process of its own, because the memory of this one has gaps that OpenSSL uses."""
+    program = """
+import sys
+from connector_store.trust import TrustStore, estimate_bytes
+from lab.certificates import make_ca
+cas = [make_ca(f"ca {number}").pem for number in range(int(sys.argv[1]))]
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+store = TrustStore()
+store.openssl_context(cas[0])
+before = resident()
+for ca in cas:
+    store.openssl_context(ca)
+print((resident() - before) / sum(map(estimate_bytes, cas)))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program, "400"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert 0.5 <= float(result.stdout) <= 1.3

@@ -11,3 +11,7 @@ class CliResult(NamedTuple):
 
 class RunCli(Protocol):
     def __call__(self, line: str, *, plugin: bool = False) -> CliResult: ...
+
+
+class RunInCluster(Protocol):
+    async def __call__(self, line: str) -> CliResult: ...

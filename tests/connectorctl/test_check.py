@@ -81,11 +81,11 @@ def test_the_unfinished_example_has_two_findings(tmp_path: Path) -> None:
     report = check(tmp_path / "c")
     assert format_findings(tmp_path / "c", report) == [
         f"k8s-connector.yaml:{line_of(MANIFESTS, '  token:')}: Secret default/k8s-secret: stringData[token]: "
-        "is a placeholder; put in a token of the target",
+        "is a placeholder; enter a token of the target",
         f"k8s-connector.yaml:{line_of(MANIFESTS, 'address:')}: Connector default/k8s-connector: spec.address: "
-        "k8s.example is an example's; put in the address of the target",
+        "k8s.example is an example; enter the address of the target",
     ]
-    assert report.summary == "1 of 1 Connectors can be used; 2 problems to fix"
+    assert report.summary == "0 of 1 Connectors can be used; 2 problems to fix"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_the_unfinished_example_has_two_findings(tmp_path: Path) -> None:
         ),
         pytest.param(
             GOOD.replace("s3cret", "eyJ..."),
-            "a.yaml:10: Secret default/k8s-secret: stringData[token]: is a placeholder; put in a token of the target",
+            "a.yaml:10: Secret default/k8s-secret: stringData[token]: is a placeholder; enter a token of the target",
             id="the token of a README",
         ),
         pytest.param("a: ]", "a.yaml:1: is not YAML: did not find expected node content", id="not YAML"),
@@ -153,7 +153,7 @@ def test_a_broken_manifest_is_an_error(tmp_path: Path, text: str, expected: str)
         pytest.param(
             GOOD,
             0o644,
-            "a.yaml: warning: holds a credential, and others than its owner may read it; run: chmod 600 DIR/a.yaml",
+            "a.yaml: warning: has a credential that users other than its owner may read; run: chmod 600 DIR/a.yaml",
             id="a file that others can read",
         ),
     ],
@@ -164,6 +164,28 @@ def test_a_risk_is_a_warning(tmp_path: Path, text: str, mode: int, expected: str
     assert format_findings(tmp_path, report) == [expected.replace("DIR/", "")]
     assert report.error_count == 0
     assert report.summary == "1 of 1 Connectors can be used; no problems, 1 warning"
+
+
+def test_a_mask_with_ways_around_it_is_a_warning(tmp_path: Path) -> None:
+    def masked(*parts: str) -> str:
+        entries = "".join(f"    - {{clusterRole: connectors-credentials-{part}}}\n" for part in parts)
+        return f"{GOOD}  permissions:\n    mask: [{{resources: [secrets]}}]\n    deny:\n{entries}"
+
+    put(tmp_path, masked("issuing", "streams"))
+    (finding,) = format_findings(tmp_path, check(tmp_path))
+    assert finding.endswith(
+        "warning: Connector default/k8s-connector: spec.permissions.mask: callers can get around it; add to "
+        "spec.permissions.deny: connectors-credentials-rights (roles, impersonation, webhooks and API services), "
+        "connectors-credentials-workloads (pods, and the objects that start them)"
+    )
+    put(tmp_path, masked("issuing", "streams", "rights", "workloads", "secrets"))
+    (finding,) = format_findings(tmp_path, check(tmp_path))
+    assert finding.endswith(
+        "info: Connector default/k8s-connector: spec.permissions: mask has no effect, because "
+        "connectors-credentials-secrets of deny covers reading Secrets"
+    )
+    put(tmp_path, masked("issuing", "streams", "rights", "workloads"))
+    assert format_findings(tmp_path, check(tmp_path)) == []
 
 
 def test_an_unsupported_probe_of_a_class_is_a_warning(tmp_path: Path) -> None:
@@ -195,14 +217,18 @@ def test_a_token_of_two_hours_has_a_warning_in_its_last_fifth_only(tmp_path: Pat
 
 def test_a_folder_without_manifests_is_an_error(tmp_path: Path) -> None:
     report = check(tmp_path)
-    assert format_findings(tmp_path, report) == ["DIR: there are no manifests in it (*.yaml, *.yml, *.json)"]
+    assert format_findings(tmp_path, report) == [
+        "DIR: the folder has no manifests (*.yaml, *.yml, *.json); create one with: connectorctl init DIR"
+    ]
     assert report.error_count == 1
     assert report.summary == "0 of 0 Connectors can be used; 1 problem to fix"
 
 
 def test_a_folder_without_a_connector_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, GOOD.partition("---\n")[0])
-    assert format_findings(tmp_path, check(tmp_path)) == ["DIR: there is no Connector in it"]
+    assert format_findings(tmp_path, check(tmp_path)) == [
+        "DIR: the folder has no Connector; create one with: connectorctl init DIR"
+    ]
 
 
 def test_ignored_files_are_reported(tmp_path: Path) -> None:
@@ -229,7 +255,7 @@ def test_one_file_is_checked_with_the_secrets_of_its_folder(tmp_path: Path) -> N
 
 
 def test_a_missing_path_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(ParseError, match="is not there; make it with: connectorctl init"):
+    with pytest.raises(ParseError, match="does not exist; create it with: connectorctl init"):
         check(tmp_path / "absent")
-    with pytest.raises(ParseError, match="is not there; name a folder of manifests, or one file of it"):
+    with pytest.raises(ParseError, match="does not exist; name a folder of manifests, or one file of it"):
         check(tmp_path / "absent.yaml")

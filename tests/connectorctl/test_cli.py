@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ def program(name: str) -> str:
 def test_without_a_command_the_commands_are_listed(run_cli: RunCli) -> None:
     result = run_cli("")
     assert (result.code, result.out) == (2, "")
-    assert "Commands:" in result.err
+    assert "Start:" in result.err
 
 
 @pytest.mark.parametrize("line", ["--version", "version"])
@@ -49,8 +50,15 @@ def test_every_command_has_help_and_examples(name: str) -> None:
         pytest.param("kubeconfg", "Did you mean 'kubeconfig'?", id="a command with a slip"),
         pytest.param("nothing", "No such command 'nothing'.", id="an unknown command"),
         pytest.param("status --ttl 5m", "--ttl", id="an option of another command"),
-        pytest.param("token", "Missing argument", id="an argument is missing"),
-        pytest.param("token a/b c/d", "c/d", id="an argument too many"),
+        pytest.param("completion", "Choose from: bash, zsh, fish\n", id="an argument is missing"),
+        pytest.param("token a/b c/d", "c/d: there are two Connectors", id="an argument too many"),
+        pytest.param(
+            "token a",
+            "'a': not of the form NAMESPACE/NAME; a folder begins with ./",
+            id="neither a folder nor a Connector",
+        ),
+        pytest.param("token ./a ./b", "./b: the source is named twice", id="two folders"),
+        pytest.param("ls", "No such command 'ls'. Did you mean 'status'?", id="a command of another program"),
         pytest.param("--nothing", "No such option", id="an unknown option"),
     ],
 )
@@ -60,6 +68,33 @@ def test_a_wrong_command_line_is_a_usage_error(run_cli: RunCli, line: str, messa
     assert err.startswith("error: ")
     assert message in err
     assert "--help' for usage." in err
+
+
+def test_the_help_groups_all_commands(run_cli: RunCli) -> None:
+    out = run_cli("--help").out
+    assert [line for line in out.splitlines() if line.endswith(":")] == [
+        *("Options:", "Start:", "Use:", "Access:", "Inspect:", "Scripts:"),
+    ]
+    commands = out.partition("\nStart:\n")[2].partition("\n  The reference")[0]
+    assert re.findall("^  ([a-z-]+)", commands, re.MULTILINE) == list(cli.COMMANDS)
+
+
+def test_the_help_of_many_options_begins_with_the_common_ones(run_cli: RunCli) -> None:
+    common, _, advanced = run_cli("kubeconfig -h").out.partition("\nAdvanced options:\n")
+    assert "--merge" in common
+    assert "--oidc SOURCE" not in common
+    assert "--oidc" in advanced
+    assert "[DIR]" not in advanced
+
+
+@pytest.mark.parametrize("line", ["status {}", "check {}", "token {} --confdir c", "can-i get pods {}"])
+def test_a_folder_is_an_argument_or_the_source(run_cli: RunCli, connectors: Path, workdir: Path, line: str) -> None:
+    connectors.rename("team")
+    results = [run_cli(line.format(folder)) for folder in ("./team", "--source team")]
+    assert {result.code for result in results} <= {0, 1}
+    assert not any("does not exist" in result.err for result in results)
+    if "token" not in line:
+        assert results[0].out.replace("./", "") == results[1].out
 
 
 @pytest.mark.parametrize(("plugin", "program_name"), [(False, "connectorctl"), (True, "kubectl connector")])

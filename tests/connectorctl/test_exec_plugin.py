@@ -1,14 +1,12 @@
 """The exec credential plugin."""
 
-import json
 import sys
 from pathlib import Path
 
-import jwt
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from connectorctl.exec_plugin import EXPIRY_LEEWAY, exec_credential, make_plugin
+from connectorctl.exec_plugin import make_plugin
 from connectorctl.option_values import CallerOptions, SourceOptions
 
 KEY = ObjectKey("team-a", "k8s")
@@ -51,31 +49,3 @@ def test_the_exec_config_has_the_current_options(
 ) -> None:
     expected = options.replace("CWD", str(workdir)).replace("HOME", str(workdir)).split()
     assert arguments(source_options, caller_options, is_cluster=is_cluster) == ["credential", "team-a/k8s", *expected]
-
-
-def test_a_token_expires_shortly_before_its_expiry() -> None:
-    token = jwt.encode({"exp": 1_800_000_000 + int(EXPIRY_LEEWAY)}, "x" * 32, algorithm="HS256")
-    assert json.loads(exec_credential(token, {})) == {
-        "apiVersion": "client.authentication.k8s.io/v1",
-        "kind": "ExecCredential",
-        "status": {"token": token, "expirationTimestamp": "2027-01-15T08:00:00Z"},
-    }
-
-
-def test_a_token_without_an_expiry_has_none() -> None:
-    assert json.loads(exec_credential("opaque", {}))["status"] == {"token": "opaque"}
-
-
-@pytest.mark.parametrize(
-    ("exec_info", "version"),
-    [
-        pytest.param('{"apiVersion": "client.authentication.k8s.io/v1beta1"}', "v1beta1", id="an older client"),
-        pytest.param('{"apiVersion": "client.authentication.k8s.io/v2"}', "v1", id="an unknown version"),
-        pytest.param("[]", "v1", id="no object"),
-        pytest.param("{}", "v1", id="no version"),
-        pytest.param("?", "v1", id="no JSON"),
-    ],
-)
-def test_the_api_version_is_that_of_the_client(exec_info: str, version: str) -> None:
-    credential = json.loads(exec_credential("t", {"KUBERNETES_EXEC_INFO": exec_info}))
-    assert credential["apiVersion"] == f"client.authentication.k8s.io/{version}"

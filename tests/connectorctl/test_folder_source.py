@@ -11,7 +11,8 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Granted
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
-from connector_store.folder.caller_tokens import SigningKey, TokenAccess
+from connector_store.folder.caller_tokens import TokenAccess
+from connector_store.folder.signing_key import SigningKey
 from connectorctl import folder_source
 from connectorctl.example import MANIFESTS, write_example
 from connectorctl.option_values import CallerOptions

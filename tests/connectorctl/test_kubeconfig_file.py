@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from connector_store.domain.base.errors import ParseError
-from connectorctl.kubeconfig_file import MAX_FILE_SIZE, check_replaceable, default_file, merge_into
+from connectorctl.kubeconfig_fields import MAX_FILE_SIZE
+from connectorctl.kubeconfig_file import check_replaceable, default_file, merge_into
 
 
 def config(
@@ -81,7 +82,7 @@ def test_a_missing_file_and_a_device_can_be_written(tmp_path: Path) -> None:
     ("value", "message"),
     [
         pytest.param(
-            FOREIGN, r"contexts that are not of Connectors \(prod, dev\); add to it with --merge", id="foreign contexts"
+            FOREIGN, r"contexts that are not of Connectors \(prod, dev\); keep them with --merge", id="foreign contexts"
         ),
         pytest.param(
             {**FOREIGN, "contexts": [*FOREIGN["contexts"], *config("k8s")["contexts"]]},
@@ -99,11 +100,11 @@ def test_a_missing_file_and_a_device_can_be_written(tmp_path: Path) -> None:
             id="our server through a foreign proxy",
         ),
         pytest.param({**config("k8s"), "clusters": [{"name": "k8s"}]}, "k8s", id="a cluster without content"),
-        pytest.param("kind: Pod\n", "is no kubeconfig", id="another object"),
-        pytest.param("- a\n", "is no kubeconfig", id="a list"),
-        pytest.param("clusters: text\n", "is no kubeconfig", id="a text instead of a list"),
-        pytest.param("a: ]", "is no YAML", id="not YAML"),
-        pytest.param("[\n" * 10_000, "is no YAML", id="nesting without end"),
+        pytest.param("kind: Pod\n", "is not a kubeconfig", id="another object"),
+        pytest.param("- a\n", "is not a kubeconfig", id="a list"),
+        pytest.param("clusters: text\n", "is not a kubeconfig", id="a text instead of a list"),
+        pytest.param("a: ]", "is not YAML", id="not YAML"),
+        pytest.param("[\n" * 10_000, "is not YAML", id="nesting without end"),
     ],
 )
 def test_foreign_contexts_are_not_replaced(path: Path, value: object, message: str) -> None:
@@ -170,14 +171,14 @@ def test_two_programs_do_not_write_at_once(path: Path) -> None:
     put(path, FOREIGN)
     lock = path.with_name("config.lock")
     lock.touch()
-    with pytest.raises(ParseError, match="another program changes that file"):
+    with pytest.raises(ParseError, match="another program changes the kubeconfig"):
         merge_into(path, config("k8s"), force=False)
     assert lock.exists()
 
 
 def test_a_file_that_is_too_large_is_not_read(path: Path) -> None:
     put(path, "a: 1\n# " + "x" * MAX_FILE_SIZE)
-    with pytest.raises(ParseError, match=f"is longer than {MAX_FILE_SIZE} bytes, no kubeconfig"):
+    with pytest.raises(ParseError, match=f"is longer than {MAX_FILE_SIZE} bytes, not a kubeconfig"):
         check_replaceable(path)
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.names import CA_LABEL, ObjectKey
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
-from connector_store.domain.objects.models import CA_LABEL, Target, Unusable
+from connector_store.domain.objects.models import Target, Unusable
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
-from connector_store.kube.resources import CONNECTORS, SECRETS, Resource
+from connector_store.kube.resources import CONNECTORS, SECRETS
 from connector_store.store import Store
-from connectorctl.listing import fill_store, missing_crd_error
+from connectorctl.listing import fill_store
 from lab.certificates import make_ca
 from tests.fakes.api_server import FakeApiServer, refusal
 
@@ -86,22 +86,3 @@ async def test_a_refusal_is_not_an_empty_list(server: FakeApiServer) -> None:
     with pytest.raises(ApiError) as refused:
         await list_store(server)
     assert refused.value.status == 403
-
-
-@pytest.mark.parametrize(
-    ("resource", "error", "is_missing"),
-    [
-        pytest.param(CONNECTORS, ApiError(404, "Not Found"), True, id="an unknown API group"),
-        pytest.param(
-            CONNECTORS, ApiError(404, "the server could not find the requested resource", reason="NotFound"), True,
-            id="an unknown resource",
-        ),
-        pytest.param(CONNECTORS, ApiError(404, 'connectors "x" not found', reason="NotFound"), False, id="no object"),
-        pytest.param(CONNECTORS, ApiError(403, "no", reason="Forbidden"), False, id="no right"),
-        pytest.param(SECRETS, ApiError(404, "Not Found"), False, id="a resource of another group"),
-    ],
-)  # fmt: skip
-def test_a_missing_definition_has_its_own_error(resource: Resource, error: ApiError, is_missing: bool) -> None:
-    reported = missing_crd_error(resource, error)
-    assert (reported is not None) == is_missing
-    assert reported is None or "connectors.connectors.alauda.io is not installed in this cluster" in str(reported)

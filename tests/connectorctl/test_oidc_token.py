@@ -65,9 +65,23 @@ def test_a_command_prints_the_token() -> None:
     assert provider.fetch({}, AUDIENCE) == "a.b.c"
 
 
+@pytest.mark.slow
+def test_a_command_can_print_an_exec_credential(tmp_path: Path) -> None:
+    """A stand-in for kubelogin and other credential plugins of kubectl."""
+    plugin = tmp_path / "plugin"
+    plugin.write_text(
+        "#!/bin/sh\n"
+        'test "$1" = get-token && echo "log in at https://issuer.example" >&2 &&\n'
+        """echo '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",'\n"""
+        """echo '"status":{"token":"a.b.c"}}'\n"""
+    )
+    plugin.chmod(0o755)
+    assert parse_token_provider(f"command:{plugin} get-token").fetch({}, AUDIENCE) == "a.b.c"
+
+
 @pytest.mark.parametrize("text", ["", "github:x", "gitea", "file:", "command: ", "GITHUB"])
 def test_an_unknown_provider_is_refused(text: str) -> None:
-    with pytest.raises(ParseError, match="is none of: github"):
+    with pytest.raises(ParseError, match="is not one of: github"):
         parse_token_provider(text)
 
 
@@ -88,11 +102,11 @@ def test_an_unknown_provider_is_refused(text: str) -> None:
             id="no runner there",
         ),
         pytest.param("gitlab", {}, "id_tokens: {CONNECTORS_ID_TOKEN: {aud: connectors}}", id="no token of GitLab"),
-        pytest.param("gitlab", {"CONNECTORS_ID_TOKEN": "a b"}, "is no token", id="a variable of another kind"),
+        pytest.param("gitlab", {"CONNECTORS_ID_TOKEN": "a b"}, "is not a token", id="a variable of another kind"),
         pytest.param("file:/does/not/exist", {}, "No such file", id="no file"),
         pytest.param("command:/does/not/exist", {}, "No such file", id="no such command", marks=pytest.mark.slow),
         pytest.param("command:false", {}, "exit code 1", id="a command that fails", marks=pytest.mark.slow),
-        pytest.param("command:true", {}, "is no token", id="a command that prints nothing", marks=pytest.mark.slow),
+        pytest.param("command:true", {}, "is not a token", id="a command that prints nothing", marks=pytest.mark.slow),
         pytest.param("command:'", {}, "No closing quotation", id="half a quotation"),
     ],
 )
@@ -107,7 +121,7 @@ def test_the_reason_for_a_missing_token_is_reported(text: str, environ: dict[str
     ("version", "reason"),
     [
         pytest.param("1", "the runner answered 404; the job needs permissions", id="a refusal"),
-        pytest.param("3", "answered no token", id="an answer without a token"),
+        pytest.param("3", "answer has no token", id="an answer without a token"),
     ],
 )
 def test_a_runner_without_a_token_is_reported(runner: TestIssuer, version: str, reason: str) -> None:

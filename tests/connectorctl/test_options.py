@@ -121,8 +121,30 @@ def test_a_lifetime_is_parsed(text: str, seconds: int) -> None:
     assert parse_lifetime(text) == seconds
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("1d", 86400), ("30d", 30 * 86400), ("366d", 366 * 86400)])
+def test_a_lifetime_can_be_days(text: str, seconds: int) -> None:
+    assert parse_lifetime(text) == seconds
+
+
 @pytest.mark.parametrize(
-    "text", ["", "0", "0s", "500ms", "m", "1d", "-5m", "30 m", "\N{ARABIC-INDIC DIGIT THREE}m", "8785h", "9" * 400]
+    "text",
+    [
+        "",
+        "0",
+        "0s",
+        "500ms",
+        "m",
+        "0d",
+        "d",
+        "367d",
+        "1.5d",
+        "1h1d",
+        "-5m",
+        "30 m",
+        "\N{ARABIC-INDIC DIGIT THREE}m",
+        "8785h",
+        "9" * 400,
+    ],
 )
 def test_an_invalid_lifetime_is_refused(text: str) -> None:
     with pytest.raises(ParseError):

@@ -11,12 +11,15 @@ import yaml
 from connector_store.domain.base.names import API_GROUP
 from connector_store.domain.kubeconfig.volume_request import ATTRIBUTES
 from connector_store.domain.objects.builtin import CONFIGURATIONS
+from connector_store.domain.objects.manifest import parse_connector
+from connector_store.domain.objects.models import Connector
+from connector_store.domain.permissions.limits import Limits
 from connectorctl import cli
 from connectorctl.example import write_example
 from tests.docs.pages import DOCS
 
 PAGE = (DOCS / "agents.md").read_text()
-LIMITS, SANDBOX_ACCESS, POD, POD_LOGS = re.findall(r"^ *```yaml\n(.*?)^ *```$", PAGE, re.DOTALL | re.MULTILINE)
+LIMITS, WIDER, SANDBOX_ACCESS, POD, POD_LOGS = re.findall(r"^ *```yaml\n(.*?)^ *```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
 def can_i(arguments: str) -> bool:
@@ -39,6 +42,26 @@ def test_the_five_lines_allow_what_the_page_says(connectors: Path) -> None:
     commands = re.findall(r"^    connectorctl can-i (.*?) +# (yes|no)$", PAGE, re.MULTILINE)
     assert {answer for _, answer in commands} == {"yes", "no"}
     assert [can_i(arguments) for arguments, _ in commands] == [answer == "yes" for _, answer in commands]
+
+
+def test_the_wider_lines_mask_secrets_and_limit_requests(connectors: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = connectors / "k8s-connector.yaml"
+    file.write_text(file.read_text().replace(LIMITS, WIDER))
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "agent-writes"}}
+    rule = {"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["patch"]}
+    (connectors / "role.yaml").write_text(yaml.safe_dump(role | {"rules": [rule]}))
+    for request, answer in (
+        ("get secrets", "yes, masked"),
+        ("patch deployments.apps/scale", "yes, dry run only"),
+        ("delete secrets", "no"),
+        ("create pods/exec", "no"),
+    ):
+        can_i(f"{request} -n web --connector default/my-cluster")
+        assert capsys.readouterr().out.startswith(answer), request
+    [connector] = [each for each in yaml.safe_load_all(file.read_text()) if each["kind"] == "Connector"]
+    parsed = parse_connector(connector)
+    assert isinstance(parsed, Connector)
+    assert parsed.limits == Limits(requests_per_second=20, writes_per_minute=30, deletes_per_hour=10)
 
 
 def test_the_role_of_the_page_denies_logs(connectors: Path) -> None:

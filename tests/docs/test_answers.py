@@ -10,7 +10,8 @@ from connector_store.domain.callers.access import Unavailable, UnavailableKind
 from connector_store.domain.decision import denial
 from connector_store.domain.objects.address_matching import parse_address
 from connector_store.domain.objects.models import Target, Unusable
-from connector_store.domain.permissions.permissions import NotAllowed
+from connector_store.domain.permissions.evaluator import NotAllowed
+from connector_store.domain.permissions.limits import Exceeded, LimitScope, Rate
 from tests.docs.pages import REFERENCE, rows, section
 
 
@@ -70,10 +71,15 @@ def every_denial() -> list[denial.Deny]:
         denial.impersonation_header(b"impersonate-user"),
         denial.not_permitted(key, nothing, NotAllowed(nothing)),
         denial.cannot_impersonate(key, error),
+        denial.locked(key, "stolen laptop"),
         denial.absolute_form(),
         denial.bad_request(""),
         denial.header_too_large(1),
         denial.too_many_connections(1),
+        *(
+            denial.limit_exceeded(key, Exceeded(Rate("sessions", count, "hour", 1), LimitScope("", "", 1), 1))
+            for count in (0, 1)
+        ),
         denial.audit_log_full(),
         denial.not_found(),
         denial.target_unreachable(target, ""),
@@ -81,6 +87,7 @@ def every_denial() -> list[denial.Deny]:
         denial.target_timeout(target, 1),
         denial.target_refused(target),
         denial.target_redirect(target),
+        denial.target_response(target, ""),
         denial.loop(key),
         denial.cross_site(),
         denial.internal_error(),

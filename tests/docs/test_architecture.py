@@ -16,12 +16,12 @@ def test_the_page_names_every_file_with_its_folder() -> None:
 
 
 def test_the_page_names_only_files_that_exist() -> None:
-    names = set(re.findall(r"`((?:server|relay|access|net|http1|records)/[a-z0-9_]+)", DATA_PATH))
+    names = set(re.findall(r"`((?:server|sessions|relay|access|net|http1|records)/[a-z0-9_]+)", DATA_PATH))
     assert sorted(names - FILES) == []
 
 
 def test_the_map_names_every_folder_in_the_order_of_imports() -> None:
     names = re.findall(r"^([a-z0-9_]+)(?:/|\.py) ", addons.__doc__ or "", re.MULTILINE)
     folders = {each.name for each in ADDONS.iterdir() if (each / "__init__.py").exists()}
-    assert names == ["connector", "__main__", "server", "relay", "access", "net", "http1", "records"]
+    assert names == ["connector", "__main__", "server", "sessions", "relay", "access", "net", "http1", "records"]
     assert set(names) == folders | {"connector", "__main__"}

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,8 +16,8 @@ from tests.docs.pages import DOCS, ROOT
 from tests.journey.documents import shell_blocks
 
 README = ROOT / "README.md"
-EXECUTED = ("quickstart.md", "helm.md", "install.md", "uninstall.md")
-"""Pages whose blocks tests/journey runs."""
+EXECUTED = ("quickstart.md", "helm.md", "kind.md", "install.md", "uninstall.md")
+"""Pages whose blocks tests/journey runs. Of kind.md, it runs none of Docker and kind."""
 OF_THE_USER = {"kubectl", "export", "ssh", "mkdir", "printf", "echo", "print"}
 
 
@@ -74,3 +75,16 @@ def test_files_that_the_readme_creates_are_ignored_by_git(tmp_path: Path) -> Non
 def test_no_block_of_an_executed_page_escapes(page: str) -> None:
     fences = re.findall(r"^ *(?:```|~~~)(.*)$", (DOCS / page).read_text(), re.MULTILINE)
     assert fences == ["sh", ""] * len(shell_blocks(page))
+
+
+def test_the_commands_that_need_kind_are_known_and_load_the_image_that_is_installed() -> None:
+    create, install, *_, remove = shell_blocks("kind.md")
+    lines = [shlex.split(line) for line in create.splitlines()]
+    assert [line[:2] for line in lines] == [["kind", "create"], ["docker", "build"], ["kind", "load"]]
+    built, loaded = lines[1][3], lines[2][3]
+    repository, _, tag = built.rpartition(":")
+    assert built == loaded
+    assert {f"image.repository={repository}", f"image.tag={tag}"} <= set(shlex.split(install))
+    clusters = {line[line.index("--name") + 1] for line in [lines[0], lines[2], shlex.split(remove)]}
+    assert clusters == {"connectors"}
+    assert shlex.split(remove)[:3] == ["kind", "delete", "cluster"]

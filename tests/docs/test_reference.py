@@ -85,6 +85,23 @@ def test_every_setting_names_the_programs_that_read_it() -> None:
     }
 
 
+def test_every_setting_says_which_pods_a_change_replaces() -> None:
+    labels = {"addons": "proxy", "connector_controller": "controller", "connector_csi": "CSI driver"}
+    cells = [
+        line.split("|") for line in section("settings.md", "Shared settings").splitlines() if line.startswith("| `")
+    ]
+    assert {line[1].strip(" `"): line[4].strip() for line in cells} == {
+        key: "is followed live"
+        if setting.live
+        else _restarts([labels[each] for each in labels if each in setting.programs])
+        for key, setting in SETTINGS.items()
+    }
+
+
+def _restarts(programs: list[str]) -> str:
+    return "restarts " + ("all" if len(programs) == 3 else ", ".join(programs))
+
+
 def test_every_option_of_the_proxy_is_there_with_its_default() -> None:
     documented = {
         name.strip("`"): value for name, value in rows(section("settings.md", "Options of the proxy")).items()
@@ -168,16 +185,19 @@ def test_every_metric_of_the_proxy_is_there() -> None:
     assert documented - families <= {
         "connector_store_synced",
         "connector_ca_expiry_timestamp_seconds",
-        "connector_mismatched_certificates_total",
+        "connector_refused_handshakes_total",
         "connector_served_certificate_expiry_timestamp_seconds",
         "connector_namespaces_not_served",
         "connector_access_cache_hits_total",
         "connector_oldest_access_check_age_seconds",
         "connector_recheck_seconds",
+        "connector_clock_offset_seconds",
+        "connector_outage_grants_total",
         "connector_kept_connections",
         "connector_kept_connections_taken_total",
         "connector_requests_sent_again_total",
         "connector_unauthenticated_connections",
+        "connector_waiting_connections",
         "connector_refused_connections_total",
     }
 

@@ -51,7 +51,7 @@ def audit_lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     )
     log.record(request)
     log.record(request._replace(info=parse_request("GET", REFUSED_EXEC, ""), target=REFUSED_EXEC, status=101))
-    log.record(request._replace(status=403, cause="not_lent", role="connectors-credentials", audit_id=""))
+    log.record(request._replace(status=403, cause="not_allowed", role="connectors-credentials", audit_id=""))
     stranger = Record(
         event="connect", connector=None, status=407, source_ip="192.0.2.1", duration=0, cause="credentials"
     )

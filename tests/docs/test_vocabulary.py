@@ -61,6 +61,10 @@ def test_no_two_files_of_the_product_define_a_class_of_the_same_name() -> None:
 MAX_PARAMETERS = 8
 MANY_PARAMETERS = {
     "connectorctl/commands/kubeconfig.py command": "click passes each option of the command",
+    "connectorctl/commands/import_.py command": "click passes each option of the command",
+    "connectorctl/commands/run.py command": "click passes each option of the command",
+    "connectorctl/commands/request.py command": "click passes each option of the command",
+    "connectorctl/commands/lock.py command": "click passes each option of the command",
     "connector_controller/connectors.py __init__": "the parts of the controller that one reconcile needs",
     "addons/server/assembly.py assemble": "the parts that one place joins into the proxy",
     "connector_store/kube/access.py __init__": "options with defaults",

@@ -46,7 +46,9 @@ def is_selected(request: web.Request, path: str, obj: Json, kind: str = "") -> b
         name, _, value = part.partition("=")
         is_negated = name.endswith("!")
         name = name.removesuffix("!")
-        actual = obj["metadata"]["name"] if name == "metadata.name" else obj.get(name)
+        actual: Any = obj
+        for field in name.split("."):
+            actual = actual.get(field, {})
         if (actual != value) is not is_negated:
             return False
     labels = obj["metadata"].get("labels") or {}

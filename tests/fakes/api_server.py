@@ -108,6 +108,21 @@ class FakeApiServer:
         """Expire all versions up to now. Open watches continue."""
         self._oldest_version = self._version
 
+    def save(self) -> tuple[int, dict[str, Json]]:
+        """Return a snapshot for `restore`."""
+        return self._version, copy.deepcopy(self._objects)
+
+    def restore(self, snapshot: tuple[int, dict[str, Json]]) -> None:
+        """Go back to a snapshot, as etcd does after a restore. Open watches break."""
+        self._version, self._objects = snapshot
+        self._log.clear()
+        self.drop_streams()
+
+    @property
+    def watched_paths(self) -> set[str]:
+        """Paths of the open watches."""
+        return {stream._req.path for stream in self._streams if stream._req is not None}
+
     def drop_streams(self) -> None:
         """Abort the connection of every open watch."""
         for stream in tuple(self._streams):
@@ -148,6 +163,10 @@ class FakeApiServer:
                 return self._token_review(body)
             case ("POST", "subjectaccessreviews"):
                 return self._access_review(body)
+            case ("POST", "selfsubjectreviews"):
+                return web.json_response({"status": {"userInfo": {"username": "fake"}}}, status=201)
+            case ("POST", plural) if plural.startswith("access") and request.query.get("dryRun"):
+                return _refuse_forgery(plural)
             case ("POST", "token"):
                 token = f"token-of-{request.path.split('/')[-2]}"
                 return web.json_response({"status": {"token": token}, "spec": body["spec"]}, status=201)
@@ -249,6 +268,12 @@ class FakeApiServer:
 def refusal(status: int, reason: str, message: str, headers: dict[str, str] | None = None) -> web.Response:
     body = {"kind": "Status", "status": "Failure", "code": status, "reason": reason, "message": message}
     return web.json_response(body, status=status, headers=headers)
+
+
+def _refuse_forgery(plural: str) -> web.Response:
+    """Refuse an access object as our admission policies do."""
+    rules = "spec.requester: spec.subject: spec.by: spec.policyRef.name: an AccessPolicy gives the use of Connectors"
+    return refusal(403, "Forbidden", f"ValidatingAdmissionPolicy '{plural}.connectors.alauda.io' denied it: {rules}")
 
 
 class NoResponse(web.Response):

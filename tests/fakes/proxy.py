@@ -28,7 +28,7 @@ from addons.net.sockets import CloseTimeouts, Sockets
 from addons.relay.shared_context import SharedContext
 from addons.server.process import FrozenHeap
 from connector_store.domain.base.names import ObjectKey
-from connector_store.folder.caller_tokens import SigningKey
+from connector_store.folder.signing_key import SigningKey
 from tests.fakes.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -236,7 +236,7 @@ def _skip_freeze(_: FrozenHeap) -> None:
 @asynccontextmanager
 async def running_proxy(folder: Path, confdir: Path, **settings: str) -> AsyncIterator[Proxy]:
     """Run a proxy on the manifests in `folder`. `settings` are options of the proxy."""
-    option_values = {"connector_source": str(folder), "connector_admin": ""} | settings
+    option_values = {"connector_source": str(folder), "connector_admin": "", "connector_sessions": ""} | settings
     opts = Options(confdir=str(confdir), listen_host="127.0.0.1", listen_port=0)
     master = _as_mitmdump(opts) if settings.get("connector_flows") == "on" else _as_a_service(opts)
     opts.set(*(f"{name}={value}" for name, value in option_values.items()), defer=True)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,14 @@ class Product:
         """Run the blocks and return their output; AssertionError with the product's state if a command fails."""
         environment = environment_without_proxies() | {
             "KUBECONFIG": str(self.node.control_plane.kubeconfig),
-            "PATH": f"{self.kubectl.program.parent}:{ensure_programs(CLIENTS, ['helm'])}:{os.environ['PATH']}",
+            "PATH": os.pathsep.join(
+                [
+                    str(self.kubectl.program.parent),
+                    str(ensure_programs(CLIENTS, ["helm"])),
+                    os.environ["PATH"],
+                    str(Path(sys.executable).parent),  # connectorctl
+                ]
+            ),
         }
         done = subprocess.run(
             ["bash", "-euxo", "pipefail", "-c", "\n".join(blocks)],

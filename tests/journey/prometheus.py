@@ -46,8 +46,11 @@ class Prometheus:
         self.process.wait_until(self._ready, timeout=START_TIMEOUT)
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """The instant vector; $__rate_interval is what Grafana would put there."""
-        parameters = urllib.parse.urlencode({"query": expression.replace("$__rate_interval", "1m")})
+        """Return the instant vector. Variables have the values that Grafana puts there for All."""
+        expression = expression.replace("$__rate_interval", "1m")
+        for variable in ("$namespace", "$name", "$pod"):
+            expression = expression.replace(variable, ".*")
+        parameters = urllib.parse.urlencode({"query": expression})
         result: list[dict[str, Any]] = self._get(f"/api/v1/query?{parameters}")["data"]["result"]
         return result
 

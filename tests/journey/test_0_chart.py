@@ -1,10 +1,16 @@
-"""docs/helm.md, word by word, on a fresh node: from `helm install` to a Job, up, back, and away again."""
+"""docs/helm.md, word by word, on a fresh node: from `helm install` to a Job, up, back, and away again.
 
+docs/kind.md uses the same installation; tests/docs/test_commands.py checks its commands of Docker and kind.
+"""
+
+import shlex
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from lab.process import Process
 from tests.journey.documents import BY_CALLER, shell_blocks
 from tests.journey.product import ROOT, SYSTEM, Product
 
@@ -46,6 +52,41 @@ def proxies(product: Product) -> set[str]:
 def test_two_values_are_enough_for_the_quick_starts_job(released: str) -> None:
     listed = released[released.rindex("NAME ") :]
     assert {"default", "kube-system"} <= set(listed.split())
+
+
+def test_helm_test_gets_the_answer_of_a_proxy(product: Product, released: str) -> None:
+    product.shell([f"helm test connector --namespace {NAMESPACE} --timeout 5m"])
+    assert ": 403 " in product.kubectl("logs", "connectors-test", namespace=NAMESPACE)
+    product.kubectl("delete", "pod", "connectors-test", namespace=NAMESPACE)
+
+
+def test_the_page_about_kind_leads_to_kubectl_through_a_port_forward(
+    product: Product, released: str, blocks: list[str], tmp_path: Path
+) -> None:
+    _, install, lend, allow, forward, use, _ = shell_blocks("kind.md")
+    assert install == blocks[INSTALL]
+    product.shell([lend, allow])
+    program, *arguments = shlex.split(forward)
+    assert program == "kubectl"
+    process = Process(
+        [product.kubectl.program, f"--kubeconfig={product.kubectl.kubeconfig}", *arguments], log=tmp_path / "forward"
+    )
+    process.start()
+    try:
+        process.wait_until(lambda: "Forwarding from" in process.log.read_text(), timeout=60)
+        printed = product.shell([use])
+    finally:
+        process.stop()
+    assert "system:serviceaccount:default:kind" in printed
+    assert "kube-system" in printed.split()
+    product.shell(
+        [
+            "kubectl delete namespace dev --wait=false",
+            "kubectl delete clusterrolebinding kind",
+            "kubectl delete --namespace default --ignore-not-found "
+            "serviceaccount,role,rolebinding,secret kind kind-minter",
+        ]
+    )
 
 
 def test_an_upgrade_replaces_the_pods_that_read_a_changed_setting(

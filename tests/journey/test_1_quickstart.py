@@ -39,7 +39,7 @@ def test_all_that_runs_is_ready_and_did_not_restart(product: Product, kubectl: K
 
 
 def test_nothing_in_the_product_logs_a_token(kubectl: Kubectl) -> None:
-    secret = kubectl.json("get", "secret", "target-token", namespace="team-a")["data"]["token"]
+    secret = kubectl.json("get", "secret", "target", namespace="team-a")["data"]["token"]
     token = base64.b64decode(secret).decode()
     for namespace in ("connectors-system", "connectors-csi"):
         for pod in kubectl("get", "pods", "-o", "name", namespace=namespace).split():

@@ -22,6 +22,7 @@ DRAIN = 10
 LOOP = """
 (
   while [ ! -e /tmp/stop ]; do
+    sleep 0.2
     if kubectl get --raw /version >/tmp/answer 2>&1
     then echo ok >>/tmp/results; else sed 's/^/failed: /' /tmp/answer >>/tmp/results; fi
   done

@@ -1,19 +1,30 @@
-"""Every query of the rules and the board has a result from a Prometheus that scrapes the product at work."""
+"""Every query of the rules and the board has a result from a Prometheus that scrapes the product at work.
 
+Before, connectorctl doctor finds no problem.
+"""
+
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lab.node.csi_driver import eventually
+from lab.process import environment_without_proxies
+from tests.journey.product import ROOT
 from tests.journey.prometheus import Prometheus
 from tests.journey.worker import CONNECTOR, NAMESPACE, Worker, worker_pod
-from tests.monitoring.queries import panels, queried_expression, rules
+from tests.monitoring.queries import board, panels, queried_expression, rules
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from board import prometheus_query, render_board
 
 REFUSED = "refused"
 """A ServiceAccount, and its pod, whose right to the Connector goes."""
 TIMEOUT = 180.0
+PICTURE_SECONDS = 120.0
 RECORDS = [each["record"] for each in rules() if "record" in each]
 QUESTIONS = {each.get("alert") or f"rule {each['record']}": queried_expression(each) for each in rules()}
 QUESTIONS |= {f"panel {title}, {number}": expression for number, (title, expression) in enumerate(panels())}
@@ -40,7 +51,8 @@ def at_work(worker: Worker, prometheus: Prometheus) -> Iterator[Prometheus]:
     product.node.wait_for_pod(REFUSED, NAMESPACE)
     kubectl("delete", "rolebinding", REFUSED, namespace=NAMESPACE)
     product.node.restart_kubelet()
-    # After that: the way into the worker is kubelet's.
+    # The way into the worker is kubelet's, which does not know its pods at once.
+    eventually(lambda: worker.run("version").returncode == 0)
     watch = subprocess.Popen(
         worker.command("get", "pods", "--watch-only"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -54,6 +66,20 @@ def use(worker: Worker) -> None:
     """Some requests, good ones and ones that are denied."""
     worker.run("get", "pods")
     worker.product.kubectl.run("exec", REFUSED, "--", "kubectl", "get", "pods", namespace=NAMESPACE)
+
+
+def test_doctor_finds_no_problem_in_an_installation_that_works(worker: Worker) -> None:
+    worker.must("get", "pods")
+    kubeconfig = {"KUBECONFIG": str(worker.product.node.control_plane.kubeconfig)}
+    done = subprocess.run(
+        [sys.executable, "-m", "connectorctl", "doctor"],
+        env=os.environ | environment_without_proxies() | kubeconfig,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {"ok"}, done.stdout
 
 
 def test_every_query_of_rules_and_board_has_a_result(worker: Worker, at_work: Prometheus) -> None:
@@ -84,3 +110,17 @@ def test_the_connector_in_use_is_the_one_that_the_board_names(worker: Worker, at
 def test_every_program_reports_its_version(at_work: Prometheus) -> None:
     components = {each["metric"]["component"] for each in at_work.query("connector_build_info")}
     assert components == {"proxy", "controller", "csi"}
+
+
+def test_the_picture_of_the_board_can_be_drawn_from_real_data(worker: Worker, at_work: Prometheus) -> None:
+    """build/board.svg is then such a picture; docs/images/board.svg is a copy of it."""
+    picture = ""
+
+    def has_all_data() -> bool:
+        nonlocal picture
+        use(worker)
+        picture = render_board(board(), prometheus_query(at_work.url, PICTURE_SECONDS))
+        return "No data" not in picture
+
+    eventually(has_all_data, timeout=TIMEOUT)
+    (ROOT / "build" / "board.svg").write_text(picture)

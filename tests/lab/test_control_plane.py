@@ -1,6 +1,5 @@
 import json
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
+from lab.waiting import wait_until
 
 
 def test_stock_kubectl_works_with_the_api_server(kubectl: Kubectl, namespace: str) -> None:
@@ -144,9 +144,7 @@ def test_a_closed_control_plane_leaves_no_process_and_no_data(
         pids = (plane.apiserver.pid, plane.etcd.process.pid)
     assert not plane.is_ready()
     assert not (folder / "etcd").exists()
-    deadline = time.monotonic() + 10
-    while any(_is_alive(pid) for pid in pids):
-        assert time.monotonic() < deadline
+    wait_until(lambda: not any(_is_alive(pid) for pid in pids), "the end of the programs")
 
 
 def _is_alive(pid: int) -> bool:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import programs
-from lab.programs import NODE_MODULES, GoModule, ProgramsMissingError, ensure_programs
+from lab import programs, progress
+from lab.programs import HELM_3, NODE_MODULES, PINS, GoModule, ProgramsMissingError, ensure_programs
 
 TINY = GoModule(folder="tiny", upstream="example.invalid/upstream", packages={"tiny": "."})
 GO_MOD = """\
@@ -22,9 +22,15 @@ replace example.invalid/upstream => ../upstream
 """
 
 
+@pytest.fixture(scope="module")
+def go_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return Go's cache, which is empty before the first build. To fill it takes 10 s of CPU."""
+    return tmp_path_factory.mktemp("go-cache")
+
+
 @pytest.fixture
-def pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder of a new module, with an empty cache of Go and a progress report for each package."""
+def pin(tmp_path: Path, go_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of a new module, with a progress report for each package."""
     if shutil.which("go") is None:
         pytest.skip("no Go on PATH: install Go (https://go.dev/dl)")
     folder = tmp_path / "pins" / "tiny"
@@ -34,13 +40,14 @@ def pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "main.go").write_text("package main\n\nfunc main() {}\n")
     (tmp_path / "pins" / "upstream" / "go.mod").write_text("module example.invalid/upstream\n\ngo 1.21\n")
     monkeypatch.setattr(programs, "PINS", tmp_path / "pins")
-    monkeypatch.setattr(programs, "PROGRESS_INTERVAL", 0.0)
+    monkeypatch.setattr(progress, "REPORT_INTERVAL", 0.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("GOCACHE", str(tmp_path / "go-cache"))
+    monkeypatch.setenv("GOCACHE", str(go_cache))
     return folder
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_program_is_built_once_with_progress_reports(pin: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = ensure_programs(TINY, ["tiny"])
     assert os.access(folder / "tiny", os.X_OK)
@@ -53,6 +60,7 @@ def test_a_program_is_built_once_with_progress_reports(pin: Path, capsys: pytest
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_error_of_a_failed_build_has_the_reason(pin: Path) -> None:
     (pin / "main.go").write_text("package main\n\nfunc main() { absent() }\n")
     with pytest.raises(ProgramsMissingError, match=r"undefined: absent"):
@@ -69,3 +77,10 @@ def test_all_programs_of_tests_on_a_node_are_built_before() -> None:
     used = {name for name in modules for source in sources if re.search(rf"\b{name}\b", source)}
     assert {"CSI_TEST", "OLD_KUBECTL"} <= used
     assert [name for name in sorted(used) if modules[name] not in NODE_MODULES] == []
+
+
+def test_helm_3_renders_for_the_kubernetes_version_of_its_client() -> None:
+    """Without a cluster. Without the variables it renders for Kubernetes 1.20, which the chart refuses."""
+    [minor] = re.findall(r"k8s\.io/client-go v0\.(\d+)", (PINS / "helm-3" / "go.mod").read_text())
+    for package in ("chartutil", "lint/rules"):
+        assert f"-X helm.sh/helm/v3/pkg/{package}.k8sVersionMinor={minor}" in HELM_3.flags[-1]

@@ -26,7 +26,17 @@ def queried_expression(rule: dict[str, Any]) -> str:
     return match[1]
 
 
+def board() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((MONITORING / "dashboard.json").read_text())
+    return content
+
+
+def board_panels() -> list[dict[str, Any]]:
+    """Return the panels of the board, also those in folded rows, without the rows."""
+    rows = board()["panels"]
+    return [each for row in rows for each in (row, *row.get("panels", ())) if each["type"] != "row"]
+
+
 def panels() -> list[tuple[str, str]]:
     """Title and expression of each query of the board."""
-    board = json.loads((MONITORING / "dashboard.json").read_text())
-    return [(panel["title"], one["expr"]) for panel in board["panels"] for one in panel.get("targets", [])]
+    return [(panel["title"], one["expr"]) for panel in board_panels() for one in panel["targets"]]

@@ -21,6 +21,7 @@ from lab.node.csi_driver import (
 )
 from lab.node.node import Node
 
+DRIVER_USER = "system:serviceaccount:connectors-csi:connectors-csi"
 ATTRIBUTES = {"connector.name": "k8s", "configuration.names": "kubeconfig"}
 
 
@@ -227,6 +228,33 @@ def test_a_pod_without_the_right_waits_and_its_event_says_how_to_grant_it(
     assert f"--serviceaccount={node_namespace}:default" in command
     node.kubectl(*command[1:])
     node.wait_for_pod("denied", node_namespace)
+
+
+def test_a_gated_volume_asks_waits_and_mounts_after_the_decision(
+    node: Node, driver: CsiDriver, node_namespace: str
+) -> None:
+    """There is no controller here: the test writes the status of the requests."""
+    node.api.apply(connector("k8s"), namespace=node_namespace)
+    account = f"--serviceaccount={node_namespace}:default"
+    node.kubectl("create", "rolebinding", "r", "--clusterrole=connectors-requester", account, namespace=node_namespace)
+    for name in ("approved", "denied"):
+        node.api.apply(pod(name, node.box_image, ATTRIBUTES), namespace=node_namespace)
+    for name, status, reason in (("approved", "True", "Approved"), ("denied", "False", "Denied")):
+        message = event(node, node_namespace, name, "connectorctl approve")
+        assert '"k8s" in namespace' in message
+        request = message.partition(f"connectorctl approve {node_namespace}/")[2].partition(";")[0]
+        spec = node.kubectl.json("get", "accessrequest", request, namespace=node_namespace)["spec"]
+        assert (spec["requester"], spec["context"]["mount"]["nodeName"]) == (DRIVER_USER, "node")
+        condition = {"type": "Ready", "status": status, "reason": reason, "message": f"{reason} by joe"}
+        condition |= {"lastTransitionTime": "2026-01-02T00:00:00Z"}
+        patch = json.dumps({"status": {"conditions": [condition]}})
+        words = ("patch", "accessrequest", request, "--subresource=status", "--type=merge", f"--patch={patch}")
+        node.kubectl(*words, namespace=node_namespace)
+    for name in ("approved", "denied"):
+        node.wait_for_pod(name, node_namespace)
+    assert read(node, node_namespace, "approved", "context.token")
+    assert node.kubectl("exec", "denied", "--", "ls", "/connector", namespace=node_namespace) == ""
+    assert "Denied by joe" in read(node, node_namespace, "denied", ".error.json")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """docs/upgrade.md: from the release before this one to this one, program by program, and back, while it is in use.
 
-scripts/former has built the former release. Stages run in order, and each begins where the one before ended.
+Then the same with Helm, from a former chart. scripts/former has built what both begin with. Tests run in order, and
+each begins where the one before ended.
 """
 
+import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import pytest
 import yaml
 
 from connector_store.version import VERSION
+from lab.helm import Helm
 from lab.node.csi_driver import eventually
+from lab.programs import CLIENTS, ensure_programs
 from tests.journey.product import ROOT, SYSTEM, Product
-from tests.journey.worker import NAMESPACE, WORKER, Worker, worker_pod
+from tests.journey.worker import CONNECTOR, NAMESPACE, WORKER, Worker, connector, worker_pod
 from tests.journey.worker_commands import WorkerCommands
 
 FORMER = ROOT / "build" / "former"
@@ -33,6 +37,21 @@ STAGES = [
     pytest.param(OLD, CONTROLLER, id="all is old again"),
 ]
 ASK = f"kubectl get --raw /api/v1/namespaces/{NAMESPACE}/pods/{WORKER}"
+FORMER_CHART = ROOT / "build" / "former-chart"
+MANY = [f"many-{number}" for number in range(50)]
+RETRIES = 5
+ISSUER = "https://issuer.example.com"
+ISSUERS = {
+    "apiVersion": "apiserver.config.k8s.io/v1",
+    "kind": "AuthenticationConfiguration",
+    "jwt": [
+        {
+            "issuer": {"url": ISSUER, "audiences": ["connectors"]},
+            "claimMappings": {"username": {"claim": "sub", "prefix": "ci:"}},
+        }
+    ],
+}
+TAKE_OVER = ("--take-ownership", "--force-conflicts")
 ROLLED = 300.0
 """Seconds for one program on a busy machine."""
 
@@ -50,8 +69,17 @@ class Installation:
             self._wait(door)
         self._at = folder
 
+    def remove_new_objects(self) -> None:
+        """Delete the objects that only the new release has. Going back leaves them, and a chart does not take them."""
+        former = {key_of(each) for each in self._manifests(OLD)}
+        added = [each for each in self._manifests(NEW) if key_of(each) not in former]
+        self._product.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=yaml.safe_dump_all(added))
+
+    def _manifests(self, folder: Path) -> list[dict[str, Any]]:
+        return [each for each in yaml.safe_load_all(self._product.kubectl("kustomize", str(folder))) if each]
+
     def change(self, folder: Path, door: tuple[str, str, str]) -> None:
-        objects = [each for each in yaml.safe_load_all(self._product.kubectl("kustomize", str(folder))) if each]
+        objects = self._manifests(folder)
         if folder != self._at:
             self._apply([each for each in objects if key_of(each) not in DOORS])
             self._at = folder
@@ -72,6 +100,60 @@ class Installation:
             *("rollout", "status", f"{kind}/{name}", f"--timeout={ROLLED:.0f}s"), namespace=namespace, timeout=ROLLED
         )
         assert done.returncode == 0, f"{done.stderr}\n{self._product.state()}"
+
+
+class Release:
+    """The release of Helm, by the chart of a tree and its image."""
+
+    def __init__(self, product: Product, home: Path) -> None:
+        self._helm = Helm(ensure_programs(CLIENTS, ["helm"]) / "helm", product.kubectl.kubeconfig, home)
+
+    def apply(self, tree: Path, tag: str, *options: str, only: list[str]) -> None:
+        values: Mapping[str, Any] = {
+            "image": {"repository": "localhost/kubernetes-connector", "tag": tag},
+            "namespaces": {"only": only},
+        }
+        chart = tree / "charts" / "kubernetes-connector"
+        command = ("upgrade", "connector", str(chart), "--install", "--namespace", SYSTEM, "--wait", "--timeout=5m")
+        self._helm(*command, *options, values=values)
+
+
+class ManyClients:
+    """A client in the worker that uses each of many Connectors in turn, and tries again as clients do."""
+
+    _LOST = Path("/tmp/lost")
+    _SERVED = Path("/tmp/served")
+    _LOOP = f"""
+    : >{_LOST}; : >{_SERVED}
+    for name in {" ".join(MANY)}; do busybox sed "s/c-{CONNECTOR}[.]/c-$name./" $KUBECONFIG >/tmp/$name; done
+    while true; do for name in {" ".join(MANY)}; do
+      sleep 0.1
+      tries=0; until {ASK} --kubeconfig /tmp/$name >/dev/null 2>/tmp/$name.error; do
+        tries=$((tries + 1)); [ $tries -lt {RETRIES} ] || {{ cat /tmp/$name.error >>{_LOST}; continue 2; }}
+        sleep 1
+      done
+      echo $name >>{_SERVED}
+    done; done
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        plane, token = worker.product.node.control_plane, worker.token
+        objects = [each for name in MANY for each in connector(name, plane, token)]
+        worker.product.api.apply(*objects, namespace=NAMESPACE)
+        self.command = worker.product.kubectl.command("exec", WORKER, "--", "sh", "-c", self._LOOP, namespace=NAMESPACE)
+
+    def wait_for_a_round(self) -> None:
+        """Wait until each Connector has served once more."""
+        begin = self._count()
+        eventually(lambda: self._count() >= begin + len(MANY), timeout=ROLLED)
+
+    def lost(self) -> str:
+        return self._worker.shell(f"cat {self._LOST}")
+
+    def _count(self) -> int:
+        """Return how many uses succeeded. The file is not there until the loop has begun."""
+        return int(self._worker.shell(f"[ ! -e {self._SERVED} ] && echo 0 || busybox wc -l <{self._SERVED}"))
 
 
 def key_of(obj: dict[str, Any]) -> tuple[str, str, str]:
@@ -97,9 +179,9 @@ def worker(product: Product, installation: Installation) -> Worker:
 
 @pytest.fixture(scope="module")
 def in_use(worker: Worker) -> Iterator[Path]:
-    """The worker asks again and again; the file inside of it has what went wrong."""
+    """The worker asks once a second; the file inside of it has what went wrong."""
     failures = Path("/tmp/failures")
-    loop = f": >{failures}; while sleep 0.3; do {ASK} >/dev/null 2>/tmp/error || cat /tmp/error >>{failures}; done"
+    loop = f": >{failures}; while sleep 1; do {ASK} >/dev/null 2>/tmp/error || cat /tmp/error >>{failures}; done"
     command = worker.product.kubectl.command("exec", WORKER, "--", "sh", "-c", loop, namespace=NAMESPACE)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
         yield failures
@@ -161,3 +243,72 @@ def test_connectors_and_their_services_survived_the_upgrade(product: Product, wo
     eventually(lambda: product.kubectl("get", "connector", "here", "-o", ready, namespace=NAMESPACE) == "True")
     service = product.kubectl.json("get", "service", "c-here", namespace=NAMESPACE)
     assert service["spec"]["type"] == "ExternalName"
+
+
+@pytest.fixture(scope="module")
+def release(
+    product: Product, installation: Installation, worker: Worker, tmp_path_factory: pytest.TempPathFactory
+) -> Release:
+    """Release of the former chart for the worker's namespace and one that is deleted, with issuers of kubectl."""
+    product.node.import_image(FORMER_CHART / "image.tar")
+    product.kubectl("create", "namespace", "team-gone")
+    # Server-side apply keeps what kubectl wrote, and the former release has other fields in these.
+    selector = "app.kubernetes.io/part-of=kubernetes-connector"
+    for namespace in (SYSTEM, CSI):
+        product.kubectl("delete", "deployments,daemonsets", "--selector", selector, namespace=namespace)
+        product.kubectl("delete", "pdb", "--all", namespace=namespace)
+    installation.remove_new_objects()
+    release = Release(product, tmp_path_factory.mktemp("helm"))
+    release.apply(FORMER_CHART, former_tag(), *TAKE_OVER, only=[NAMESPACE, "team-gone"])
+    product.kubectl("delete", "namespace", "team-gone")
+    write_issuers(product)
+    return release
+
+
+@pytest.fixture(scope="module")
+def clients(release: Release, worker: Worker) -> Iterator[ManyClients]:
+    clients = ManyClients(worker)
+    with subprocess.Popen(clients.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        clients.wait_for_a_round()
+        yield clients
+        running.kill()
+
+
+def former_tag() -> str:
+    return (FORMER_CHART / "commit").read_text().strip()
+
+
+def write_issuers(product: Product) -> None:
+    patch = json.dumps({"data": {"authentication.yaml": yaml.safe_dump(ISSUERS)}})
+    command = ("patch", "configmap", "connectors-authentication", "--type=merge", f"--patch={patch}")
+    product.kubectl(*command, namespace=SYSTEM)
+
+
+def issuers_of(product: Product) -> str:
+    return product.kubectl("get", "configmap", "connectors-authentication", "-o", "yaml", namespace=SYSTEM)
+
+
+def uids(product: Product) -> set[str]:
+    """Return the UIDs of all definitions of the product, and of the Connectors."""
+    definitions = product.kubectl.json("get", "crds")["items"]
+    ours = [each for each in definitions if each["spec"]["group"] == "connectors.alauda.io"]
+    connectors = product.kubectl.json("get", "connectors", namespace=NAMESPACE)["items"]
+    return {each["metadata"]["uid"] for each in (*ours, *connectors)}
+
+
+def test_helm_upgrades_a_former_chart_and_goes_back_while_50_connectors_are_in_use(
+    product: Product, product_image: str, installation: Installation, release: Release, clients: ManyClients
+) -> None:
+    before = uids(product)
+    release.apply(ROOT, VERSION, only=[NAMESPACE, "team-gone"])
+    assert installation.images() == {product_image}
+    clients.wait_for_a_round()
+    assert ISSUER in issuers_of(product)
+    upgraded = uids(product)
+    assert before < upgraded
+    # The former chart sets the issuers to none.
+    release.apply(FORMER_CHART, former_tag(), "--force-conflicts", only=[NAMESPACE])
+    write_issuers(product)
+    clients.wait_for_a_round()
+    assert uids(product) == upgraded
+    assert clients.lost() == "", product.state()

@@ -34,10 +34,17 @@ def dist(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_files_exist_and_have_a_checksum(dist: Path) -> None:
-    assert {each.name for each in dist.iterdir()} == {CHART, SBOM, "NOTES.md", "SHA256SUMS"}
+    assert {each.name for each in dist.iterdir()} == {
+        CHART,
+        SBOM,
+        "NOTES.md",
+        "SHA256SUMS",
+        "connectorctl",
+        "connectorctl.sha256",
+    }
     done = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=dist, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count(": OK") == 3
+    assert done.stdout.count(": OK") == 5
 
 
 def test_the_packaged_chart_renders_like_the_folder(dist: Path, helm: Helm) -> None:

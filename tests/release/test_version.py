@@ -20,6 +20,7 @@ FILES = [
     "deploy/examples/overlay/kustomization.yaml",
     "docs/quickstart.md",
     "docs/helm.md",
+    "docs/kind.md",
     "docs/outside.md",
 ]
 

@@ -1,6 +1,7 @@
 """scripts/lanes.py: lanes run at the same time, their output is printed, and a signal stops all of them."""
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from tests.fakes.waiting import until
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import lanes
-from lanes import INTERRUPTED, Lane, Prerequisite, Work, run_command, run_lanes
+from lanes import INTERRUPTED, Lane, LaneFunction, Prerequisite, Progress, run_command, run_lanes
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +43,7 @@ sys.exit(run_until_signal(globals()[sys.argv[2]]()))
 """
 
 
-def shell(script: str) -> Work:
+def shell(script: str) -> LaneFunction:
     async def work(lane: Lane) -> bool:
         return await lane.run("sh", "-c", script)
 
@@ -157,3 +158,34 @@ def has_ended(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+@pytest.mark.parametrize(
+    ("totals", "output", "seconds", "expected"),
+    [
+        pytest.param({"a": 40, "b": 20}, "." * 15, 90.0, f"  [{'#' * 7}{'.' * 23}] 15 of 60 tests, 5 min left",
+                     id="the last run is known"),
+        pytest.param({"a": 40, "b": 20}, "." * 60, 90.0, f"  [{'#' * 30}] 60 of 60 tests, 0 min left", id="at the end"),
+        pytest.param({"a": 2, "b": 2}, "." * 15, 90.0, "  15 tests", id="the last run had fewer tests"),
+        pytest.param(None, "..sF", 90.0, "  4 tests", id="there is no last run"),
+        pytest.param({"a": 40}, "", 90.0, "  0 tests", id="nothing has run"),
+    ],
+)  # fmt: skip
+def test_the_bar_has_the_share_and_the_time_left(
+    tmp_path: Path, totals: dict[str, int] | None, output: str, seconds: float, expected: str
+) -> None:
+    logs = {name: tmp_path / f"{name}.log" for name in ("a", "b")}
+    logs["a"].write_text("")
+    logs["b"].write_text(f"{output} [ 10%]\n")
+    if totals is not None:
+        (tmp_path / "tests-of-the-last-run.json").write_text(json.dumps(totals))
+    clock = iter([0.0, seconds])
+    assert Progress(tmp_path, logs, now=lambda: next(clock)).render_bar() == expected
+
+
+def test_the_totals_are_those_of_the_last_run(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("..... [100%]\n")
+    Progress(tmp_path, {"a": log}).store_totals()
+    log.write_text(".. [ 40%]\n")
+    assert Progress(tmp_path, {"a": log}).render_bar().endswith("2 of 5 tests, 1 min left")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import fuzz
 from tests.conftest import STAGE_FOLDERS, STAGES_WITHOUT_CLUSTER
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
@@ -52,6 +53,23 @@ def test_arguments_of_pytest_are_passed_on(
     assert commands[0][-len(profile) - 4 :] == ("-m", UNIT, *profile, "-k", "framing")
 
 
+def test_fuzz_runs_the_marked_tests_with_its_profile_and_without_a_time_limit(commands: list[tuple[str, ...]]) -> None:
+    assert main(["fuzz", "-k", "hostile"]) == 0
+    options = ("--hypothesis-profile", fuzz.PROFILE, "--timeout", "0")
+    assert commands[-1][-8:] == ("-m", "fuzz", *options, "-k", "hostile")
+
+
+def test_versions_runs_the_smallest_set_with_each_version_also_after_a_failure(commands: list[tuple[str, ...]]) -> None:
+    assert main(["versions"]) == 0
+    assert [command[3:5] for command in commands] == list(stages.VERSIONS)
+    assert all(command[-len(stages.VERSION_TESTS) :] == stages.VERSION_TESTS for command in commands)
+    for path, _, name in (each.partition("::") for each in stages.VERSION_TESTS):
+        assert not name or f"def {name}(" in (ROOT / path).read_text()
+    commands.clear()
+    assert main(["versions", "fails"]) == 3
+    assert len(commands) == len(stages.VERSIONS)
+
+
 def test_the_exit_code_is_that_of_the_command(commands: list[tuple[str, ...]]) -> None:
     assert main(["slow", "fails"]) == 3
 
@@ -63,7 +81,7 @@ def test_an_unknown_stage_is_an_error(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_the_image_lane_starts_first() -> None:
     common = ["image", "journey_ends", "journey_begins", "other_nodes"]
-    assert list(node_lanes()) == [*common, "clients_on_a_node"]
+    assert list(node_lanes()) == [*common, "clients_and_upgrade"]
     assert list(node_lanes(with_clusters=True)) == [*common, "clusters", "clients_everywhere"]
 
 

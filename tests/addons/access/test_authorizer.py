@@ -2,16 +2,16 @@
 
 import asyncio
 import math
-import time
 from base64 import b64encode
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 from mitmproxy.http import HTTPFlow
 
+from addons.access import authorizer
 from addons.access.authorizer import AuthorizationResult, Authorizer
 from addons.access.checks import AccessContext
 from addons.access.connector_request import ConnectorRequest
@@ -24,9 +24,10 @@ from connector_store.domain.callers.access import AccessResult, Granted, Identit
 from connector_store.domain.credential.bearer_token import BearerToken
 from connector_store.domain.credential.token_request import IssuingCredential, TokenRequest
 from connector_store.domain.decision import denial
-from connector_store.domain.decision.decide import AccessPolicy, Inject, Resolution
+from connector_store.domain.decision.decide import Inject, ProxyLimits, Resolution
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.models import TOKEN_NOT_ISSUED
+from connector_store.domain.permissions.limits import Limits
 from connector_store.folder.caller_tokens import TokenAccess
 from connector_store.token_manager import TokenManager
 from tests.addons.relay.test_inject import target as usable
@@ -52,7 +53,7 @@ class SlowAccess:
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         return None
 
-    async def check(self, token: str, key: ObjectKey) -> AccessResult:
+    async def check(self, token: str, key: ObjectKey, source_ip: str = "") -> AccessResult:
         self.check_count += 1
         await self.go_on.wait()
         result = self.results_in_order.pop(0)
@@ -60,7 +61,12 @@ class SlowAccess:
             raise result
         return result
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
+    async def recheck_token(self, token: str, identity: Identity) -> AccessResult:
+        raise NotImplementedError
+
+    async def recheck_use(
+        self, token: str, identity: Identity, key: ObjectKey
+    ) -> Literal[True] | Refused | Unavailable:
         raise NotImplementedError
 
 
@@ -232,7 +238,7 @@ class World:
             unsynced=unsynced,
             access=self.access,
             target_tokens=self.target_tokens,
-            policy=AccessPolicy(max_connections=1),
+            policy=ProxyLimits(max_connections=1),
         )
         self.sockets = FakeSockets()
         self.results: list[AuthorizationResult] = []
@@ -321,11 +327,11 @@ def test_a_grant_is_not_reused_after_its_validity(monkeypatch: pytest.MonkeyPatc
     world = World()
     world.access.valid_until = 100.0
     client = FakeClient(world)
-    monkeypatch.setattr(time, "monotonic", lambda: 99.0)
+    monkeypatch.setattr(authorizer, "boot_time", lambda: 99.0)
     assert client.send() == 200
     world.access.identities.clear()
     assert client.send() == 200
-    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    monkeypatch.setattr(authorizer, "boot_time", lambda: 100.0)
     assert client.send() is None
     assert len(world.sockets.checks_running) == 1
 
@@ -487,7 +493,7 @@ def test_a_connection_is_counted_once_until_it_closes() -> None:
 
 def test_connections_are_counted_by_caller() -> None:
     world = World()
-    world.access_context = replace(world.access_context, policy=AccessPolicy(max_connections=2))
+    world.access_context = replace(world.access_context, policy=ProxyLimits(max_connections=2))
     for token in ("t", "t", "u"):
         assert status(world.connect(token)) == 200
     key = ObjectKey("a", "b")
@@ -519,3 +525,76 @@ def test_no_text_form_shows_a_token() -> None:
     assert "canary" not in repr(
         AuthorizationResult(denial.internal_error(), ConnectorRequest(ObjectKey("a", "b"), None, "canary"))
     )
+
+
+DELETE = RequestHead(b"DELETE", b"/api/v1/namespaces/web/pods/a", 1, Headers([(b"Host", b"h:443")]), 0)
+EXEC = RequestHead(b"GET", b"/api/v1/namespaces/web/pods/a/exec", 1, Headers([(b"Host", b"h:443")]), 0)
+REQUEST = ConnectorRequest(ObjectKey("a", "b"), "h:443", "t")
+
+
+def limited(limits: Limits, max_connections: int = 9) -> World:
+    """Return the world with limits of the Connector."""
+    world = World()
+    target = usable("target-token")
+    world.access_context = replace(
+        world.access_context,
+        target_tokens=fixed_target_tokens(lambda _: replace(target, limits=limits)),
+        policy=ProxyLimits(max_connections=max_connections),
+    )
+    return world
+
+
+def test_a_request_counts_once_even_if_it_is_decided_on_again() -> None:
+    world = limited(Limits(deletes_per_hour=1))
+    client = world.authorizer()
+    first = client.authorize_request(DELETE, REQUEST, world.results.append)
+    again = client.authorize_request(DELETE, REQUEST, world.results.append, earlier=first)
+    assert (status(first), status(again)) == (200, 200)
+    assert status(client.authorize_request(DELETE, REQUEST, world.results.append)) == 429
+
+
+def test_a_request_that_addons_edited_counts_as_what_it_became() -> None:
+    world = limited(Limits(requests_per_second=9, deletes_per_hour=1))
+    client = world.authorizer()
+    get = DELETE._replace(method=b"GET")
+    for expected in (200, 429):
+        first = client.authorize_request(get, REQUEST, world.results.append)
+        assert status(client.authorize_request(DELETE, REQUEST, world.results.append, earlier=first)) == expected
+
+
+def test_a_checked_caller_counts_once() -> None:
+    world = limited(Limits(deletes_per_hour=1))
+    stranger = REQUEST._replace(token="stranger")
+    for expected in (200, 429):
+        assert world.authorizer().authorize_request(DELETE, stranger, world.results.append) is None
+        world.sockets.checks_running.pop()(Granted(identity=Identity(user="stranger")))
+        assert status(world.results.pop()) == expected
+
+
+def test_a_connect_counts_against_nothing() -> None:
+    world = limited(Limits(requests_per_second=1))
+    assert [status(world.connect()) for _ in range(3)] == [200, 200, 200]
+    assert len(world.access_context.budgets) == 0
+
+
+def test_a_session_counts_until_its_connection_closes_or_serves_another_request() -> None:
+    world = limited(Limits(sessions=1))
+    first, second = world.authorizer(), world.authorizer()
+    assert status(first.authorize_request(EXEC, REQUEST, world.results.append)) == 200
+    earlier = first.authorize_request(EXEC, REQUEST, world.results.append)
+    assert status(first.authorize_request(EXEC, REQUEST, world.results.append, earlier=earlier)) == 200
+    assert status(second.authorize_request(EXEC, REQUEST, world.results.append)) == 429
+    assert status(second.authorize_request(DELETE, REQUEST, world.results.append)) == 200
+    for close in world.sockets.close_callbacks:
+        close()
+    assert status(world.authorizer().authorize_request(EXEC, REQUEST, world.results.append)) == 200
+    third = world.authorizer()
+    assert status(third.authorize_request(EXEC, REQUEST, world.results.append)) == 429
+
+
+def test_a_session_of_a_closed_connection_is_not_counted() -> None:
+    world = limited(Limits(sessions=1))
+    client = world.authorizer()
+    for close in world.sockets.close_callbacks:
+        close()
+    assert [status(client.authorize_request(EXEC, REQUEST, world.results.append)) for _ in range(3)] == [200, 200, 200]

@@ -3,18 +3,19 @@
 import asyncio
 import logging
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
 from addons.access.checks import REFUSAL_BURST, AccessContext, UnavailableChecks, check_access, check_caller
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
-from connector_store.domain.decision.decide import AccessPolicy
+from connector_store.domain.decision.decide import ProxyLimits
 from connector_store.single_flight import SingleFlight
 from connector_store.token_bucket import TokenBucketBySource
 from tests.fakes.target_tokens import fixed_target_tokens
 
-KEY = ObjectKey("n", "a")
+KEY, SOURCE = ObjectKey("n", "a"), "192.0.2.1"
 GRANTED = Granted(identity=Identity(user="u"))
 
 
@@ -23,11 +24,13 @@ class FakeAccess:
 
     def __init__(self, result: AccessResult | Exception | None) -> None:
         self.result = result
+        self.sources: list[str] = []
 
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         return None
 
-    async def check(self, token: str, key: ObjectKey) -> AccessResult:
+    async def check(self, token: str, key: ObjectKey, source_ip: str = "") -> AccessResult:
+        self.sources.append(source_ip)
         if self.result is None:
             await asyncio.Event().wait()
         if isinstance(self.result, Exception):
@@ -35,7 +38,12 @@ class FakeAccess:
         assert self.result is not None
         return self.result
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
+    async def recheck_token(self, token: str, identity: Identity) -> AccessResult:
+        raise NotImplementedError
+
+    async def recheck_use(
+        self, token: str, identity: Identity, key: ObjectKey
+    ) -> Literal[True] | Refused | Unavailable:
         raise NotImplementedError
 
 
@@ -44,7 +52,7 @@ async def do_nothing(granted: Granted) -> None:
 
 
 async def test_the_access_result_is_returned() -> None:
-    assert await check_access(FakeAccess(GRANTED), "t", KEY, on_granted=do_nothing) is GRANTED
+    assert await check_access(FakeAccess(GRANTED), "t", KEY, SOURCE, on_granted=do_nothing) is GRANTED
 
 
 @pytest.mark.parametrize(
@@ -58,7 +66,7 @@ async def test_on_granted_is_awaited_only_for_granted_callers(result: AccessResu
     async def on_granted(granted: Granted) -> None:
         granted_results.append(granted)
 
-    assert await check_access(FakeAccess(result), "t", KEY, on_granted=on_granted) is result
+    assert await check_access(FakeAccess(result), "t", KEY, SOURCE, on_granted=on_granted) is result
     assert granted_results == expected
 
 
@@ -66,25 +74,27 @@ async def test_on_granted_is_limited_by_the_timeout() -> None:
     async def wait_forever(granted: Granted) -> None:
         await asyncio.Event().wait()
 
-    result = await check_access(FakeAccess(GRANTED), "t", KEY, on_granted=wait_forever, timeout=0.01)
+    result = await check_access(FakeAccess(GRANTED), "t", KEY, SOURCE, on_granted=wait_forever, timeout=0.01)
     assert result == Unavailable(reason="the check took too long", kind="check_timeout")
 
 
 async def test_a_check_that_raises_refuses_and_logs_no_secret(caplog: pytest.LogCaptureFixture) -> None:
-    result = await check_access(FakeAccess(RuntimeError("about t-canary")), "t-canary", KEY, on_granted=do_nothing)
+    result = await check_access(
+        FakeAccess(RuntimeError("about t-canary")), "t-canary", KEY, SOURCE, on_granted=do_nothing
+    )
     assert result == Unavailable(reason="the check failed", retry_after=1)
     assert "RuntimeError" in caplog.text
     assert "canary" not in caplog.text
 
 
 async def test_a_check_that_hangs_times_out() -> None:
-    result = await check_access(FakeAccess(None), "t", KEY, on_granted=do_nothing, timeout=0.01)
+    result = await check_access(FakeAccess(None), "t", KEY, SOURCE, on_granted=do_nothing, timeout=0.01)
     assert result == Unavailable(reason="the check took too long", kind="check_timeout")
 
 
 def access_context(access: FakeAccess) -> AccessContext:
     return AccessContext(
-        unsynced=frozenset(), access=access, target_tokens=fixed_target_tokens(lambda key: None), policy=AccessPolicy()
+        unsynced=frozenset(), access=access, target_tokens=fixed_target_tokens(lambda key: None), policy=ProxyLimits()
     )
 
 
@@ -98,7 +108,8 @@ def access_context(access: FakeAccess) -> AccessContext:
     ],
 )
 async def test_refused_tokens_are_rate_limited_by_address(result: AccessResult, limited: bool) -> None:
-    inputs = access_context(FakeAccess(result))
+    access = FakeAccess(result)
+    inputs = access_context(access)
     results = [await check_caller(inputs, f"t{number}", KEY, "192.0.2.1") for number in range(3 * REFUSAL_BURST)]
     limited_results = [each for each in results if isinstance(each, Unavailable) and "192.0.2.1" in each.reason]
     assert bool(limited_results) is limited
@@ -106,13 +117,14 @@ async def test_refused_tokens_are_rate_limited_by_address(result: AccessResult, 
     assert {each.kind for each in limited_results} == ({"too_many_refused_tokens"} if limited else set())
     assert inputs.unavailable.counts["too_many_refused_tokens"] == len(limited_results)
     assert await check_caller(inputs, "t", KEY, "192.0.2.2") == result, "another address has its own limit"
+    assert access.sources == [SOURCE] * (len(access.sources) - 1) + ["192.0.2.2"]
 
 
 async def test_a_thousand_callers_of_one_address_at_the_same_moment_are_all_checked() -> None:
     class SlowAccess(FakeAccess):
         flights = SingleFlight(max_in_flight=500, description="reviews")
 
-        async def check(self, token: str, key: ObjectKey) -> AccessResult:
+        async def check(self, token: str, key: ObjectKey, source_ip: str = "") -> AccessResult:
             async def review() -> Granted:
                 await asyncio.sleep(0.1)
                 return GRANTED
@@ -128,7 +140,7 @@ async def test_refused_tokens_at_the_same_moment_all_count() -> None:
     clock, gate = [0.0], asyncio.Event()
 
     class GatedAccess(FakeAccess):
-        async def check(self, token: str, key: ObjectKey) -> AccessResult:
+        async def check(self, token: str, key: ObjectKey, source_ip: str = "") -> AccessResult:
             await gate.wait()
             return Refused(check="token", reason="forged")
 

@@ -13,7 +13,7 @@ from mitmproxy.certs import CertStore
 from OpenSSL import SSL
 
 from addons.net import certificates
-from addons.net.certificates import Certificates, TooManyNamesError
+from addons.net.certificates import Certificates
 from addons.server.ca_secret import parse_authority
 from connector_store.domain.kubeconfig.own_names import OwnNames
 from connector_store.domain.status.rotation_plan import SIGNING_CA_KEY
@@ -26,6 +26,20 @@ TEAM_A = {"*.team-a.svc", "*.team-a.svc.cluster.local"}
 def load(confdir: Path) -> CertStore:
     """Load the CA in `confdir`. If there is none, mitmproxy creates one with an RSA key."""
     return CertStore.from_store(confdir, "mitmproxy", 2048)
+
+
+def create_session(
+    sessions: Certificates, host: str, *, name: str = "", at_port: bool = False, source_ip: str = "10.9.9.9"
+) -> SSL.Connection:
+    """Create the server's side for a client that sends the server name `name`."""
+    names = (sessions.names_at_port if at_port else sessions.names_in_tunnel)(host, name.lower())
+    assert sessions.reserve(names, source_ip) == 0
+    return sessions.create_session(names)
+
+
+def certificate_in(session: SSL.Connection) -> object:
+    """Return the certificate that `session` presents."""
+    return session.get_app_data()[1].leaf
 
 
 def handshake(
@@ -50,14 +64,21 @@ def handshake(
     if name:
         client.set_tlsext_host_name(name.encode())
     client.set_connect_state()
-    server = sessions.create_port_session(host) if at_port else sessions.create_tunnel_session(host)
+    server = create_session(sessions, host, name=name, at_port=at_port)
+    exchange(client, server)
+    return client
+
+
+def exchange(client: SSL.Connection, server: SSL.Connection) -> None:
+    """Exchange the records of a handshake, with the tickets after it."""
     for _ in range(4):
         for one, other in ((client, server), (server, client)):
             with contextlib.suppress(SSL.WantReadError):
                 one.do_handshake()
             with contextlib.suppress(SSL.WantReadError):
                 other.bio_write(one.bio_read(65536))
-    return client
+    with contextlib.suppress(SSL.WantReadError):
+        client.recv(1)
 
 
 def names(client: SSL.Connection) -> set[str]:
@@ -138,25 +159,25 @@ def test_the_cipher(confdir: Path, offered: bytes, chosen: str) -> None:
     assert client.get_cipher_name() == chosen
 
 
-def test_contexts_are_cached_and_bounded(confdir: Path) -> None:
+def test_certificates_are_cached_and_bounded(confdir: Path) -> None:
     store = load(confdir)
-    sessions = Certificates(lambda: store, OWN, max_contexts=2)
-    first = sessions.create_tunnel_session("a.example").get_context()
-    sessions.create_tunnel_session("b.example")
-    assert sessions.create_tunnel_session("a.example").get_context() is first
-    sessions.create_tunnel_session("c.example")
-    assert sessions.create_tunnel_session("a.example").get_context() is first
-    assert len(sessions._contexts) == 2
+    sessions = Certificates(lambda: store, OWN, max_accepted=2)
+    first = certificate_in(create_session(sessions, "a.example"))
+    create_session(sessions, "b.example")
+    assert certificate_in(create_session(sessions, "a.example")) is first
+    create_session(sessions, "c.example")
+    assert certificate_in(create_session(sessions, "a.example")) is first
+    assert len(sessions._accepted) == 2
 
 
 def test_a_new_ca_signs_all_later_certificates(confdir: Path, tmp_path: Path) -> None:
     signers = [load(confdir)]
     sessions = Certificates(lambda: signers[-1], OWN)
-    before = sessions.create_tunnel_session("a.example").get_context()
+    before = certificate_in(create_session(sessions, "a.example"))
     other = tmp_path / "other"
     CertStore.create_store(other, "mitmproxy", 2048)
     signers.append(load(other))
-    assert sessions.create_tunnel_session("a.example").get_context() is not before
+    assert certificate_in(create_session(sessions, "a.example")) is not before
     assert sessions.ca_expires_at is not None
 
 
@@ -204,10 +225,10 @@ def test_the_renewal_of_certificates_is_not_rate_limited(confdir: Path) -> None:
     sessions = Certificates(
         lambda: store, OWN, is_connector_host=lambda host: False, now=lambda: 0.0, wall_clock=lambda: clock[0]
     )
-    hosts = [f"{number}.example" for number in range(int(certificates.UNKNOWN_BURST))]
-    before = [sessions.create_tunnel_session(host).get_context() for host in hosts]
+    hosts = [f"{number}.example" for number in range(int(certificates.NEW_BURST))]
+    before = [certificate_in(create_session(sessions, host)) for host in hosts]
     clock[0] += timedelta(days=100).total_seconds()
-    after = [sessions.create_tunnel_session(host).get_context() for host in hosts]
+    after = [certificate_in(create_session(sessions, host)) for host in hosts]
     assert not set(before) & set(after)
 
 
@@ -224,7 +245,7 @@ def test_the_earliest_expiry_is_that_of_certificates_that_clients_can_get(confdi
     own = make_leaf(None, ["own.example"])
     (tmp_path / "own.pem").write_bytes(own.key_pem + own.pem)
     store.add_cert_file("own.example", tmp_path / "own.pem")
-    sessions.create_tunnel_session("own.example")
+    create_session(sessions, "own.example")
     assert sessions.earliest_expires_at == own.certificate.not_valid_after_utc.timestamp()
 
 
@@ -249,43 +270,118 @@ def test_without_a_ca_nothing_is_served() -> None:
     sessions = Certificates(lambda: None, OWN)
     assert (sessions.is_ready, sessions.ca_expires_at) == (False, None)
     with pytest.raises(RuntimeError, match="no CA"):
-        sessions.create_tunnel_session("a.example")
+        create_session(sessions, "a.example")
 
 
-def test_certificates_for_unknown_hosts_are_rate_limited_and_do_not_evict_others(confdir: Path) -> None:
+def exhaust(sessions: Certificates, source_ip: str) -> None:
+    """Use up the new certificates of one client address."""
+    while sessions.reserve(("c-invented.team-a",), source_ip) == 0:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("host", "name", "at_port", "is_limited"),
+    [
+        pytest.param("k8s.example", "", False, False, id="the host of a Connector"),
+        pytest.param("unknown.example", "", False, True, id="an unknown host"),
+        pytest.param("k8s.example", "kubernetes", False, True, id="another server name"),
+        pytest.param("10.0.0.1", "", True, False, id="the proxy's own names"),
+        pytest.param("10.0.0.1", "evil.example", True, False, id="a foreign name at the port"),
+        pytest.param("10.0.0.1", "c-k8s.team-a", True, True, id="a short alias"),
+        pytest.param("10.0.0.1", "c-k8s.team-a.svc", True, True, id="an alias"),
+    ],
+)
+def test_new_certificates_for_names_that_clients_can_invent_are_limited_by_address(
+    confdir: Path, host: str, name: str, *, at_port: bool, is_limited: bool
+) -> None:
+    store = load(confdir)
+    sessions = Certificates(lambda: store, OWN, is_connector_host="k8s.example".__eq__, now=lambda: 0.0)
+    exhaust(sessions, "10.1.1.1")
+    certificate_names = (sessions.names_at_port if at_port else sessions.names_in_tunnel)(host, name)
+    assert (sessions.reserve(certificate_names, "10.1.1.1") != 0) is is_limited
+    assert sessions.reserve(certificate_names, "10.1.1.2") == 0
+    sessions.create_session(certificate_names)
+    assert sessions.reserve(certificate_names, "10.1.1.1") == 0
+
+
+def test_above_the_limit_a_client_waits_and_then_is_refused(confdir: Path) -> None:
     store, clock = load(confdir), [0.0]
-    sessions = Certificates(
-        lambda: store, OWN, is_connector_host=lambda host: host == "k8s.example", now=lambda: clock[0]
+    sessions = Certificates(lambda: store, OWN, now=lambda: clock[0])
+    results = [sessions.reserve((f"c-{number}.team-a",), "10.1.1.1") for number in range(300)]
+    served = int(certificates.NEW_BURST)
+    waiting = int(certificates.NEW_RATE * certificates.MAX_WAIT)
+    assert results[:served] == [0.0] * served
+    assert results[served : served + waiting] == pytest.approx(
+        [number / certificates.NEW_RATE for number in range(1, waiting + 1)]
     )
-    ours = sessions.create_tunnel_session("k8s.example").get_context()
-    for number in range(int(certificates.UNKNOWN_BURST)):
-        sessions.create_tunnel_session(f"{number}.example")
-    with pytest.raises(TooManyNamesError):
-        sessions.create_tunnel_session("another.example")
-    assert sessions.create_tunnel_session("49.example").get_context() is not ours
-    assert sessions.create_tunnel_session("k8s.example").get_context() is ours
-    clock[0] = 1 / certificates.UNKNOWN_RATE
-    sessions.create_tunnel_session("another.example")
-    with pytest.raises(TooManyNamesError):
-        sessions.create_tunnel_session("one-more.example")
+    assert results[served + waiting :] == [None] * (300 - served - waiting)
+    assert sessions.refusal_count == 300 - served - waiting
+    clock[0] = certificates.MAX_WAIT + 1 / certificates.NEW_RATE
+    assert sessions.reserve(("c-k8s.team-a",), "10.1.1.1") == 0
 
 
-def test_unknown_server_names_count_too_and_fail_in_the_handshake(confdir: Path) -> None:
+def test_certificates_of_strangers_do_not_evict_those_of_accepted_callers(confdir: Path) -> None:
     store = load(confdir)
-    sessions = Certificates(lambda: store, OWN, now=lambda: 0.0)
-    for number in range(int(certificates.UNKNOWN_BURST)):
-        assert f"{number}.example" in names(handshake(sessions, "k8s.example", name=f"{number}.example"))
-    assert names(handshake(sessions, "k8s.example", name="another.example")) == {"k8s.example"}
-    assert sessions.mismatch_count == 1
-
-
-def test_contexts_for_unknown_hosts_are_bounded(confdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certificates, "MAX_UNKNOWN_CONTEXTS", 2)
-    store = load(confdir)
-    sessions = Certificates(lambda: store, OWN, is_connector_host=lambda host: False)
+    sessions = Certificates(lambda: store, OWN, is_connector_host=lambda _: False, max_unaccepted=2, now=lambda: 0.0)
+    sessions.accept(create_session(sessions, "10.0.0.1", name="c-k8s.team-a", at_port=True))
+    evicted = create_session(sessions, "10.0.0.1", name="c-slow.team-a", at_port=True)
     for number in range(5):
-        sessions.create_tunnel_session(f"{number}.example")
-    assert len(sessions._unknown_contexts) == 2
+        create_session(sessions, "10.0.0.1", name=f"c-{number}.team-a", at_port=True, source_ip=f"10.2.2.{number}")
+    assert len(sessions._unaccepted) == 2
+    exhaust(sessions, "10.9.9.9")
+    assert sessions.reserve(("c-k8s.team-a",), "10.9.9.9") == 0
+    assert sessions.reserve(("c-slow.team-a",), "10.9.9.9") != 0
+    sessions.accept(evicted)
+    assert sessions.reserve(("c-slow.team-a",), "10.9.9.9") == 0
+    assert len(sessions._accepted) == 2
+
+
+def test_an_accepted_certificate_stays_accepted_when_it_is_renewed(confdir: Path) -> None:
+    store, clock = load(confdir), [1_900_000_000.0]
+    sessions = Certificates(lambda: store, OWN, wall_clock=lambda: clock[0])
+    sessions.accept(create_session(sessions, "10.0.0.1", name="c-k8s.team-a", at_port=True))
+    clock[0] += timedelta(days=100).total_seconds()
+    create_session(sessions, "10.0.0.1", name="c-k8s.team-a", at_port=True)
+    assert (len(sessions._accepted), len(sessions._unaccepted)) == (1, 0)
+
+
+def test_a_certificate_of_the_previous_ca_is_not_accepted(confdir: Path, tmp_path: Path) -> None:
+    signers = [load(confdir)]
+    sessions = Certificates(lambda: signers[-1], OWN)
+    session = create_session(sessions, "a.example")
+    CertStore.create_store(tmp_path / "other", "mitmproxy", 2048)
+    signers.append(load(tmp_path / "other"))
+    create_session(sessions, "b.example")
+    sessions.accept(session)
+    assert len(sessions._accepted) == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "is_resumed"),
+    [
+        pytest.param(SSL.TLS1_3_VERSION, 0, True, id="TLS 1.3"),
+        pytest.param(SSL.TLS1_2_VERSION, 0, True, id="TLS 1.2 with tickets"),
+        pytest.param(SSL.TLS1_2_VERSION, SSL.OP_NO_TICKET, False, id="TLS 1.2 without tickets"),
+    ],
+)  # fmt: skip
+def test_clients_resume_sessions_by_tickets_only(
+    confdir: Path, version: int, options: int, *, is_resumed: bool
+) -> None:
+    store = load(confdir)
+    sessions, context = Certificates(lambda: store, OWN), SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(version)
+    context.set_options(options)
+    session, reused = None, []
+    for _ in range(2):
+        client = SSL.Connection(context)
+        if session is not None:
+            client.set_session(session)
+        client.set_connect_state()
+        exchange(client, create_session(sessions, "a.example"))
+        session = client.get_session()
+        client.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
+        reused.append(bool(SSL._lib.SSL_session_reused(client._ssl)))  # type: ignore[attr-defined]  # pyOpenSSL has no call for it
+    assert reused == [False, is_resumed]
 
 
 @pytest.mark.parametrize(
@@ -312,8 +408,8 @@ def test_all_connectors_of_a_namespace_share_a_certificate(confdir: Path) -> Non
         namespace = f"team-{number % 20}"
         client = handshake(sessions, "10.0.0.1", name=f"c-{number}.{namespace}.svc.cluster.local", at_port=True)
         assert names(client) == {f"*.{namespace}.svc", f"*.{namespace}.svc.cluster.local"}
-    assert len(sessions._alias_contexts) == 20
-    assert sessions.mismatch_count == 0
+    assert len(sessions._unaccepted) == 20
+    assert sessions.refusal_count == 0
 
 
 @pytest.mark.parametrize("alias", ["c-k8s.team-a.svc", "c-k8s.team-a.svc.cluster.local", "c-k8s.team-a"])
@@ -322,7 +418,7 @@ def test_clients_accept_the_certificate_for_an_alias(confdir: Path, alias: str) 
     context = ssl.create_default_context(cadata=store.default_ca.to_pem().decode())
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the leaf has no Subject Key Identifier
     client = context.wrap_bio(incoming, outgoing, server_hostname=alias)
-    server = Certificates(lambda: store, OWN).create_port_session("10.0.0.1")
+    server = create_session(Certificates(lambda: store, OWN), "10.0.0.1", name=alias, at_port=True)
     for _ in range(3):
         with contextlib.suppress(ssl.SSLWantReadError):
             client.do_handshake()
@@ -343,18 +439,3 @@ def test_an_own_certificate_for_an_alias_is_sent(confdir: Path, tmp_path: Path) 
     sessions = Certificates(lambda: store, OWN)
     assert names(handshake(sessions, "10.0.0.1", name="c-k8s.team-a.svc", at_port=True)) == {"c-k8s.team-a.svc"}
     assert names(handshake(sessions, "10.0.0.1", name="c-other.team-a.svc", at_port=True)) == TEAM_A
-
-
-def test_beyond_the_alias_rate_a_client_gets_the_default_certificate(confdir: Path) -> None:
-    store, clock = load(confdir), [100.0]
-    sessions = Certificates(lambda: store, OWN, now=lambda: clock[0])
-
-    def certificate_names(alias: str) -> bool:
-        return names(handshake(sessions, "10.0.0.1", name=alias, at_port=True)) == {alias}
-
-    aliases = [f"c-{number}.n" for number in range(int(certificates.ALIAS_BURST) + 1)]
-    assert [certificate_names(each) for each in aliases] == [True] * (len(aliases) - 1) + [False]
-    assert sessions.mismatch_count == 1
-    assert certificate_names(aliases[0])
-    clock[0] += 2 / certificates.ALIAS_RATE
-    assert certificate_names(aliases[-1])

@@ -21,6 +21,7 @@ from connector_store.domain.objects.models import Target as Usable
 from connector_store.resolver import ResolvedAddresses, Resolver
 from connector_store.trust import TrustStore
 from lab.certificates import KeyPair, make_leaf
+from lab.ports import Port
 from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, Response, running_proxy
 from tests.fakes.target import FakeTarget, TargetConnection
@@ -58,10 +59,8 @@ def point(folder: Path, address: str, ca: KeyPair) -> None:
 
 
 def closed_port() -> int:
-    with socket.socket() as attempt:
-        attempt.bind(("127.0.0.1", 0))
-        port: int = attempt.getsockname()[1]
-        return port
+    """Return a reserved port, so that nothing listens there while the test runs."""
+    return Port().number
 
 
 async def test_a_target_that_refuses_is_a_502(tmp_path: Path, confdir: Path, target_ca: KeyPair) -> None:

@@ -34,7 +34,12 @@ EXCHANGE = Record(
     bytes_out=5,
     role="view",
     audit_id="1-2",
+    access_request="team-a/r",
+    approved_by=("joe", "sue"),
+    treatment="dry_run",
 )
+
+TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJzeXN0ZW0ifQ.c2lnbmF0dXJl"
 
 
 class Output:
@@ -82,8 +87,12 @@ def test_a_request_has_every_field() -> None:
             "status": 101,
             "reason": "",
             "detail": "",
+            "message": "",
             "role": "view",
             "audit_id": "1-2",
+            "access_request": "team-a/r",
+            "approved_by": ["joe", "sue"],
+            "treatment": "dry_run",
             "bytes_in": 3,
             "bytes_out": 5,
             "duration_ms": 12.3,
@@ -121,6 +130,22 @@ def test_a_line_says_why_the_caller_was_not_checked() -> None:
     output.log.flush()
     [line] = output.lines()
     assert (line["reason"], line["detail"]) == ("unavailable", "too_many_reviews")
+
+
+@pytest.mark.parametrize(
+    ("message", "written"),
+    [
+        pytest.param('renew Secret "k8s"', 'renew Secret "k8s"', id="a sentence"),
+        pytest.param("a\nb\x1b[2J\u2028", "a?b?[2J?", id="characters that a terminal obeys"),
+        pytest.param("x" * 600, "x" * 512, id="a long one"),
+        pytest.param(f"the token {TOKEN} is bad", "the token ... is bad", id="a token"),
+    ],
+)
+def test_a_refusals_sentence_is_bounded_and_printable(message: str, written: str) -> None:
+    output = Output()
+    output.log.record(EXCHANGE._replace(status=403, cause="access", message=message))
+    output.log.flush()
+    assert output.lines()[0]["message"] == written
 
 
 def test_commands_are_omitted_if_disabled() -> None:

@@ -34,6 +34,8 @@ def record(method: str, target: str, **changes: object) -> Record:
         pytest.param(Record(event="connect", connector=None, status=407, source_ip="::1", duration=0.0,
                             target="a:b@h:443", cause="token"),
                      "407 - connect h:443 (0 ms) from ::1: token", id="a stranger"),
+        pytest.param(record("GET", "/api/v1/nodes", status=502, cause="timeout", message="no answer\n" + "x" * 600),
+                     "502 team-a/k8s list nodes (12 ms) by ci: timeout: no answer?" + "x" * 502, id="a refusal"),
         pytest.param(Record(event="connect", connector=None, status=0, source_ip="::1", duration=0.0,
                             cause="a\nb\x1b[2J"),
                      "- - connect (0 ms) from ::1: a?b?[2J", id="nothing of it draws on the terminal"),

@@ -51,10 +51,42 @@ def test_a_refusal_counts_by_reason_and_names_no_connector() -> None:
     metrics = Metrics()
     metrics.record(REFUSED)
     samples = scrape(metrics)
-    assert samples["connector_denials_total", (("reason", "access"),)] == 1
+    assert samples["connector_denials_total", denial_labels("access")] == 1
     assert {dict(labels)["reason"] for name, labels in samples if name == "connector_denials_total"} == CAUSES
-    assert samples["connector_denials_total", (("reason", "token"),)] == 0
+    assert samples["connector_denials_total", denial_labels("token")] == 0
     assert b"guessed" not in b"".join(metrics.render())
+
+
+def test_a_denial_of_a_caller_with_access_names_its_connector_while_that_exists() -> None:
+    metrics = Metrics()
+    existing = {"k8s"}
+    metrics.set_objects(dict, lambda key: key.name in existing)
+    metrics.record(REQUEST._replace(cause="target_refused", status=502))
+    assert scrape(metrics)["connector_denials_total", denial_labels("target_refused", "a", "k8s")] == 1
+    existing.clear()
+    assert not any(("name", "k8s") in labels for _, labels in scrape(metrics))
+    assert not any(connector for connector, _ in metrics.denials)
+
+
+def test_a_caller_without_identity_chooses_no_labels_of_a_denial() -> None:
+    metrics = Metrics()
+    for number in range(100):
+        guess = ObjectKey("guessed", f"n-{number}")
+        metrics.record(REQUEST._replace(connector=guess, identity=None, cause="unavailable", bytes_in=0, bytes_out=0))
+    assert {connector for connector, _ in metrics.denials} == {None}
+
+
+def test_token_requests_name_their_connector_and_start_at_0() -> None:
+    metrics = Metrics()
+    metrics.token_requests[ObjectKey("a", "k8s"), "refused"] += 1
+    samples = scrape(metrics)
+    name = "connector_token_requests_total"
+    assert samples[name, (("name", ""), ("namespace", ""), ("result", "error"))] == 0
+    assert samples[name, (("name", "k8s"), ("namespace", "a"), ("result", "refused"))] == 1
+
+
+def denial_labels(reason: str, namespace: str = "", name: str = "") -> tuple[tuple[str, str], ...]:
+    return (("name", name), ("namespace", namespace), ("reason", reason))
 
 
 def test_free_text_from_callers_creates_no_new_series() -> None:

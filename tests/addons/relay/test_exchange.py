@@ -1,18 +1,22 @@
 """Audit records of requests and of long-running responses."""
 
+from dataclasses import replace
+
 import pytest
 
 from addons.access.authorizer import AuthorizationResult
 from addons.access.connector_request import ConnectorRequest
 from addons.http1.messages import BodyEnd, EndOfMessage, RequestHead
 from addons.records.record import Record
+from addons.records.session_row import MAX_TEXT
 from addons.relay.exchange import Exchange
 from addons.relay.response import Response
 from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.callers.access import Unavailable
+from connector_store.domain.callers.access import Identity, Unavailable
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.decide import Forward
+from connector_store.domain.permissions.restrictions import Treatment
 from tests.addons.relay.test_inject import GRANTED, target
 
 KEY = ObjectKey("n", "a")
@@ -65,6 +69,21 @@ def test_a_long_running_response_is_recorded_at_its_start_and_its_end(path: byte
     exchange.record_end("it was cut", (records.append,))
     assert (records[1].event, records[1].long_running_kind, records[1].cause) == ("stream", kind, "it was cut")
     assert records[1].bytes_out == 7
+
+
+def test_each_field_of_a_row_is_bounded() -> None:
+    long = b"x" * 65536
+    grant = replace(GRANTED, identity=Identity(user=long.decode()))
+    exchange = create_exchange(b"/apis/%b/v1/namespaces/%b/%b/%b/%b?command=%b" % ((long,) * 6))
+    decision = Forward(target=target(None), grant=grant, role=long.decode())
+    exchange.authorization = AuthorizationResult(decision, exchange.connector_request, grant.identity)
+    assert exchange.session_row(commands=True) is None, "the target does not have the request yet"
+    exchange.audit_id = "1"
+    row = exchange.session_row(commands=True)
+    assert row is not None
+    texts = [value for value in row.document().values() if isinstance(value, str)]
+    assert max(map(len, texts)) == MAX_TEXT
+    assert sum(len(text) == MAX_TEXT for text in texts) >= 5
 
 
 def test_a_log_without_follow_is_not_long_running() -> None:
@@ -135,3 +154,15 @@ def test_forwarded_for_decides_whether_the_target_gets_the_client_address(forwar
     forward = Forward(target=target(None), grant=GRANTED)
     _, request_bytes = exchange.forward(forward, max_head=4096, must_close=False, forwarded_for=forwarded_for)
     assert (b"\r\nX-Forwarded-For: 10.0.0.1\r\n" in request_bytes) is forwarded_for
+
+
+@pytest.mark.parametrize(
+    ("treatment", "name"),
+    [(Treatment.MASK, "masked"), (Treatment.DRY_RUN, "dry_run"), (Treatment.REVIEW, ""), (Treatment.UNCHANGED, "")],
+)
+def test_the_record_says_how_the_permissions_limit_the_request(treatment: Treatment, name: str) -> None:
+    records: list[Record] = []
+    exchange = create_exchange()
+    exchange.authorization = AuthorizationResult(Forward(target=target(None), grant=GRANTED, treatment=treatment))
+    exchange.record_end("", (records.append,))
+    assert records[0].treatment == name

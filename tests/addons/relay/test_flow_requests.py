@@ -1,12 +1,16 @@
 """What addons see of a request and can do with it. Each test asserts what the target received."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mitmproxy import http
 
+from addons.records.record import Record
+from addons.relay.flow_labels import REFUSED
 from tests.fakes.flow_watcher import add_watcher
 from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
 from tests.fakes.target import FakeTarget, TargetConnection
@@ -54,17 +58,41 @@ async def test_if_killed_at_the_response_head_the_client_gets_nothing(flow_proxy
     await until(lambda: watcher.hook_names[-1] == "error")
 
 
-async def test_a_response_of_an_addon_replaces_that_of_the_target(flow_proxy: Proxy, target: FakeTarget) -> None:
-    def respond(flow: http.HTTPFlow) -> None:
-        flow.response = http.Response.make(418, b"tea", {"X-Why": "an addon"})
+def json_response(status: int, document: object) -> http.Response:
+    return http.Response.make(status, json.dumps(document), {"X-Why": "an addon"})
 
-    watcher = add_watcher(flow_proxy, "request", respond)
+
+@pytest.mark.parametrize(
+    ("response", "reason", "message"),
+    [
+        pytest.param(json_response(200, {"message": "tea"}), "", "", id="a success is not a refusal"),
+        pytest.param(json_response(400, {"message": "no tea"}), "addon", "no tea", id="a Status has the message"),
+        pytest.param(json_response(418, {"message": 1}), "addon", "responded with status 418", id="another message"),
+        pytest.param(json_response(418, [1]), "addon", "responded with status 418", id="a list"),
+        pytest.param(http.Response.make(503, b"\xff", {"X-Why": "an addon"}), "addon", "503", id="not JSON"),
+    ],
+)
+async def test_a_response_of_an_addon_replaces_that_of_the_target(
+    flow_proxy: Proxy, target: FakeTarget, response: http.Response, reason: str, message: str
+) -> None:
+    records: list[Record] = []
+    connections = flow_proxy.master.addons.get("connections")
+    connections.set_parts(
+        replace(connections.parts(), context=replace(flow_proxy.context, recorders=(records.append,)))
+    )
+    watcher = add_watcher(flow_proxy, "request", lambda flow: setattr(flow, "response", response.copy()))
     client = await tunnel(flow_proxy, target)
     await client.send(post(target))
-    response = await client.read_response()
-    assert (response.status, response.body, response.headers["x-why"]) == (418, b"tea", "an addon")
+    received = await client.read_response()
+    assert (received.status, received.body) == (response.status_code, response.raw_content)
+    assert received.headers["x-why"] == "an addon"
     assert target.connections == []
     await until(lambda: watcher.hook_names[-1] == "response")
+    assert (records[-1].status, records[-1].cause) == (response.status_code, reason)
+    assert message in records[-1].message
+    flow = watcher.flows[-1]
+    assert (flow.metadata["reason"], flow.marked, flow.error) == (reason, REFUSED if reason else "", None)
+    assert message in flow.comment
 
 
 def to_host(flow: http.HTTPFlow) -> None:
@@ -205,3 +233,104 @@ async def test_without_flows_no_hook_runs(proxy: Proxy, target: FakeTarget) -> N
     await client.send(post(target))
     await client.read_response()
     assert watcher.hook_names == []
+
+
+async def test_a_flow_says_who_called_and_what_for(flow_proxy: Proxy, target: FakeTarget) -> None:
+    watcher = add_watcher(flow_proxy)
+    client = await tunnel(flow_proxy, target)
+    await client.send(b"GET /api/v1/namespaces/web/pods/a HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+    await client.read_response()
+    (flow,) = watcher.flows
+    assert flow.comment.startswith(f"{KEY} · ")
+    assert flow.comment.endswith(" · get pods web/a")
+    assert (flow.metadata["connector"], flow.metadata["verb"], flow.metadata["name"]) == (KEY, "get", "a")
+    assert flow.marked == ""
+
+
+async def test_a_refused_request_is_a_flow_with_the_answer(flow_proxy: Proxy, target: FakeTarget) -> None:
+    watcher = add_watcher(flow_proxy)
+    client = await tunnel(flow_proxy, target)
+    await client.send(post(target)[:-2] + b"Impersonate-User: admin\r\n\r\n")
+    response = await client.read_response()
+    await until(lambda: watcher.hook_names == ["requestheaders", "response"])
+    (flow,) = watcher.flows
+    assert flow.response is not None
+    assert (flow.response.status_code, flow.response.content) == (response.status, response.body)
+    assert (flow.marked, flow.metadata["reason"]) == (":no_entry:", "identity_header")
+    assert flow.comment.startswith(f"{KEY} · ")
+
+
+async def test_a_request_that_the_target_answers_with_garbage_is_a_marked_flow(
+    flow_proxy: Proxy, target: FakeTarget
+) -> None:
+    watcher = add_watcher(flow_proxy)
+
+    async def handler(connection: TargetConnection) -> None:
+        await connection.read_head()
+        await connection.send(b"garbage\r\n\r\n")
+
+    target.handler = handler
+    client = await tunnel(flow_proxy, target)
+    await client.send(post(target))
+    assert (await client.read_response()).status == 502
+    await until(lambda: watcher.hook_names[-1] == "error")
+    (flow,) = watcher.flows
+    assert (flow.marked, flow.metadata["reason"]) == (":no_entry:", "target_unreachable")
+    assert flow.response is not None
+    assert flow.response.status_code == 502
+
+
+async def test_a_refused_connect_is_a_flow_without_the_token(flow_proxy: Proxy, target: FakeTarget) -> None:
+    watcher = add_watcher(flow_proxy)
+    token = "not-the-token"
+    with pytest.raises(AssertionError):
+        await flow_proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{token}")
+    await until(lambda: watcher.hook_names == ["requestheaders", "response"])
+    (flow,) = watcher.flows
+    assert (flow.request.method, flow.marked) == ("CONNECT", ":no_entry:")
+    assert "stranger at 127.0.0.1" in flow.comment
+    assert token not in repr(flow.get_state())
+
+
+async def test_flows_of_strangers_are_limited(flow_proxy: Proxy, target: FakeTarget) -> None:
+    watcher = add_watcher(flow_proxy)
+    for _ in range(60):
+        with pytest.raises(AssertionError):
+            await flow_proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:wrong")
+    await until(lambda: watcher.hook_names.count("response") >= 50)
+    assert 50 <= len(watcher.flows) < 60
+
+
+@pytest.mark.parametrize(
+    ("path", "keeps"),
+    [
+        ("/api/v1/namespaces/web/secrets/a", False),
+        ("/api/v1/secrets", False),
+        ("/api/v1/namespaces/web/serviceaccounts/a/token", False),
+        ("/api/v1/namespaces/web/configmaps/secrets", True),
+    ],
+)
+async def test_bodies_of_secrets_and_tokens_are_not_kept(
+    flow_proxy: Proxy, target: FakeTarget, path: str, keeps: bool
+) -> None:
+    watcher = add_watcher(flow_proxy)
+    client = await tunnel(flow_proxy, target)
+    await client.send(post(target, b"data").replace(b"/api ", path.encode() + b" ", 1))
+    await client.read_response()
+    await until(lambda: "response" in watcher.hook_names)
+    (flow,) = watcher.flows
+    await until(lambda: not flow.live)
+    assert (flow.request.raw_content == b"data") is keeps
+    assert ("request body of 4 bytes: not kept, as a Secret may be in it" in flow.comment) is not keeps
+
+
+async def test_bodies_of_secrets_are_kept_if_the_option_says_so(
+    folder: Path, confdir: Path, target: FakeTarget
+) -> None:
+    async with running_proxy(folder, confdir, connector_flows="on", connector_keep_secrets="true") as proxy:
+        watcher = add_watcher(proxy)
+        client = await tunnel(proxy, target)
+        await client.send(post(target, b"data").replace(b"/api ", b"/api/v1/secrets ", 1))
+        await client.read_response()
+        await until(lambda: "response" in watcher.hook_names)
+        await until(lambda: watcher.flows[0].request.raw_content == b"data")

@@ -108,10 +108,10 @@ async def test_an_edit_of_the_response_is_ignored_and_noted_in_the_comment(
     assert watcher.flows[0].comment.count("the edit of the response was ignored") == 1
 
 
-async def test_a_flow_without_edits_has_no_comment(flow_proxy: Proxy, target: FakeTarget) -> None:
+async def test_a_flow_without_edits_has_only_its_label(flow_proxy: Proxy, target: FakeTarget) -> None:
     watcher = add_watcher(flow_proxy)
     client = await tunnel(flow_proxy, target)
     await client.send(post(target))
     await client.read_response()
     await until(lambda: bool(watcher.flows) and not watcher.flows[0].live)
-    assert watcher.flows[0].comment == ""
+    assert watcher.flows[0].comment == "team-a/k8s · team-a/k8s · post /api"

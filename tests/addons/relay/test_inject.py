@@ -51,7 +51,7 @@ def test_the_credential_replaces_authorization_of_the_caller() -> None:
 
 def test_the_target_gets_impersonation_headers_and_the_audit_id() -> None:
     head = request((b"Host", b"h"), (b"Audit-ID", b"of-the-caller"))
-    impersonating = replace(INJECT, impersonation_headers=b"Impersonate-User: c:jane\r\n")
+    impersonating = INJECT._replace(impersonation_headers=b"Impersonate-User: c:jane\r\n")
     assert inject.render_request_head(head, impersonating, None, "1") == (
         b"GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer real\r\nAudit-ID: 1\r\nImpersonate-User: c:jane\r\n\r\n"
     )

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from typing import Literal
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from connector_store.domain.base.headers import Header, Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, BearerToken
-from connector_store.domain.decision.decide import AccessPolicy
+from connector_store.domain.decision.decide import ProxyLimits
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.kubeconfig.proxy_service import alias_url
 from connector_store.domain.objects.models import Address, Connector, InvalidConnector, Secret, Target
@@ -37,11 +38,16 @@ class FakeAccess:
     def check_cached(self, token: str, key: ObjectKey) -> AccessResult | None:
         return self.cached_result
 
-    async def check(self, token: str, key: ObjectKey) -> AccessResult:
+    async def check(self, token: str, key: ObjectKey, source_ip: str = "") -> AccessResult:
         self.checks.append((token, key))
         return self.result
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
+    async def recheck_token(self, token: str, identity: Identity) -> AccessResult:
+        raise AssertionError("no live connections here")
+
+    async def recheck_use(
+        self, token: str, identity: Identity, key: ObjectKey
+    ) -> Literal[True] | Refused | Unavailable:
         raise AssertionError("no live connections here")
 
 
@@ -65,7 +71,7 @@ class Proxy:
                 unsynced=self.store.unsynced_sources,
                 access=self.access,
                 target_tokens=fixed_target_tokens(self.store.get),
-                policy=AccessPolicy(),
+                policy=ProxyLimits(),
             ),
             ca=lambda: self.ca,
             proxy_url=self.url,

@@ -15,6 +15,15 @@ def test_a_refusal_in_a_tunnel_has_a_kubernetes_status() -> None:
     assert json.loads(body)["code"] == 401
 
 
+def test_a_refusal_of_discovery_is_a_text_with_the_same_warning() -> None:
+    deny = denial.not_synced()
+    head, _, body = replies.render_refusal(deny, is_discovery=True).partition(b"\r\n\r\n")
+    assert body == b"the proxy has not read all Connectors yet; try again in a moment"
+    assert b"Content-Type: text/plain; charset=utf-8\r\n" in head
+    assert b"application/json" not in head
+    assert b"Warning: 299 kubernetes-connector" in head
+
+
 def test_a_refusal_of_a_connect_has_no_body() -> None:
     head, _, body = replies.render_refusal(denial.not_synced(), on_connect=True).partition(b"\r\n\r\n")
     assert b"Content-Length: 0" in head

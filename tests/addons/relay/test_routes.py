@@ -83,6 +83,47 @@ def test_a_request_that_names_no_connector_or_two_is_refused(
     assert refusal.status == status
 
 
+@pytest.mark.parametrize(
+    ("host", "targets", "results"),
+    [
+        pytest.param(
+            "localhost",
+            ["/connectors/team-a/k8s/a", "/connectors/team-a/other/b", "/connectors/team-a/k8s/c?d=e"],
+            [("team-a/k8s", b"/a"), ("team-a/other", b"/b"), ("team-a/k8s", b"/c?d=e")],
+            id="another Connector by path",
+        ),
+        pytest.param(
+            "localhost", ["/connectors/team-a/k8s/a", "/api"], [("team-a/k8s", b"/a"), 404], id="no Connector"
+        ),
+        pytest.param(
+            ALIAS, ["/a", "/kubeconfig", "/b"], [("team-a/k8s", b"/a"), 421, ("team-a/k8s", b"/b")], id="a page"
+        ),
+        pytest.param(ALIAS, ["/a", "/connectors/team-a"], [("team-a/k8s", b"/a"), 404], id="half a path form"),
+        pytest.param(
+            ALIAS,
+            ["/connectors/team-a/k8s/a", "/connectors/team-a/other/b"],
+            [("team-a/k8s", b"/a"), 421],
+            id="another Connector than that of the host",
+        ),
+    ],
+)
+def test_a_later_request_with_the_same_headers_is_checked(
+    host: str, targets: list[str], results: list[tuple[str, bytes] | int]
+) -> None:
+    route, first = DirectRoute(NAMES, None, b"secret"), head("/", host)
+    routed = [route.resolve(first._replace(target=target.encode())) for target in targets]
+    assert results == [
+        each.status if isinstance(each, Deny) else (str(each.connector_request.key), each.head.target)
+        for each in routed
+    ]
+
+
+def test_other_headers_on_the_same_path_are_checked_again() -> None:
+    route = DirectRoute(NAMES, None, b"secret")
+    routed = [route.resolve(head("/connectors/team-a/k8s/api", token=token)) for token in ("a", "b")]
+    assert [each.connector_request.token for each in routed if isinstance(each, RoutedRequest)] == ["a", "b"]
+
+
 def test_the_path_prefix_of_the_address_is_added() -> None:
     route = DirectRoute(NAMES, None, b"secret")
     target = create_target(Address(host="h", port=6443, prefix="/kubernetes/global"))
@@ -101,7 +142,7 @@ def test_a_request_that_comes_back_to_its_connector_is_refused() -> None:
     assert isinstance(refusal, Deny)
     assert (refusal.status, refusal.cause) == (508, "loop")
     assert isinstance(route.resolve(returned._replace(target=b"/connectors/team-a/other/api")), RoutedRequest)
-    assert isinstance(DirectRoute(NAMES, None, b"of another process").resolve(returned), RoutedRequest)
+    assert isinstance(DirectRoute(NAMES, None, b"of another installation").resolve(returned), RoutedRequest)
 
 
 def test_the_rewritten_headers_of_one_connector_are_not_those_of_another() -> None:

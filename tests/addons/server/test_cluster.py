@@ -95,7 +95,8 @@ async def test_before_the_connection_to_the_api_server_every_caller_is_refused()
     access, key = UnavailableAccess(), ObjectKey("n", "a")
     assert isinstance(access.check_cached("t", key), Unavailable)
     assert isinstance(await access.check("t", key), Unavailable)
-    assert isinstance(await access.recheck("t", Identity(user="u"), key), Unavailable)
+    assert isinstance(await access.recheck_token("t", Identity(user="u")), Unavailable)
+    assert isinstance(await access.recheck_use("t", Identity(user="u"), key), Unavailable)
 
 
 async def test_own_addresses_are_resolved_again_until_a_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:

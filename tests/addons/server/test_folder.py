@@ -17,14 +17,17 @@ def config(confdir: Path, **explicit: str) -> Config:
         source=FolderSource("connectors"),
         authentication=None,
         recheck=30,
+        outage_grace=300,
         cut_expired=False,
         forwarded_for=True,
         flows="off",
         keep_body=1,
+        keep_secrets=False,
         audit="auto",
         audit_refuses=False,
         audit_commands=True,
         admin=None,
+        sessions=None,
         max_header=65536,
         timeouts=Timeouts(client=1, connect=1),
         keep_target=15,
@@ -39,7 +42,7 @@ def config(confdir: Path, **explicit: str) -> Config:
 
 def records() -> assembly.Records:
     metrics = Metrics()
-    return assembly.Records(metrics=metrics, recorders=(), is_audit_log_full=None, close=lambda: None)
+    return assembly.Records(metrics=metrics, recorders=(), recent_use=None, is_audit_log_full=None, close=lambda: None)
 
 
 @pytest.mark.parametrize(

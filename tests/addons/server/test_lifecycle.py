@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from mitmproxy import exceptions
@@ -11,7 +12,7 @@ from mitmproxy.addons.termlog import TermLogHandler
 from addons.server.connections import Connections
 from addons.server.lifecycle import Lifecycle, set_handler_format
 from connector_store.domain.config.settings import LogFormat
-from tests.fakes.proxy import Proxy
+from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 from tests.fakes.writes import RecordingStream
@@ -55,6 +56,13 @@ async def test_the_proxy_is_not_ready_as_soon_as_it_drains(proxy: Proxy, target:
     assert lifecycle.not_ready_reason() == "the proxy is about to end"
     client.close()
     await until(proxy.master.should_exit.is_set)
+
+
+async def test_recent_use_is_counted_without_a_reader(folder: Path, confdir: Path, target: FakeTarget) -> None:
+    async with running_proxy(folder, confdir, connector_sessions="127.0.0.1:0") as proxy:
+        recent_use = proxy.master.addons.get("lifecycle")._records.recent_use
+        await proxy.tunnel(f"127.0.0.1:{target.port}", f"team-a/k8s:{proxy.token('team-a/k8s')}")
+        await until(lambda: len(recent_use._counts) == 1)
 
 
 def test_before_it_is_configured_the_proxy_is_not_ready() -> None:

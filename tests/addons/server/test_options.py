@@ -76,6 +76,10 @@ async def test_options_that_would_reveal_the_credential_are_refused(context, nam
         ("connector_audit_when_full", "drop"),
         ("connector_admin", "9091"),
         ("connector_source", "kubernetes:"),
+        ("connector_sessions", "9092"),
+        ("connector_sessions", "0.0.0.0:9092"),
+        ("connector_sessions", "[::]:9092"),
+        ("connector_sessions", "localhost:9092"),
     ],
 )
 async def test_a_wrong_value_is_named(context, name: str, value: str) -> None:
@@ -101,6 +105,20 @@ async def test_shared_settings_that_are_options_are_passed_on(context) -> None:
 async def test_an_empty_admin_address_disables_the_admin_server(context) -> None:
     context.options.update(connector_admin="")
     assert read().admin is None
+
+
+@pytest.mark.parametrize(
+    ("value", "in_pod", "address"),
+    [
+        pytest.param("auto", True, ("127.0.0.1", 9092), id="a fixed port in a pod, for port-forward"),
+        pytest.param("auto", False, ("127.0.0.1", 0), id="a free port on a laptop"),
+        pytest.param("[::1]:9", False, ("::1", 9), id="an address"),
+        pytest.param("", True, None, id="none"),
+    ],
+)
+async def test_the_address_of_the_sessions_page(context, value: str, in_pod: bool, address: object) -> None:
+    context.options.update(connector_sessions=value)
+    assert options.read_config(in_pod=in_pod).sessions == address
 
 
 @pytest.mark.parametrize(

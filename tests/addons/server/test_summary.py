@@ -27,31 +27,38 @@ def store(*names: str) -> Store:
 
 
 @pytest.mark.parametrize(
-    ("names", "says"),
+    ("names", "says", "name"),
     [
-        pytest.param([], "serving 0 Connectors of folder my; no problems; ", id="an empty folder"),
-        pytest.param(["good"], "serving 1 Connector of folder my; no problems; ", id="one"),
+        pytest.param([], "serving 0 Connectors of folder my; no problems; ", "NAMESPACE/NAME", id="an empty folder"),
+        pytest.param(["good"], "serving 1 Connector of folder my; no problems; ", "team-a/good", id="one"),
         pytest.param(
-            ["good", "bad"], "serving 1 Connector of folder my; 1 problem to fix (connectorctl check my); ", id="bad"
+            ["bad", "good"],
+            "serving 1 Connector of folder my; 1 problem to fix (connectorctl check my); ",
+            "team-a/good",
+            id="bad",
         ),
     ],
 )
-def test_the_summary_of_a_folder(names: list[str], says: str) -> None:
+def test_the_summary_of_a_folder(names: list[str], says: str, name: str) -> None:
     assert format_summary(FolderSource("my"), store(*names), LOCAL, confdir=CONFDIR) == (
-        says + "listening at http://127.0.0.1:8080; for a kubeconfig: connectorctl kubeconfig NAMESPACE/NAME "
+        says + f"listening at http://127.0.0.1:8080; for a kubeconfig: connectorctl kubeconfig {name} "
         "--source my; targets may be anywhere that targets-deny does not name"
     )
 
 
 @pytest.mark.parametrize(
-    ("source", "place"),
-    [(ClusterSource(), "the cluster; "), (ClusterSource("prod"), "the cluster of context prod; ")],
+    ("source", "place", "option"),
+    [
+        (ClusterSource(), "the cluster; ", "kubernetes"),
+        (ClusterSource("prod"), "the cluster of context prod; ", "kubernetes:prod"),
+    ],
 )
-def test_the_summary_of_a_cluster(source: ClusterSource, place: str) -> None:
+def test_the_summary_of_a_cluster(source: ClusterSource, place: str, option: str) -> None:
     line = format_summary(source, store("bad"), [("::", 8080), ("0.0.0.0", 8080)], confdir=CONFDIR)  # noqa: S104 - nothing is bound
     assert line == (
         f"serving 0 Connectors of {place}1 problem to fix (kubectl get connectors --all-namespaces); "
-        "listening at http://*:8080; for a kubeconfig: connectorctl kubeconfig NAMESPACE/NAME"
+        "listening at http://*:8080; for a kubeconfig: connectorctl kubeconfig NAMESPACE/NAME "
+        f"--source {option} --service-account NAMESPACE/NAME"
     )
 
 
@@ -80,4 +87,4 @@ def test_a_placeholder_is_to_be_fixed() -> None:
         ],
     )
     line = format_summary(FolderSource("my"), result, LOCAL, confdir=CONFDIR)
-    assert line.startswith("serving 1 Connector of folder my; 1 problem to fix (connectorctl check my); ")
+    assert line.startswith("serving 0 Connectors of folder my; 1 problem to fix (connectorctl check my); ")

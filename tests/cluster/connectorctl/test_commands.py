@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
 from connector_store.domain.objects.manifest import API_VERSION
+from connector_store.kube.events import Reporter, event_body
 from lab.certificates import make_ca
 from lab.control_plane import ControlPlane
 
@@ -33,7 +35,7 @@ MANIFESTS: list[dict[str, Any]] = [
         "metadata": {"name": "k8s-connector"},
         "spec": {
             "connectorClassName": "k8s",
-            "address": "https://192.0.2.1:6443/kubernetes/global",
+            "address": "https://10.255.255.1:6443/kubernetes/global",
             "auth": {"name": "bearerTokenAuth", "secretRef": {"name": "k8s-secret"}},
         },
     },
@@ -123,7 +125,7 @@ def test_a_kubeconfig_is_what_the_controller_published(installed: ControlPlane, 
     done = run(installed, "kubeconfig", f"{team}/k8s-connector", "--service-account", f"{team}/default")
     assert (done.returncode, done.stderr) == (0, "")
     cluster = yaml.safe_load(done.stdout)["clusters"][0]["cluster"]
-    assert cluster["server"] == "https://192.0.2.1:6443/kubernetes/global"
+    assert cluster["server"] == "https://10.255.255.1:6443/kubernetes/global"
     user, _, password = cluster["proxy-url"].removeprefix("http://").partition(":")
     token, _, host = password.partition("@")
     assert (user, host) == (f"{team}%2Fk8s-connector", f"c-k8s-connector.{team}.svc.cluster.local:80")
@@ -169,18 +171,43 @@ def test_a_failure_says_why(
 
 def test_status_shows_usability_and_the_controllers_conditions(installed: ControlPlane, team: str) -> None:
     [head, line] = run(installed, "status", "-n", team).stdout.splitlines()
-    assert head.split() == ["CONNECTOR", "ADDRESS", "USABLE", "READY", "EXPIRES", "REASON", "MESSAGE"]
-    assert line.split() == [f"{team}/k8s-connector", "https://192.0.2.1:6443/kubernetes/global", "yes"]
+    assert head.split() == ["CONNECTOR", "ADDRESS", "USABLE", "READY", "AUTH", "ALLOWS", "EXPIRES", "REASON", "MESSAGE"]
+    assert line.split() == [
+        f"{team}/k8s-connector",
+        "https://10.255.255.1:6443/kubernetes/global",
+        "yes",
+        "bearerTokenAuth",
+        "all",
+    ]
     ready = {"type": "Ready", "status": "False", "reason": "ConnectionFailed", "message": "it is down"}
     patch = json.dumps({"status": {"conditions": [ready]}})
     installed.kubectl(
         "patch", "connector", "k8s-connector", "--subresource=status", "--type=merge", "-p", patch, namespace=team
     )
     line = run(installed, "status", "-n", team).stdout.splitlines()[1]
-    assert line.split()[2:] == ["yes", "False", "ConnectionFailed", "it", "is", "down"]
+    assert line.split()[2:] == ["yes", "False", "bearerTokenAuth", "all", "ConnectionFailed", "it", "is", "down"]
+    put_event(installed, team, "it fell over")
+    described = run(installed, "describe", f"{team}/k8s-connector").stdout
+    assert "Ready  False  ConnectionFailed  it is down" in described
+    assert "Warning  ConnectionFailed  it fell over" in described
+    assert "Group system:masters" in described
     installed.kubectl("delete", "secret", "k8s-secret", namespace=team)
     line = run(installed, "status", "--namespace", team).stdout.splitlines()[1]
-    assert line.split()[2:5] == ["no", "False", "SecretNotFound"]
+    assert line.split()[2:6] == ["no", "False", "bearerTokenAuth", "all"]
+    assert line.split()[6] == "SecretNotFound"
+
+
+def put_event(plane: ControlPlane, namespace: str, note: str) -> None:
+    body = event_body(
+        Reporter("connectors.alauda.io/controller", "test", "Check"),
+        name="k8s-connector.1",
+        regarding={"kind": "Connector", "namespace": namespace, "name": "k8s-connector"},
+        event_type="Warning",
+        reason="ConnectionFailed",
+        note=note,
+        event_time=datetime.now(UTC),
+    )
+    plane.api.call("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body)
 
 
 def test_no_resources_is_reported_as_in_kubectl(installed: ControlPlane) -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
-from connectorctl.exec_plugin import EXPIRY_LEEWAY
+from connectorctl.exec_credential import EXPIRY_LEEWAY
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.waiting import wait_until

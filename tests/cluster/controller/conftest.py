@@ -10,11 +10,17 @@ from lab.targets import run_target
 from tests.cluster.controller.scene import Scene
 
 
-@pytest.fixture(scope="module")
-def world(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConnectorCluster]:
-    """A control plane for one file of tests: controllers look at all of its namespaces."""
+@pytest.fixture(scope="session")
+def connector_cluster(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConnectorCluster]:
     with ControlPlane(tmp_path_factory.mktemp("controller"), programs=cluster_programs) as plane:
         yield ConnectorCluster(plane)
+
+
+@pytest.fixture(scope="module")
+def world(connector_cluster: ConnectorCluster) -> Iterator[ConnectorCluster]:
+    """A control plane for one file of tests at a time, because controllers look at all of its namespaces."""
+    yield connector_cluster
+    connector_cluster.remove_objects()
 
 
 @pytest.fixture(scope="module")

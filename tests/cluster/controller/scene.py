@@ -2,13 +2,13 @@
 
 import contextlib
 import itertools
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from lab.certificates import make_ca
 from lab.controller import API_PATH, ConnectorCluster
+from lab.ports import Port
 from lab.targets import CA, TargetServer, run_target, status_response
 
 OTHER_CA = make_ca("other CA")
@@ -49,9 +49,7 @@ Change = Callable[[Scene], None]
 
 
 def close_port(scene: Scene) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    scene.patch_spec(address=f"https://127.0.0.1:{port}")
+    scene.patch_spec(address=f"https://127.0.0.1:{Port().number}")
 
 
 def use_other_certificate(scene: Scene) -> None:

@@ -59,6 +59,7 @@ def test_the_api_server_itself_is_a_ready_target(
         "ProxyServiceReady",
         "Ready",
     ]
+    assert {each["observedGeneration"] for each in connector_status["conditions"]} == {1}
     conditions = {each["type"]: each for each in connector_status["conditions"]}
     # A new token of an hour is within `expiry-warning`, but not in the last fifth of its life.
     assert conditions["CredentialFresh"]["reason"] == "AsExpected"

@@ -3,13 +3,17 @@
 import base64
 import contextlib
 import http.client
+import operator
+import random
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from connector_controller.ca_rotation import ROTATE_ANNOTATION, SWITCHED_ANNOTATION
 from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, render_kubeconfig
@@ -18,12 +22,16 @@ from connector_store.domain.objects.models import Connector
 from connector_store.domain.status.rotation_plan import NEXT_CA_KEY, SIGNING_CA_KEY
 from lab.controller import SYSTEM_NAMESPACE, ConnectorCluster, Controller
 from lab.kubectl import Kubectl
-from lab.waiting import wait_until
+from lab.waiting import TIMEOUT, wait_until
 from tests.cluster.kube.installation import account_subject, grant_use, install_roles
 from tests.cluster.kube.served_connector import KubectlWatch, ServedConnector, cluster_proxy
 
 CA_SECRET = "connectors-proxy-ca"
 PATH = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets/{CA_SECRET}"
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases/connectors-controller"
+KILLS = 5
+LONGEST_LIFE = 5.0
+"""Maximum seconds between two kills. A controller starts within two."""
 OVERLAP = {"CONNECTORS_CA_OVERLAP": "6"}
 
 
@@ -95,7 +103,7 @@ class LongLived:
         self._thread.join(60)
 
     def _run(self) -> None:
-        while not self._ending.wait(0.05):
+        while not self._ending.wait(0.1):
             try:
                 self._ask()
                 self.done += 1
@@ -160,6 +168,49 @@ def test_a_rotation_under_load(world: ConnectorCluster, served: ServedConnector,
         assert client.failures == []
     config_map = world.api.call("GET", f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/connectors-proxy-ca")
     assert config_map["data"]["ca.crt"].encode() == new_pem
+
+
+def test_a_rotation_while_controllers_are_killed(
+    world: ConnectorCluster, served: ServedConnector, controller: Controller, tmp_path: Path
+) -> None:
+    """Each bundle that was published works from then on, and shares a CA with the one after it."""
+    callers = Callers(world, served, tmp_path)
+    bundles = [wait_until(callers.published, "the published CA")]
+    rng = random.Random(28)  # noqa: S311 - moments to kill at
+    with contextlib.ExitStack() as stack:
+        other = Controller(world.plane, OVERLAP).start()
+        stack.callback(other.close)
+        clients = [stack.enter_context(LongLived(served, callers, bundles[0]))]
+
+        def is_finished() -> bool:
+            """Start a client with each new bundle. Return True for the bundle of the new CA alone."""
+            if (pem := callers.published()) != bundles[-1]:
+                assert certificates(pem) & certificates(bundles[-1])
+                bundles.append(pem)
+                clients.append(stack.enter_context(LongLived(served, callers, pem)))
+            return not certificates(pem) & certificates(bundles[0])
+
+        def wait_for_kill(killed_at: float) -> None:
+            wait_until(lambda: is_finished() or time.monotonic() > killed_at, "the next kill")
+
+        world.plane.kubectl("annotate", "secret", CA_SECRET, f"{ROTATE_ANNOTATION}=now", namespace=SYSTEM_NAMESPACE)
+        for _ in range(KILLS):
+            wait_for_kill(time.monotonic() + rng.uniform(0, LONGEST_LIFE))
+            victim = rng.choice((controller, other))
+            victim.process.kill()
+            world.delete(LEASE)
+            victim.process.start()
+        wait_until(is_finished, "the end of the rotation", timeout=2 * TIMEOUT)
+        counts = [client.done for client in clients]
+        wait_until(
+            lambda: all(map(operator.gt, (client.done for client in clients), counts)), "requests of all clients"
+        )
+        assert [failure for client in clients for failure in client.failures] == []
+    assert max(len(certificates(pem)) for pem in bundles) == 2
+
+
+def certificates(pem: bytes) -> set[x509.Certificate]:
+    return set(x509.load_pem_x509_certificates(pem))
 
 
 def test_proxies_keep_working_without_the_controller(

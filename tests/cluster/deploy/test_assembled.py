@@ -1,5 +1,6 @@
 """deploy/ as an administrator applies it: one command on a fresh cluster, without a warning, and its removal."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from connector_store.version import VERSION
+from connectorctl.cluster_health import OLDEST_WITHOUT_COMPONENT
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.programs import GATEWAY_API, ensure_programs
@@ -25,9 +27,22 @@ def fresh(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(scope="module")
-def installed(fresh: Kubectl) -> Kubectl:
+def folder(kubernetes_minor: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder to apply: deploy/, or an overlay with the component for API servers older than 1.35."""
+    if kubernetes_minor >= OLDEST_WITHOUT_COMPONENT:
+        return DEPLOY
+    overlay = tmp_path_factory.mktemp("overlay")
+    (overlay / "product").symlink_to(DEPLOY / "product")
+    (overlay / "component").symlink_to(DEPLOY / "components" / "k8s-1.34")
+    kustomization = {"resources": ["product"], "components": ["component"]}
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return overlay
+
+
+@pytest.fixture(scope="module")
+def installed(fresh: Kubectl, folder: Path) -> Kubectl:
     """The product on a cluster of this module, where the shared one is left as it is."""
-    result = fresh.run("apply", "--validate=strict", "-k", str(DEPLOY))
+    result = fresh.run("apply", "--validate=strict", "-k", str(folder))
     assert (result.returncode, result.stderr) == (0, "")
     fresh.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
     return fresh
@@ -54,9 +69,15 @@ def test_one_apply_installs_everything_on_a_fresh_cluster(installed: Kubectl) ->
     }
 
 
-def test_applying_twice_succeeds(installed: Kubectl) -> None:
-    result = installed.run("apply", "-k", str(DEPLOY))
+def test_applying_twice_succeeds(installed: Kubectl, folder: Path) -> None:
+    result = installed.run("apply", "-k", str(folder))
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_only_an_api_server_older_than_1_35_needs_the_component(installed: Kubectl, kubernetes_minor: int) -> None:
+    result = installed.run("apply", "--dry-run=server", "--validate=strict", "-f", str(DEPLOY / "csi/csidriver.yaml"))
+    is_known = 'unknown field "spec.serviceAccountTokenInSecrets"' not in result.stderr
+    assert is_known is (kubernetes_minor >= OLDEST_WITHOUT_COMPONENT), result.stderr
 
 
 def test_nothing_of_it_is_a_custom_resource(fresh: Kubectl) -> None:
@@ -66,7 +87,12 @@ def test_nothing_of_it_is_a_custom_resource(fresh: Kubectl) -> None:
 def test_uninstall_is_everything_but_the_crds(fresh: Kubectl) -> None:
     everything = identities(rendered(fresh, DEPLOY))
     crds = {each for each in everything if each[0] == "CustomResourceDefinition"}
-    assert len(crds) == 2
+    assert {name for _, name in crds} == {
+        f"{plural}.connectors.alauda.io"
+        for plural in (
+            "connectors", "connectorclasses", "accesspolicies", "accessrequests", "accessapprovals", "accesslocks",
+        )
+    }  # fmt: skip
     assert identities(rendered(fresh, DEPLOY / "uninstall")) == everything - crds
 
 
@@ -108,9 +134,14 @@ def test_the_namespaced_overlay_binds_no_secrets_of_the_whole_cluster(fresh: Kub
     }
 
 
-def settings_of(objects: list[dict[str, Any]]) -> list[dict[str, str]]:
-    label = "connectors.alauda.io/settings"
-    return [each["data"] for each in objects if (each["metadata"].get("labels") or {}).get(label) == "true"]
+def settings_of(objects: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """The settings that the programs read, and the copy of each program, whose name ends with the hash of its data."""
+    label, config_maps = "connectors.alauda.io/settings", [each for each in objects if each["kind"] == "ConfigMap"]
+    return {
+        re.sub(r"(-rollout-[a-z]+)-[a-z0-9]+$", r"\1", each["metadata"]["name"]): each["data"]
+        for each in config_maps
+        if (each["metadata"].get("labels") or {}).get(label) == "true"
+    }
 
 
 def rollouts(objects: list[dict[str, Any]]) -> dict[str, str]:
@@ -122,17 +153,21 @@ def rollouts(objects: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def test_a_changed_setting_reaches_all_copies_and_every_template_so_that_apply_alone_rolls_it_out(
-    fresh: Kubectl,
-) -> None:
+def test_a_changed_setting_replaces_the_pods_of_the_programs_that_read_it_at_their_start(fresh: Kubectl) -> None:
+    """The overlay changes a setting that is followed, and one that the proxy reads at its start."""
     before, after = rendered(fresh, DEPLOY), rendered(fresh, EXAMPLES / "overlay")
-    assert settings_of(before) == [{"ca-secret": "connectors-proxy-ca"}] * 3
-    assert settings_of(after) == [{"ca-secret": "connectors-proxy-ca", "targets-deny": "10.96.0.0/12"}] * 3
+    shipped = {"ca-secret": "connectors-proxy-ca"}
+    copies = {f"connectors-config-rollout-{program}": shipped for program in ("proxy", "controller", "csi")}
+    assert settings_of(before) == {"connectors-config": shipped, **copies}
+    at_start, followed = {"jwks-max-age": "3600"}, {"targets-deny": "10.96.0.0/12"}
+    copies["connectors-config-rollout-proxy"] = shipped | at_start
+    assert settings_of(after) == {"connectors-config": shipped | at_start | followed, **copies}
     assert rollouts(before).keys() == {"connectors-proxy", "connectors-controller", "connectors-csi"}
     for objects in (before, after):
         config_maps = {each["metadata"]["name"] for each in objects if each["kind"] == "ConfigMap"}
         assert set(rollouts(objects).values()) < config_maps
-    assert not set(rollouts(before).values()) & set(rollouts(after).values())
+    changed = {name for name, copy in rollouts(before).items() if rollouts(after)[name] != copy}
+    assert changed == {"connectors-proxy"}
 
 
 def test_the_examples_for_pods_apply_to_a_namespace_under_strict_decoding(installed: Kubectl) -> None:

@@ -12,7 +12,7 @@ from connector_store.domain.config import settings
 from connector_store.domain.decision.direct_access import PATH_PREFIX
 from lab.helm import Helm
 from lab.kubectl import Kubectl
-from tests.cluster.deploy.rendering import SETTINGS, Key, Objects, objects_in, without_rollout
+from tests.cluster.deploy.rendering import Key, Objects, objects_in, without_rollout
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "charts" / "kubernetes-connector"
@@ -40,9 +40,20 @@ def kustomize(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def render(helm: Helm) -> Render:
     def template(values: Values | None = None, *arguments: str) -> Objects:
-        return objects_in(helm("template", "connector", str(CHART), *arguments, values=values or {}))
+        return without_hooks(objects_in(helm("template", "connector", str(CHART), *arguments, values=values or {})))
 
     return template
+
+
+@pytest.fixture(scope="module")
+def default(helm: Helm) -> Objects:
+    """The objects without values."""
+    return without_hooks(objects_in(helm("template", "connector", str(CHART), values={})))
+
+
+def without_hooks(objects: Objects) -> Objects:
+    """Without what `helm test` alone creates."""
+    return {key: each for key, each in objects.items() if "helm.sh/hook" not in each["metadata"].get("annotations", {})}
 
 
 def pod_of(workload: dict[str, Any]) -> dict[str, Any]:
@@ -80,6 +91,7 @@ def without_version(objects: Objects) -> Objects:
     ("component", "values", "arguments"),
     [
         pytest.param("servicemonitor", {"serviceMonitor": {"enabled": True}}, [], id="a service monitor"),
+        pytest.param("tekton", {"tekton": {"enabled": True}}, [], id="approvals by ApprovalTasks"),
         pytest.param("prometheusrule", {"prometheusRule": {"enabled": True}}, [], id="rules"),
         pytest.param("unchecked-secrets", {"policies": {"secrets": False}}, [], id="Secrets that nobody checks"),
         pytest.param("k8s-1.34", {}, ["--kube-version", "1.34.2"], id="an older Kubernetes, by itself"),
@@ -104,6 +116,13 @@ def test_a_value_is_the_component_of_the_same_purpose(
     expected = kustomize(tmp_path)
     del expected["ConfigMap", CSI, "connectors-csi-node"]
     assert without_version(render(values, *arguments)) == without_version(expected)
+
+
+def test_another_approval_gate_is_in_the_policy(render: Render) -> None:
+    gate = "system:serviceaccount:openshift-pipelines:manual-approval-gate-controller"
+    objects = render({"tekton": {"enabled": True, "gate": gate}})
+    policy = objects["ValidatingAdmissionPolicy", "", "approvaltasks.connectors.alauda.io"]
+    assert policy["spec"]["variables"][0]["expression"] == f'request.userInfo.username == "{gate}"'
 
 
 def test_namespaces_that_it_serves_are_the_overlay_of_the_examples(
@@ -158,6 +177,7 @@ ZONE = {
     "topologyKey": "topology.kubernetes.io/zone",
     "whenUnsatisfiable": "ScheduleAnyway",
     "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "connectors-proxy"}},
+    "matchLabelKeys": ["pod-template-hash"],
 }
 HOSTS = {"topologyKey": "kubernetes.io/hostname"}
 
@@ -227,7 +247,7 @@ HOSTS = {"topologyKey": "kubernetes.io/hostname"}
             id="annotations of pods",
         ),
         pytest.param(
-            {"proxy": {"maxUnavailable": "50%"}},
+            {"proxy": {"podDisruptionBudget": {"maxUnavailable": "50%"}}},
             ("PodDisruptionBudget", SYSTEM, "connectors-proxy"),
             lambda each: each["spec"]["maxUnavailable"],
             "50%",
@@ -282,11 +302,28 @@ def test_network_policies_can_be_left_out(render: Render) -> None:
     assert (policies(render()), policies(render({"networkPolicy": {"enabled": False}}))) == (3, 0)
 
 
-def test_new_settings_replace_the_pods_that_read_them(render: Render) -> None:
-    marks = [
-        _metadata("annotations")(render({"settings": {"drain": seconds}})[PROXY])[SETTINGS] for seconds in (30, 40)
-    ]
-    assert marks[0] != marks[1]
+PROGRAMS: dict[settings.Program, Key] = {"addons": PROXY, "connector_controller": CONTROLLER, "connector_csi": NODES}
+
+
+@pytest.mark.parametrize("key", [key for key in settings.SETTINGS if key not in ("namespaces", "system-namespace")])
+def test_a_setting_replaces_the_pods_of_the_programs_that_read_it_once(
+    render: Render, default: Objects, key: str
+) -> None:
+    before, after = default, render({"settings": {key: "1"}})
+    assert before[CONFIG] != after[CONFIG]
+    replaced = {program for program, each in PROGRAMS.items() if _template(before[each]) != _template(after[each])}
+    assert replaced == {program for program in PROGRAMS if key in settings.keys_read_once(program)}
+
+
+def test_another_namespace_that_is_served_replaces_no_pod(render: Render) -> None:
+    before, after = (render({"namespaces": {"only": names}}) for names in (["team-a"], ["team-a", "team-b"]))
+    assert before[CONFIG] != after[CONFIG]
+    assert [before[each] for each in WORKLOADS] == [after[each] for each in WORKLOADS]
+
+
+def _template(workload: dict[str, Any]) -> dict[str, Any]:
+    template: dict[str, Any] = workload["spec"]["template"]
+    return template
 
 
 def test_the_rules_lead_to_the_runbooks_where_they_are(render: Render) -> None:
@@ -311,10 +348,74 @@ def test_the_board_is_a_config_map_for_grafanas_sidecar(render: Render) -> None:
 
 
 def test_autoscaling_leaves_the_number_of_replicas_to_it(render: Render) -> None:
-    objects = render({"proxy": {"autoscaling": {"enabled": True, "maxReplicas": 7}}})
+    objects = render({"proxy": {"autoscaling": {"enabled": True, "maxReplicas": 7, "targetMemory": "600Mi"}}})
     assert "replicas" not in objects[PROXY]["spec"]
     scaler = objects["HorizontalPodAutoscaler", SYSTEM, "connectors-proxy"]["spec"]
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (2, 7)
+    targets = {each["resource"]["name"]: each["resource"]["target"] for each in scaler["metrics"]}
+    assert targets == {
+        "cpu": {"type": "AverageValue", "averageValue": "500m"},
+        "memory": {"type": "AverageValue", "averageValue": "600Mi"},
+    }
+    assert scaler["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 1800
+
+
+@pytest.mark.parametrize(
+    ("values", "seconds"),
+    [
+        pytest.param({}, 75, id="by default"),
+        pytest.param({"settings": {"drain": 3600}}, 3615, id="a long drain"),
+        pytest.param({"settings": {"drain": "0.5"}}, 16, id="a part of a second"),
+        pytest.param({"settings": {"drain": None}}, 75, id="the default of the program"),
+        pytest.param({"proxy": {"terminationGracePeriodSeconds": 300}}, 300, id="a longer one"),
+    ],
+)
+def test_the_grace_of_a_proxy_covers_its_drain(render: Render, values: Values, seconds: int) -> None:
+    assert pod_of(render(values)[PROXY])["terminationGracePeriodSeconds"] == seconds
+
+
+ISSUER = {"issuer": {"url": "https://issuer.example", "audiences": ["connectors-proxy"]}, "claimMappings": {}}
+AUTHENTICATION = ("ConfigMap", SYSTEM, "connectors-authentication")
+
+
+def issuers_in(objects: Objects) -> list[Any]:
+    configuration = yaml.safe_load(objects[AUTHENTICATION]["data"]["authentication.yaml"])
+    assert (configuration["apiVersion"], configuration["kind"]) == (
+        "apiserver.config.k8s.io/v1",
+        "AuthenticationConfiguration",
+    )
+    issuers: list[Any] = configuration["jwt"]
+    return issuers
+
+
+def test_issuers_are_a_value_and_restart_no_pod(render: Render, default: Objects) -> None:
+    templated = {"issuer": {"url": "https://{{ .Release.Name }}.example", "audiences": ["a"]}}
+    objects = render({"authentication": {"jwt": [ISSUER, templated]}})
+    issuers = issuers_in(objects)
+    assert issuers[0] == ISSUER
+    assert issuers[1]["issuer"]["url"] == "https://connector.example"
+    assert "data" not in default[AUTHENTICATION], "what another manager writes is left alone"
+    assert [objects[each] for each in WORKLOADS] == [default[each] for each in WORKLOADS]
+
+
+def test_namespaces_with_a_role_binding_need_no_list(render: Render) -> None:
+    objects = render({"namespaces": {"bound": True, "only": ["team-a"]}})
+    assert objects[CONFIG]["data"]["namespaces"] == "RoleBinding"
+    assert ("RoleBinding", "team-a", "connectors-proxy-namespace") in objects
+    assert not [key for key in objects if key[0] == "ClusterRoleBinding" and key[2].endswith("-namespace")]
+
+
+def test_helm_test_sends_a_connect_with_a_token_for_the_proxy(helm: Helm) -> None:
+    values = {"settings": {"audience": "mine"}, "image": {"repository": "registry.example/c", "tag": "1"}}
+    pod = objects_in(helm("template", "connector", str(CHART), values=values))["Pod", SYSTEM, "connectors-test"]
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    [container], [volume] = pod["spec"]["containers"], pod["spec"]["volumes"]
+    assert volume["projected"]["sources"] == [
+        {"serviceAccountToken": {"audience": "mine", "expirationSeconds": 600, "path": "token"}}
+    ]
+    assert container["image"] == "registry.example/c:1"
+    compile(container["args"][0], "test", "exec")
+    assert {"name": "PROXY", "value": f"connectors-proxy.{SYSTEM}.svc"} in container["env"]
 
 
 def test_other_namespaces_reach_every_place_that_names_them(render: Render) -> None:
@@ -359,7 +460,8 @@ EVERYTHING: Values = {
             "tlsSecretName": "tls",
             "annotations": {"a": "b"},
         },
-        "serviceAccountAnnotations": {"a": "b"},
+        "serviceAccount": {"annotations": {"a": "b"}},
+        "podDisruptionBudget": {"minAvailable": 1},
         "tolerations": [{"operator": "Exists"}],
     },
     "csi": {"priorityClassName": "", "tolerations": []},
@@ -392,6 +494,40 @@ def test_the_api_server_accepts_the_manifests_of_many_values(helm: Helm, private
     assert strict.returncode == 0, strict.stderr
 
 
+def test_an_upgrade_keeps_issuers_of_others_and_survives_a_namespace_that_is_gone(
+    helm: Helm, private_control_plane: Any
+) -> None:
+    """Another manager has written the issuers by server-side apply, and a namespace of the list does not exist."""
+    kubectl = private_control_plane.kubectl
+    kubectl("create", "namespace", "team-a")
+    with_cluster = Helm(helm.program, kubectl.kubeconfig, helm.home)
+    only = {"namespaces": {"only": ["team-a", "team-gone"]}}
+    with_cluster("install", "connector", str(CHART), values=only)
+    bindings = kubectl("get", "rolebindings", "--all-namespaces", "-o", "name")
+    assert bindings.count("connectors-proxy-namespace") == 1
+    configuration = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration", "jwt": [ISSUER]}
+    metadata = {"name": AUTHENTICATION[2], "namespace": SYSTEM}
+    written = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata,
+        "data": {"authentication.yaml": yaml.safe_dump(configuration)},
+    }
+    apply = ("apply", "--server-side", "--field-manager=platform", "--force-conflicts", "-f", "-")
+    done = kubectl.run(*apply, stdin=yaml.safe_dump(written))
+    assert done.returncode == 0, done.stderr
+
+    def current() -> list[Any]:
+        text = kubectl("get", "configmap", AUTHENTICATION[2], "-o", "yaml", namespace=SYSTEM)
+        return issuers_in({AUTHENTICATION: yaml.safe_load(text)})
+
+    with_cluster("upgrade", "connector", str(CHART), values=only | {"settings": {"drain": 30}})
+    assert kubectl("get", "configmap", "connectors-config", "-o", "jsonpath={.data.drain}", namespace=SYSTEM) == "30"
+    assert current() == [ISSUER]
+    with_cluster("rollback", "connector")
+    assert current() == [ISSUER]
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -401,13 +537,35 @@ def test_the_api_server_accepts_the_manifests_of_many_values(helm: Helm, private
         pytest.param({"settings": {"targetsDeny": "x"}}, "targetsDeny", id="a setting in another spelling"),
         pytest.param({"settings": {"probe-intervall": 5}}, "probe-intervall", id="a misspelt setting"),
         pytest.param({"settings": {"system-namespace": "x"}}, "system-namespace", id="another value's setting"),
-        pytest.param({"proxy": {"maxUnavailable": "150%"}}, "/proxy/maxUnavailable", id="more than all"),
+        pytest.param(
+            {"proxy": {"podDisruptionBudget": {"maxUnavailable": "150%"}}},
+            "/proxy/podDisruptionBudget/maxUnavailable",
+            id="more than all",
+        ),
+        pytest.param(
+            {"settings": {"drain": 3600}, "proxy": {"terminationGracePeriodSeconds": 75}},
+            "proxy.terminationGracePeriodSeconds: 75 is too short for settings.drain=3600; use at least 3610",
+            id="a grace that cuts off the drain",
+        ),
+        pytest.param(
+            {"proxy": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}}},
+            "maxReplicas: 2 is less than minReplicas 5",
+            id="fewer than the fewest",
+        ),
+        pytest.param(
+            {"proxy": {"autoscaling": {"enabled": True, "targetCPU": ""}}},
+            "set targetCPU, targetMemory or metrics",
+            id="scaling by nothing",
+        ),
+        pytest.param({"authentication": {"jwt": {}}}, "/authentication/jwt", id="issuers that are not a list"),
+        pytest.param({"pods": {"logLevel": "trace"}}, "/pods/logLevel", id="an unknown log level"),
+        pytest.param({"pods": {"extraEnv": None}}, "'extraEnv'", id="a list of all pods taken away"),
         pytest.param({"controller": None}, "'controller'", id="a group taken away"),
         pytest.param({"policies": {"secrets": None}}, "'secrets'", id="a policy that is neither on nor off"),
         pytest.param({"networkPolicy": {"enabled": None}}, "'enabled'", id="policies that are neither on nor off"),
         pytest.param({"proxy": {"replicas": None}}, "'replicas'", id="a number taken away"),
         pytest.param({"proxy": {"service": None}}, "'service'", id="a group of a group taken away"),
-        pytest.param({"csi": {"extraEnv": None}}, "'extraEnv'", id="a list taken away"),
+        pytest.param({"csi": {"extraEnv": None}}, "/csi/extraEnv", id="a list taken away"),
         pytest.param({"image": {"repository": None}}, "'repository'", id="an image without a name"),
         pytest.param({"namespaces": {"csi": "connectors-system"}}, "namespaces.csi", id="one namespace for all"),
         pytest.param({"image": {"digest": "latest"}}, "/image/digest", id="a digest that is none"),
@@ -434,25 +592,40 @@ def test_the_schema_has_the_settings_without_a_value_of_their_own() -> None:
     assert setting_names == [key for key in settings.SETTINGS if key not in ("namespaces", "system-namespace")]
 
 
+def test_the_readme_names_every_group_of_values() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    named = {name.split(".")[0] for name in re.findall(r"`([A-Za-z.]+)`", (CHART / "README.md").read_text())}
+    assert set(values) <= named
+
+
 def test_every_default_is_in_the_schema_and_the_other_way_round() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     schema = yaml.safe_load((CHART / "values.schema.json").read_text())
     open_ended = {"global"}
+    programs = {f".{program}.{name}" for program in ("proxy", "controller", "csi") for name in values["pods"]}
+
+    def resolve(each: dict[str, Any]) -> dict[str, Any]:
+        for name in each.get("$ref", "").split("/")[1:]:
+            each = schema[name] if name == "$defs" else each[name]
+        return each
 
     def names(schema: dict[str, Any], path: str = "") -> set[str]:
         paths = set()
         for name, each in schema.get("properties", {}).items():
-            paths |= {f"{path}.{name}"} | names(each, f"{path}.{name}")
+            paths |= {f"{path}.{name}"} | names(resolve(each), f"{path}.{name}")
         return paths
 
     def keys(values: Any, schema: dict[str, Any], path: str = "") -> set[str]:
         paths = set()
         for name, each in values.items():
             paths.add(f"{path}.{name}")
-            inner = schema.get("properties", {}).get(name, {})
-            if isinstance(each, dict) and "properties" in inner:
+            inner = resolve(schema.get("properties", {}).get(name, {}))
+            if isinstance(each, dict) and "properties" in inner and name != "resources":
                 paths |= keys(each, inner, f"{path}.{name}")
         return paths
 
     value_paths, schema_paths = keys(values, schema), names(schema) - {f".{each}" for each in open_ended}
-    assert value_paths == schema_paths
+    # The programs take the keys of pods, too.
+    assert programs <= schema_paths
+    schema_paths = {path for path in schema_paths if ".resources." not in path}
+    assert value_paths | programs == schema_paths

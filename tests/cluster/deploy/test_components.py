@@ -22,6 +22,7 @@ MONITOR = ("ServiceMonitor", SYSTEM, "kubernetes-connector")
 RULES = ("PrometheusRule", SYSTEM, "kubernetes-connector")
 DRIVER = ("CSIDriver", "", CSI)
 PATH = ("ConfigMap", CSI, "connectors-csi-node")
+TEKTON = "connectors-controller-tekton"
 EVERYWHERE = [("ClusterRoleBinding", "", f"connectors-{each}-namespace") for each in ("controller", "proxy")]
 SYSTEM_ELSEWHERE = "system-namespace"
 ELSEWHERE = "platform"
@@ -58,6 +59,18 @@ CHANGES = {
     "prometheusrule": {"added": {RULES}},
     "unchecked-secrets": {
         "gone": {(f"ValidatingAdmissionPolicy{each}", "", "secrets.connectors.alauda.io") for each in ("", "Binding")}
+    },
+    "tekton": {
+        "added": {
+            ("ClusterRole", "", TEKTON),
+            ("ClusterRoleBinding", "", TEKTON),
+            ("Role", SYSTEM, TEKTON),
+            ("RoleBinding", SYSTEM, TEKTON),
+            *(
+                (f"ValidatingAdmissionPolicy{each}", "", "approvaltasks.connectors.alauda.io")
+                for each in ("", "Binding")
+            ),
+        }
     },
     "servicemonitor": {"added": {MONITOR, *(metrics_of(each) for each in WORKLOADS)}},
 }
@@ -117,6 +130,32 @@ def test_another_system_namespace_reaches_every_place_that_names_it_and_changes_
     assert sorted(yaml.safe_load(there), key=str) == sorted(product.values(), key=str)
     assert SYSTEM not in yaml.safe_dump(list(after.values()))
     assert ("Namespace", "", ELSEWHERE) in after
+
+
+def selected(label: str) -> dict[str, str]:
+    return {"labelSelector": f"connectors.alauda.io/{label}=true"}
+
+
+@pytest.mark.parametrize(
+    ("selector", "replaced"),
+    [
+        pytest.param({"name": "connectors-config"}, set(), id="a live setting replaces none"),
+        pytest.param(selected("proxy-settings"), {"connectors-proxy"}, id="one of the proxy"),
+        pytest.param(selected("controller-settings"), {"connectors-controller"}, id="one of the controller"),
+        pytest.param(selected("csi-settings"), {CSI}, id="one of the driver"),
+        pytest.param(selected("settings"), {name for _, _, name in WORKLOADS}, id="one of all"),
+    ],
+)
+def test_a_setting_replaces_the_pods_of_the_programs_that_read_it_once(
+    kubectl: Kubectl, product: Objects, tmp_path: Path, selector: dict[str, str], replaced: set[str]
+) -> None:
+    (tmp_path / "product").symlink_to(DEPLOY / "product")
+    patch = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "any"}, "data": {"drain": "5"}}
+    patches = [{"target": {"kind": "ConfigMap", **selector}, "patch": yaml.safe_dump(patch)}]
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({"resources": ["product"], "patches": patches}))
+    after = rendered(kubectl, tmp_path)
+    assert after["ConfigMap", SYSTEM, "connectors-config"]["data"]["drain"] == "5"
+    assert {key[2] for key in WORKLOADS if after[key] != product[key]} == replaced
 
 
 def test_settings_of_an_overlay_roll_out_in_another_system_namespace_too(

@@ -197,6 +197,7 @@ def test_status_is_a_subresource_that_keeps_what_the_controller_writes(installed
     assert stored["status"]["conditions"][0]["severity"] == "Info"
 
 
+MASK = [{"resources": ["secrets"]}]
 VIEW = {"clusterRole": "view"}
 
 
@@ -206,8 +207,12 @@ VIEW = {"clusterRole": "view"}
         {"permissions": {"allow": [VIEW]}},
         {"permissions": {"allow": [VIEW | {"namespaces": ["a", "b"]}], "deny": [{"clusterRole": "system:Some-role"}]}},
         {"permissions": {"deny": [VIEW]}, "address": "https://h/kubernetes/global"},
+        {"permissions": {"dryRun": True, "customGroups": ["x.io"]}},
+        {"permissions": {"mask": MASK, "allow": [{"clusterRole": "connectors-agent"}], "customGroups": ["x.io"]}},
         {"impersonate": {}},
         {"impersonate": {"userPrefix": "", "groupPrefix": "team:"}},
+        {"limits": {"requestsPerSecond": 5, "burst": 5, "writesPerMinute": 0, "bulkDeletesPerHour": 1}},
+        {"limits": {"deletesPerHour": 0, "sessions": 1_000_000}},
     ],
 )
 def test_limits_are_accepted(installed: Kubectl, namespace: str, spec: dict[str, Any]) -> None:
@@ -217,8 +222,23 @@ def test_limits_are_accepted(installed: Kubectl, namespace: str, spec: dict[str,
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
+        ({"limits": {}}, "should have at least 1 properties"),
+        ({"limits": {"requestsPerSecond": 0}}, "should be greater than or equal to 1"),
+        ({"limits": {"deletesPerHour": -1}}, "should be greater than or equal to 0"),
+        ({"limits": {"burst": 5}}, "burst is smaller than requestsPerSecond"),
+        ({"limits": {"burst": 5, "requestsPerSecond": 6}}, "burst is smaller than requestsPerSecond"),
+        ({"limits": {"requests": 6}}, 'unknown field "spec.limits.requests"'),
         ({"permissions": {}}, "has neither allow nor deny"),
+        ({"permissions": {"dryRun": False}}, "has neither allow nor deny"),
         ({"permissions": {"allow": []}}, "should have at least 1 items"),
+        ({"permissions": {"mask": [{"resources": ["pods"]}]}}, 'supported values: "secrets"'),
+        ({"permissions": {"mask": [{}]}}, "spec.permissions.mask[0].resources: Required value"),
+        ({"permissions": {"allow": [{"clusterRole": "connectors-agent"}]}}, "mask is missing"),
+        (
+            {"permissions": {"deny": [VIEW], "customGroups": ["x.io"]}},
+            "customGroups has no effect without mask or dryRun",
+        ),
+        ({"permissions": {"mask": MASK, "customGroups": ["X_"]}}, "spec.permissions.customGroups[0]"),
         ({"permissions": {"allow": [{}]}}, "spec.permissions.allow[0].clusterRole: Required value"),
         ({"permissions": {"deny": [{"clusterRole": "a/b"}]}}, "is not the name of a role"),
         ({"permissions": {"deny": [{"clusterRole": "a\x1b"}]}}, "spec.permissions.deny[0].clusterRole"),

@@ -9,6 +9,7 @@ from lab.kubectl import Kubectl
 
 ROOT = Path(__file__).parents[3]
 CONTROLLER = "system:serviceaccount:connectors-system:connectors-controller"
+DRIVER = "system:serviceaccount:connectors-csi:connectors-csi"
 PROXY = "system:serviceaccount:connectors-system:connectors-proxy"
 
 
@@ -18,7 +19,8 @@ def installed(control_plane: ControlPlane) -> Kubectl:
     kubectl("apply", "-f", str(ROOT / "deploy/system/namespace.yaml"))
     kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
     kubectl("apply", "-k", str(ROOT / "deploy/rbac"))
-    kubectl("apply", "-f", str(ROOT / "deploy/system/controller-rbac.yaml"))
+    for file in ("system/controller-rbac", "csi/namespace", "csi/rbac"):
+        kubectl("apply", "-f", str(ROOT / f"deploy/{file}.yaml"))
     kubectl.wait_for_crds("connectors.connectors.alauda.io")
     return kubectl
 
@@ -43,6 +45,11 @@ def can(kubectl: Kubectl, who: str, verb: str, resource: str, *scope: str) -> bo
         ("watch", "connectors.connectors.alauda.io"),
         ("list", "secrets"),
         ("watch", "secrets"),
+        *(
+            ("watch", f"{kind}.connectors.alauda.io")
+            for kind in ("accesspolicies", "accessrequests", "accessapprovals", "accesslocks")
+        ),
+        ("watch", "namespaces"),
     ],
 )
 def test_the_proxy_can_do_what_it_needs(installed: Kubectl, verb: str, resource: str) -> None:
@@ -55,6 +62,11 @@ def test_the_proxy_can_do_what_it_needs(installed: Kubectl, verb: str, resource:
         *((verb, "secrets") for verb in ("get", "create", "update", "patch", "delete")),
         *((verb, "connectors.connectors.alauda.io") for verb in ("get", "create", "update", "patch", "delete")),
         ("update", "connectors.connectors.alauda.io/status"),
+        *(
+            (verb, f"{kind}.connectors.alauda.io")
+            for kind in ("accesspolicies", "accessrequests", "accessapprovals", "accesslocks")
+            for verb in ("create", "delete")
+        ),
         ("use", "connectors.connectors.alauda.io/proxy"),
         ("create", "serviceaccounts/token"),
         ("list", "pods"),
@@ -69,12 +81,32 @@ def test_the_proxy_can_do_nothing_else(installed: Kubectl, verb: str, resource: 
     assert not can(installed, PROXY, verb, resource, "--all-namespaces")
 
 
+@pytest.mark.parametrize("program", ["proxy", "controller"])
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        pytest.param("/connectors-{}-namespace", True, id="by the name of its own"),
+        pytest.param("/connectors-other-namespace", False, id="by another name"),
+        pytest.param("", False, id="all of them"),
+    ],
+)
+def test_a_program_sees_the_role_bindings_that_select_its_namespaces(
+    installed: Kubectl, program: str, name: str, allowed: bool
+) -> None:
+    account = f"system:serviceaccount:connectors-system:connectors-{program}"
+    resource = f"rolebindings.rbac.authorization.k8s.io{name.format(program)}"
+    for verb in ("list", "watch"):
+        output = installed.run("auth", "can-i", verb, resource, "--as", account, "--all-namespaces").stdout
+        assert (output.strip() == "yes") is allowed
+
+
 @pytest.mark.parametrize(
     ("verb", "resource", "allowed"),
     [
         ("list", "configmaps/connectors-config", True),
         ("list", "configmaps", False),
-        ("watch", "configmaps/connectors-config", False),
+        ("watch", "configmaps/connectors-config", True),
+        ("watch", "configmaps", False),
         ("list", "secrets", True),
         ("get", "secrets", False),
     ],
@@ -87,6 +119,7 @@ def test_in_its_own_namespace_the_proxy_reads_settings_by_name(
 
 
 WRITES = ("create", "update", "patch", "delete")
+POLICY = "validatingadmissionpolicies.admissionregistration.k8s.io"
 
 
 @pytest.mark.parametrize(
@@ -97,6 +130,10 @@ WRITES = ("create", "update", "patch", "delete")
         *((verb, "connectors.connectors.alauda.io") for verb in ("get", *WRITES)),
         *((verb, "connectorclasses.connectors.alauda.io") for verb in ("get", "update", "patch", "delete")),
         *((verb, "leases.coordination.k8s.io") for verb in ("get", *WRITES)),
+        *((verb, "accesspolicies.connectors.alauda.io") for verb in ("approve", *WRITES)),
+        *((verb, "accessrequests.connectors.alauda.io") for verb in ("create", "update")),
+        *((verb, "accessapprovals.connectors.alauda.io") for verb in ("create", "update")),
+        *((verb, "accesslocks.connectors.alauda.io") for verb in WRITES),
         ("update", "services"),
         ("list", "events.events.k8s.io"),
         ("use", "connectors.connectors.alauda.io/proxy"),
@@ -105,6 +142,8 @@ WRITES = ("create", "update", "patch", "delete")
         ("list", "pods"),
         ("create", "pods"),
         ("impersonate", "users"),
+        *((verb, POLICY) for verb in ("get", "list", *WRITES)),
+        *((verb, f"{POLICY}/accessapprovals.connectors.alauda.io") for verb in WRITES),
         ("bind", "clusterroles.rbac.authorization.k8s.io"),
         ("escalate", "clusterroles.rbac.authorization.k8s.io"),
         ("*", "*"),
@@ -112,6 +151,29 @@ WRITES = ("create", "update", "patch", "delete")
 )
 def test_the_controller_can_do_nothing_else_in_all_namespaces(installed: Kubectl, verb: str, resource: str) -> None:
     assert not can(installed, CONTROLLER, verb, resource, "--all-namespaces")
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "allowed"),
+    [
+        *((verb, "accessrequests.connectors.alauda.io", True) for verb in ("get", "create")),
+        *((verb, "accessrequests.connectors.alauda.io", False) for verb in ("list", "update", "patch", "delete")),
+        ("update", "accessrequests.connectors.alauda.io/status", False),
+        ("list", "accesspolicies.connectors.alauda.io", True),
+        *((verb, "accesspolicies.connectors.alauda.io", False) for verb in ("create", "approve")),
+        ("create", "accessapprovals.connectors.alauda.io", False),
+        ("get", "namespaces", True),
+        ("list", "namespaces", False),
+        ("get", "pods", False),
+        ("get", "secrets", False),
+        ("impersonate", "serviceaccounts", False),
+        ("create", "serviceaccounts/token", False),
+    ],
+)
+def test_the_csi_driver_may_ask_for_pods_and_not_approve(
+    installed: Kubectl, verb: str, resource: str, allowed: bool
+) -> None:
+    assert can(installed, DRIVER, verb, resource, "--all-namespaces") is allowed
 
 
 @pytest.mark.parametrize(
@@ -151,6 +213,16 @@ def test_in_its_own_namespace_the_controller_writes_by_name(
         ("connectors-viewer", "get", "secrets", False),
         ("connectors-editor", "patch", "connectors.connectors.alauda.io", True),
         ("connectors-editor", "use", "connectors.connectors.alauda.io/proxy", False),
+        ("connectors-editor", "create", "accesspolicies.connectors.alauda.io", False),
+        ("connectors-requester", "create", "accessrequests.connectors.alauda.io", True),
+        ("connectors-requester", "create", "accessapprovals.connectors.alauda.io", False),
+        ("connectors-requester", "approve", "accesspolicies.connectors.alauda.io", False),
+        ("connectors-requester", "use", "connectors.connectors.alauda.io/proxy", False),
+        ("connectors-approver", "approve", "accesspolicies.connectors.alauda.io", True),
+        ("connectors-approver", "create", "accessapprovals.connectors.alauda.io", True),
+        ("connectors-approver", "approve-own", "accesspolicies.connectors.alauda.io", False),
+        ("connectors-approver", "create", "accesspolicies.connectors.alauda.io", False),
+        ("connectors-approver", "create", "accessrequests.connectors.alauda.io", False),
     ],
 )
 def test_a_role_gives(installed: Kubectl, namespace: str, role: str, verb: str, resource: str, allowed: bool) -> None:

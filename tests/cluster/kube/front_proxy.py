@@ -25,6 +25,8 @@ class FrontProxy:
         self._certificate = plane.ca.issue("front", common_name="front", hosts=["127.0.0.1"])
         self.statuses: dict[str, int] = {}
         """Last segment of a path -> the status that it gets, with Retry-After 7."""
+        self.held: set[str] = set()
+        """Last segments of paths whose responses wait until they are not in this set, such as those of open watches."""
         self.requested: list[str] = []
         """Last segments of the requested paths, in order."""
         self.url = ""
@@ -75,6 +77,8 @@ class FrontProxy:
             response = web.StreamResponse(status=upstream_response.status, headers=response_headers)
             await response.prepare(request)
             async for data in upstream_response.content.iter_any():
+                while request.path.rsplit("/", 1)[-1] in self.held:  # noqa: ASYNC110 - tests change it in another thread
+                    await asyncio.sleep(0.01)
                 await response.write(data)
             await response.write_eof()
             return response

@@ -5,7 +5,6 @@ import http.client
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +56,13 @@ class ServedConnector:
     def key(self) -> ObjectKey:
         return ObjectKey(self.namespace, "k8s")
 
-    def apply(self, *, account: str = "target") -> None:
+    def apply(self, *, account: str = "target", lifetime: float = 3600) -> None:
         """The Secret with that ServiceAccount's token, and the Connector."""
-        self.rotate(account=account)
+        self.rotate(account=account, lifetime=lifetime)
         self.plane.api.apply(connector("k8s", address=self.plane.url), namespace=self.namespace)
 
-    def rotate(self, *, account: str) -> None:
-        token = self.plane.issue_token(self.namespace, account)
+    def rotate(self, *, account: str, lifetime: float = 3600) -> None:
+        token = self.plane.issue_token(self.namespace, account, lifetime=lifetime)
         self.plane.api.apply(secret("k8s-secret", token=token, ca_crt=self.plane.ca_pem), namespace=self.namespace)
 
     def caller_token(self, account: str = "default", *, audience: str = AUDIENCE, lifetime: float = 3600) -> str:
@@ -133,18 +132,17 @@ class KubectlWatch:
     def has_seen(self, text: str) -> bool:
         return text in self._log.read_text(errors="replace")
 
-    def wait_for_end(self) -> float:
-        """Seconds until it ended."""
-        started = time.monotonic()
+    def wait_for_end(self) -> None:
         wait_until(lambda: not self.is_running, "the watch to end")
-        return time.monotonic() - started
 
 
-def connectorctl(plane: ControlPlane, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`kubectl connector …` as cluster-admin, found by kubectl itself."""
+def connectorctl(
+    plane: ControlPlane, *arguments: str, kubeconfig: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`kubectl connector …`, found by kubectl itself. The default kubeconfig is that of cluster-admin."""
     environment = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "KUBECONFIG": str(plane.kubeconfig),
+        "KUBECONFIG": str(kubeconfig or plane.kubeconfig),
         "HOME": str(plane.folder),
     }
     command = [str(plane.programs / "kubectl"), "connector", *arguments]

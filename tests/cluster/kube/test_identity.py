@@ -15,11 +15,19 @@ Attributes = tuple[str, str, str, str]
 CONNECTORS = "connectors.alauda.io"
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 
+ACCESS_KINDS = ("accesspolicies", "accessrequests", "accessapprovals", "accesslocks")
+
 NEEDED: frozenset[Attributes] = frozenset(
     {
         ("create", "authentication.k8s.io", "tokenreviews", ""),
         ("create", "authorization.k8s.io", "subjectaccessreviews", ""),
-        *((verb, CONNECTORS, kind, "") for verb in ("list", "watch") for kind in ("connectors", "connectorclasses")),
+        *(
+            (verb, CONNECTORS, kind, "")
+            for verb in ("list", "watch")
+            for kind in ("connectors", "connectorclasses", *ACCESS_KINDS)
+        ),
+        # Labels, by which an AccessPolicy selects ServiceAccounts.
+        *((verb, "", "namespaces", "") for verb in ("list", "watch")),
         *((verb, "", "secrets", "") for verb in ("list", "watch")),
         # Whose the Services are that kubeconfigs name.
         ("list", "", "services", ""),
@@ -31,7 +39,7 @@ NEEDED: frozenset[Attributes] = frozenset(
 )
 
 _GROUPS = {
-    CONNECTORS: ("connectors", "connectors/status", "connectors/proxy", "connectorclasses"),
+    CONNECTORS: ("connectors", "connectors/status", "connectors/proxy", "connectorclasses", *ACCESS_KINDS),
     "": (
         *("secrets", "configmaps", "services", "pods", "pods/exec", "pods/log", "serviceaccounts"),
         *("serviceaccounts/token", "namespaces", "nodes", "nodes/proxy", "events"),
@@ -80,9 +88,10 @@ async def test_it_may_do_what_it_needs(plane: ControlPlane) -> None:
         assert [each for each in sorted(NEEDED) if not await allowed(client, each)] == []
 
 
-async def test_it_may_read_the_settings_and_no_other_configmap(plane: ControlPlane) -> None:
+async def test_it_may_read_settings_and_the_proof_of_admission_and_no_other_configmap(plane: ControlPlane) -> None:
     async with proxy_client(plane) as client:
-        for name, right in (("connectors-config", True), ("connectors-ca", False), ("", False)):
+        rights = {"connectors-config": True, "connectors-admission": True, "connectors-ca": False, "": False}
+        for name, right in rights.items():
             assert await allowed(client, ("list", "", "configmaps", SYSTEM), name=name) is right, name
 
 

@@ -49,7 +49,8 @@ async def test_a_namespace_that_is_not_bound_or_not_there_costs_that_namespace_o
         await until(
             lambda: unusable_reason(store, teams["team-b"]) == "NamespaceNotServed", "it to be unbound while running"
         )
-        assert token_of(store, teams["team-a"]) == "one"
+        # Its watch may be too old for a moment on a busy machine.
+        await until(lambda: token_of(store, teams["team-a"]) == "one", "the other to be served as before")
 
 
 async def test_secrets_without_a_watch_are_not_served_after_the_limit(

@@ -36,9 +36,9 @@ class Permissions:
 
 
 @pytest.fixture(scope="module")
-def lending(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Permissions]:
-    plane, home = control_plane, tmp_path_factory.mktemp("lending")
-    namespace = plane.create_namespace(f"lent-{home.name}")
+def limited(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Permissions]:
+    plane, home = control_plane, tmp_path_factory.mktemp("permissions")
+    namespace = plane.create_namespace(f"limited-{home.name}")
     plane.create_service_account(namespace, TARGET_USER)
     account = f"--serviceaccount={namespace}:{TARGET_USER}"
     plane.kubectl("create", "clusterrolebinding", f"{namespace}-admin", "--clusterrole=cluster-admin", account)
@@ -48,7 +48,7 @@ def lending(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactor
     specs: dict[str, dict[str, Any]] = {
         ALL: {},
         LIMITED: {"permissions": DENY},
-        READER: {"permissions": {"allow": [{"clusterRole": "connectors-read-only"}], **DENY}},
+        READER: {"permissions": {"allow": [{"clusterRole": "connectors-permissions-read-only"}], **DENY}},
         DENIED_NAMESPACE: {
             "permissions": {"deny": [{"clusterRole": "connectors-credentials-secrets", "namespaces": [namespace]}]}
         },
@@ -134,20 +134,20 @@ OTHERS: list[tuple[str, tuple[str, ...], str]] = [
 ]  # fmt: skip
 """In several steps, through a node, or through another user's rights."""
 
-NOT_LENT = ("does not lend", "only paths in their plain form are lent")
+NOT_ALLOWED = ("does not allow", "only canonical paths are allowed")
 
 
 @pytest.mark.parametrize(("way", "stdin"), [pytest.param(each[1], each[2], id=each[0]) for each in YIELDING])
-def test_requests_that_return_a_credential_are_denied(lending: Permissions, way: tuple[str, ...], stdin: str) -> None:
-    filled = [each.format(namespace=lending.namespace) if each.startswith("/") else each for each in way]
-    free = lending.run(ALL, *filled, stdin=stdin)
+def test_requests_that_return_a_credential_are_denied(limited: Permissions, way: tuple[str, ...], stdin: str) -> None:
+    filled = [each.format(namespace=limited.namespace) if each.startswith("/") else each for each in way]
+    free = limited.run(ALL, *filled, stdin=stdin)
     encoded = "YzRuNHJ5LW9mLXRoZS10YXJnZXQ="
     # Without limits it works, so that the rest of this test says something.
     assert encoded in free.stdout or "eyJ" in free.stdout, free.stderr
     for name in (LIMITED, READER):
-        refused = lending.run(name, *filled, stdin=stdin)
+        refused = limited.run(name, *filled, stdin=stdin)
         assert refused.returncode != 0
-        assert any(each in refused.stderr for each in NOT_LENT), refused.stderr
+        assert any(each in refused.stderr for each in NOT_ALLOWED), refused.stderr
         assert encoded not in refused.stdout + refused.stderr
         assert "eyJ" not in refused.stdout
 
@@ -157,65 +157,68 @@ def test_requests_that_return_a_credential_are_denied(lending: Permissions, way:
     ("way", "stdin"), [pytest.param(each[1], each[2], id=each[0]) for each in YIELDING if each[0] != "a token"]
 )
 def test_requests_that_return_a_denied_secret_among_others_are_denied(
-    lending: Permissions, connector: str, way: tuple[str, ...], stdin: str
+    limited: Permissions, connector: str, way: tuple[str, ...], stdin: str
 ) -> None:
-    refused = lending.run(
-        connector, *(each.format(namespace=lending.namespace) if each.startswith("/") else each for each in way),
+    refused = limited.run(
+        connector, *(each.format(namespace=limited.namespace) if each.startswith("/") else each for each in way),
         stdin=stdin,
     )  # fmt: skip
     assert refused.returncode != 0
-    assert any(each in refused.stderr for each in NOT_LENT), refused.stderr
+    assert any(each in refused.stderr for each in NOT_ALLOWED), refused.stderr
     assert "YzRuNHJ5LW9mLXRoZS10YXJnZXQ=" not in refused.stdout + refused.stderr
 
 
-def test_requests_that_cannot_return_a_denied_secret_are_allowed(lending: Permissions) -> None:
-    elsewhere = lending.kubectls[DENIED_NAMESPACE].run("get", "secrets", namespace="default")
+def test_requests_that_cannot_return_a_denied_secret_are_allowed(limited: Permissions) -> None:
+    elsewhere = limited.kubectls[DENIED_NAMESPACE].run("get", "secrets", namespace="default")
     assert elsewhere.returncode == 0, elsewhere.stderr
-    assert "plain" in lending.run(DENIED_NAMESPACE, "get", "configmaps", "-A").stdout
-    other = lending.run(DENIED_NAME, "get", "secrets", "--field-selector=metadata.name=other")
+    assert "plain" in limited.run(DENIED_NAMESPACE, "get", "configmaps", "-A").stdout
+    other = limited.run(DENIED_NAME, "get", "secrets", "--field-selector=metadata.name=other")
     assert other.returncode == 0, other.stderr
-    assert "plain" in lending.run(DENIED_NAME, "get", "configmaps").stdout
+    assert "plain" in limited.run(DENIED_NAME, "get", "configmaps").stdout
 
 
 @pytest.mark.parametrize(("way", "stdin"), [pytest.param(each[1], each[2], id=each[0]) for each in OTHERS])
-def test_requests_that_lead_to_a_credential_are_denied(lending: Permissions, way: tuple[str, ...], stdin: str) -> None:
-    filled = [each.format(namespace=lending.namespace) if each.startswith("/") else each for each in way]
+def test_requests_that_lead_to_a_credential_are_denied(limited: Permissions, way: tuple[str, ...], stdin: str) -> None:
+    filled = [each.format(namespace=limited.namespace) if each.startswith("/") else each for each in way]
     for name in (LIMITED, READER):
-        refused = lending.run(name, *filled, stdin=stdin)
+        refused = limited.run(name, *filled, stdin=stdin)
         assert refused.returncode != 0
-        assert any(each in refused.stderr for each in NOT_LENT), refused.stderr
+        assert any(each in refused.stderr for each in NOT_ALLOWED), refused.stderr
 
 
 @pytest.mark.parametrize("connector", [ALL, LIMITED, READER])
-def test_impersonation_headers_are_refused(lending: Permissions, connector: str) -> None:
-    refused = lending.run(connector, "get", "secrets", "--as=system:admin", "--as-group=system:masters")
+def test_impersonation_headers_are_refused(limited: Permissions, connector: str) -> None:
+    refused = limited.run(connector, "get", "secrets", "--as=system:admin", "--as-group=system:masters")
     assert "impersonation does not work through a Connector" in refused.stderr
 
 
-def test_all_other_requests_are_allowed(lending: Permissions) -> None:
-    assert "plain" in lending.run(LIMITED, "get", "configmaps").stdout
-    assert "plain" in lending.run(READER, "get", "configmaps").stdout
-    refused = lending.run(READER, "delete", "configmap", "plain")
+def test_all_other_requests_are_allowed(limited: Permissions) -> None:
+    assert "plain" in limited.run(LIMITED, "get", "configmaps").stdout
+    assert "plain" in limited.run(READER, "get", "configmaps").stdout
+    refused = limited.run(READER, "delete", "configmap", "plain")
     assert (
-        f'configmaps "plain" is forbidden: Connector "team-a/reader" does not lend "delete" on resource "configmaps" '
-        f'in API group "" in the namespace "{lending.namespace}"'
+        f'configmaps "plain" is forbidden: Connector "team-a/reader" does not allow "delete" on resource "configmaps" '
+        f'in API group "" in the namespace "{limited.namespace}"'
     ) in refused.stderr
 
 
-def test_a_self_review_carries_a_warning(lending: Permissions) -> None:
-    result = lending.run(LIMITED, "auth", "can-i", "get", "secrets")
-    assert result.stdout.strip() == "yes"
-    assert "Connector team-a/limited lends less" in result.stderr
-    assert "lends less" not in lending.run(ALL, "auth", "can-i", "get", "secrets").stderr
-    assert "lends less" in lending.run(LIMITED, "auth", "can-i", "--list").stderr
+def test_a_self_review_is_answered_as_the_intersection(limited: Permissions) -> None:
+    refused = limited.run(LIMITED, "auth", "can-i", "get", "secrets").stdout
+    assert refused.strip() == ('no - Connector "team-a/limited" does not allow it (ClusterRole connectors-credentials)')
+    assert limited.run(LIMITED, "auth", "can-i", "get", "pods").stdout.strip() == "yes"
+    assert limited.run(ALL, "auth", "can-i", "get", "secrets").stdout.strip() == "yes"
+    assert "allows less" in limited.run(LIMITED, "auth", "can-i", "--list").stderr
+    listed = limited.run(READER, "auth", "can-i", "--list").stdout
+    assert "[get list watch]" in listed
+    assert "[delete" not in listed
 
 
-def test_both_audit_logs_have_the_same_audit_id(lending: Permissions) -> None:
-    lending.run(READER, "get", "configmaps")
-    lending.run(READER, "delete", "configmap", "plain")
+def test_both_audit_logs_have_the_same_audit_id(limited: Permissions) -> None:
+    limited.run(READER, "get", "configmaps")
+    limited.run(READER, "delete", "configmap", "plain")
 
     def of(connector: str, verb: str) -> list[dict[str, Any]]:
-        lines = lending.proxy.audit()
+        lines = limited.proxy.audit()
         return [
             each
             for each in lines
@@ -224,10 +227,10 @@ def test_both_audit_logs_have_the_same_audit_id(lending: Permissions) -> None:
         ]
 
     listed = wait_until(lambda: of(READER, "list"), "an audit line")[-1]
-    assert (listed["role"], listed["reason"]) == ("connectors-read-only", "")
+    assert (listed["role"], listed["reason"]) == ("connectors-permissions-read-only", "")
     refused = wait_until(lambda: of(READER, "delete"), "an audit line")[-1]
-    assert (refused["status"], refused["reason"], refused["audit_id"]) == (403, "not_lent", "")
-    theirs = wait_until(lambda: _audited(lending.plane, str(listed["audit_id"])), "the target's audit line")
+    assert (refused["status"], refused["reason"], refused["audit_id"]) == (403, "not_allowed", "")
+    theirs = wait_until(lambda: _audited(limited.plane, str(listed["audit_id"])), "the target's audit line")
     assert (theirs["verb"], theirs["objectRef"]["resource"]) == ("list", "configmaps")
 
 
@@ -239,38 +242,38 @@ def _audited(plane: ControlPlane, audit_id: str) -> dict[str, Any]:
     return {}
 
 
-def test_the_target_decides_by_caller(lending: Permissions) -> None:
-    who = json.loads(lending.run(NAMED, "auth", "whoami", "-o", "json").stdout)["status"]["userInfo"]
+def test_the_target_decides_by_caller(limited: Permissions) -> None:
+    who = json.loads(limited.run(NAMED, "auth", "whoami", "-o", "json").stdout)["status"]["userInfo"]
     assert who["username"].startswith("c:")
     assert "system:masters" not in who["groups"]
-    refused = lending.run(NAMED, "get", "configmaps")
+    refused = limited.run(NAMED, "get", "configmaps")
     assert f'User "{who["username"]}" cannot list resource "configmaps"' in refused.stderr
     binding = ("create", "rolebinding", "of-the-caller", "--clusterrole=cluster-admin", f"--user={who['username']}")
-    lending.plane.kubectl(*binding, namespace=lending.namespace)
-    assert "plain" in wait_until(lambda: lending.run(NAMED, "get", "configmaps").stdout, "the right")
+    limited.plane.kubectl(*binding, namespace=limited.namespace)
+    assert "plain" in wait_until(lambda: limited.run(NAMED, "get", "configmaps").stdout, "the right")
 
 
-def test_a_watch_closes_when_it_is_no_longer_allowed(lending: Permissions, tmp_path: Path) -> None:
-    connector, _ = lending.objects[READER]
+def test_a_watch_closes_when_it_is_no_longer_allowed(limited: Permissions, tmp_path: Path) -> None:
+    connector, _ = limited.objects[READER]
     name = "watched"
-    limited = json.loads(json.dumps(connector))
-    limited["metadata"]["name"] = name
-    limited["spec"]["permissions"] = {"allow": [{"clusterRole": "view"}]}
-    lending.proxy.write("watched.yaml", limited)
-    kubectl = lending.proxy.kubectl(lending.plane.kubectl, limited)
-    wait_until(lambda: kubectl.run("get", "configmaps", namespace=lending.namespace).returncode == 0, "the Connector")
-    command = kubectl.command("get", "configmaps", "--watch", "-o", "name", namespace=lending.namespace)
+    watched = json.loads(json.dumps(connector))
+    watched["metadata"]["name"] = name
+    watched["spec"]["permissions"] = {"allow": [{"clusterRole": "view"}]}
+    limited.proxy.write("watched.yaml", watched)
+    kubectl = limited.proxy.kubectl(limited.plane.kubectl, watched)
+    wait_until(lambda: kubectl.run("get", "configmaps", namespace=limited.namespace).returncode == 0, "the Connector")
+    command = kubectl.command("get", "configmaps", "--watch", "-o", "name", namespace=limited.namespace)
     with (tmp_path / "out").open("w") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT) as watch:
         try:
             wait_until(lambda: "plain" in (tmp_path / "out").read_text(), "the watch")
-            limited["spec"]["permissions"] = {"allow": [{"clusterRole": "view", "namespaces": ["elsewhere"]}]}
-            lending.proxy.write("watched.yaml", limited)
+            watched["spec"]["permissions"] = {"allow": [{"clusterRole": "view", "namespaces": ["elsewhere"]}]}
+            limited.proxy.write("watched.yaml", watched)
             watch.wait(WAIT_TIMEOUT)
         finally:
             watch.kill()
 
     def revoked_records() -> list[dict[str, Any]]:
-        return [each for each in lending.proxy.audit() if each.get("connector") == f"team-a/{name}"
+        return [each for each in limited.proxy.audit() if each.get("connector") == f"team-a/{name}"
                 and each["event"] == "stream"]  # fmt: skip
 
     assert wait_until(revoked_records, "the end of the stream")[-1]["reason"] == "its Connector no longer allows it"

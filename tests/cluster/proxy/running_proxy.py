@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, render_kubeconfig
+from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, KubeconfigStyle, build_kubeconfig, to_yaml
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
-from connector_store.folder.caller_tokens import SigningKey
+from connector_store.folder.signing_key import SigningKey
 from lab import manifests
 from lab.kubectl import Kubectl
 from lab.ports import Port
@@ -75,7 +75,8 @@ class RunningProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.process.stop()
+        # An interrupt ends it at once. After SIGTERM a proxy of a cluster accepts connections for five more seconds.
+        self.process.interrupt()
         for port in self._ports:
             port.release()
 
@@ -122,20 +123,28 @@ class RunningProxy:
         return (self.confdir / "mitmproxy-ca-cert.pem").read_bytes()
 
     def kubectl(
-        self, control_plane_kubectl: Kubectl, manifest: Mapping[str, Any], *, token: str | None = None
+        self,
+        control_plane_kubectl: Kubectl,
+        manifest: Mapping[str, Any],
+        *,
+        token: str | None = None,
+        direct: bool = False,
     ) -> Kubectl:
-        """kubectl with the kubeconfig of a workload that uses the Connector of `manifest`."""
+        """kubectl with the kubeconfig of a workload that uses the Connector of `manifest`.
+
+        With `direct` the proxy is the server, by path, with TLS.
+        """
         connector = parse_connector(manifest)
         assert isinstance(connector, Connector)
         entry = KubeconfigEntry(
             key=connector.key,
             address=connector.address,
-            proxy=f"http://127.0.0.1:{self.port}",
+            proxy=f"{'https' if direct else 'http'}://127.0.0.1:{self.port}",
             ca=self.ca_pem(),
             token=token or self.token(connector.key),
         )
         folder = self.home / "workload"
         folder.mkdir(exist_ok=True)
         path = folder / f"{connector.key.name}-{len(list(folder.iterdir()))}.kubeconfig"
-        path.write_text(render_kubeconfig([entry]))
+        path.write_text(to_yaml(build_kubeconfig([entry], KubeconfigStyle(direct=direct))))
         return Kubectl(control_plane_kubectl.program, path)

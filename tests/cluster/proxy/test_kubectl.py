@@ -1,17 +1,20 @@
 """Stock kubectl through the proxy, on a real API server."""
 
 import http.client
+import itertools
 import json
 import socket
 import ssl
 import subprocess
 from base64 import b64encode
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab.waiting import wait_until
+from tests.cluster.kube.served_connector import KubectlWatch
 from tests.cluster.proxy.proxied_connector import ProxiedConnector
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT
 
@@ -33,7 +36,7 @@ def test_a_wrong_token_is_refused_in_a_readable_way(proxied: ProxiedConnector) -
     result = wrong.run("get", "namespaces")
     assert result.returncode != 0
     assert "Proxy Authentication Required" in result.stderr
-    assert "get a new kubeconfig" in result.stderr
+    assert "get a new kubeconfig, or use a rotating one" in result.stderr
 
 
 def test_a_token_for_another_connector_and_a_missing_connector_look_alike(proxied: ProxiedConnector) -> None:
@@ -216,3 +219,32 @@ def _event(proxied: ProxiedConnector, agent: str) -> dict[str, Any] | None:
             if event["stage"] == "ResponseComplete":
                 return event
     return None
+
+
+def test_a_lock_in_the_folder_closes_a_watch_and_is_lifted_with_its_file(
+    proxied: ProxiedConnector, tmp_path: Path
+) -> None:
+    log = tmp_path / "watch.log"
+    lock = {
+        "apiVersion": "connectors.alauda.io/v1alpha1",
+        "kind": "AccessLock",
+        "metadata": {"name": "incident", "namespace": "team-a"},
+        "spec": {"reason": "incident 7", "connector": {"names": ["k8s"]}},
+    }
+    with KubectlWatch(proxied.kubectl, "configmaps", namespace=proxied.namespace, log=log) as watching:
+        names = (f"tick-{number}" for number in itertools.count())
+
+        def sees_change() -> bool:
+            proxied.plane.kubectl("create", "configmap", next(names), namespace=proxied.namespace)
+            return watching.has_seen("configmap/tick-")
+
+        wait_until(sees_change, "the watch to be open")
+        proxied.proxy.write("lock.yaml", lock)
+        try:
+            watching.wait_for_end()
+            assert "you are locked out of Connector team-a/k8s: incident 7" in proxied.kubectl.run("version").stderr
+        finally:
+            (proxied.proxy.manifests / "lock.yaml").unlink()
+    wait_until(lambda: proxied.kubectl.run("version").returncode == 0, "the lock to be lifted")
+    streams = [each for each in proxied.proxy.audit() if each["event"] == "stream"]
+    assert "an AccessLock locks its caller out: incident 7" in [each["reason"] for each in streams]

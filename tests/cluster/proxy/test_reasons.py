@@ -72,6 +72,8 @@ ROWS = [
         prints="the target refused the credential of Connector team-a/expired; renew Secret expired"),
     Row(quoted="Too Many Requests", name="busy", prints=f"more than {MOST} connections of one caller", only="CONNECT"),
 ]  # fmt: skip
+LAST_LINES = {"k8s", "untrusted", "demanding", "down", "expired"}
+"""Connectors of rows whose reason is in kubectl's last line, also without a discovery cache."""
 ELSEWHERE = {
     "Proxy Authentication Required: ...": "kubectl sends its credentials always: test_clients.py",
     "Service Unavailable: the proxy has not read": "below",
@@ -79,6 +81,9 @@ ELSEWHERE = {
     "Error from server (Forbidden)": "said by the target: test_kubectl.py",
     "... is forbidden": "said by the target",
     "The connection to the server": "said by kubectl, of a proxy that does not run",
+    'Connector "y/x" does not allow': "test_permissions.py",
+    "you are locked out": "kube/test_access_requests.py",
+    "allows 30 requests": "kube/test_limits.py",
     "dial tcp": "said by the system, of a proxy that is not there",
     "x509": "said by kubectl",
     "websocket: close 1001": "test_draining.py",
@@ -174,6 +179,8 @@ def test_kubectl_prints_why(scene: Scene, program: Path, row: Row, way: str, tmp
         done = kubectl.run("get", "namespaces", *row.arguments)
     assert done.returncode != 0
     assert row.prints in done.stderr
+    if row.name in LAST_LINES and (row.arguments or row.token is None):
+        assert row.prints.split(":")[0] in done.stderr.splitlines()[-1]
 
 
 def test_kubectl_prints_that_the_proxy_has_not_read_its_connectors(scene: Scene, program: Path, tmp_path: Path) -> None:

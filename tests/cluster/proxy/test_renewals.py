@@ -1,6 +1,6 @@
 """Issued tokens that expire in use: renewed without an error, until the issuing account loses its right.
 
-Each token has a lifetime of seconds here. A run in real time, with tokens of ten minutes, is in docs/performance.md.
+Each token has a lifetime of seconds here. A run in real time, with tokens of ten minutes, is in bench/RESULTS.md.
 """
 
 import base64

@@ -15,8 +15,8 @@ from tests.cluster.proxy.informer import assert_informer_recovers
 from tests.cluster.proxy.proxied_connector import manifests, target_token
 from tests.cluster.proxy.running_proxy import RunningProxy
 
-FIRST = 20
-"""Seconds that the first token lives."""
+FIRST = 40
+"""Seconds that the first token lives: less than a minute, after which client-go reads the file again anyway."""
 PATIENT = 240.0
 """client-go reads the file again once a minute, and backs off between attempts."""
 

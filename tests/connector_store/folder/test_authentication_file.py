@@ -104,6 +104,25 @@ async def test_a_mounted_configmap_is_followed_through_its_links(tmp_path: Path)
     assert applied.all[-1] == []
 
 
+async def test_a_mounted_configmap_without_the_key_names_no_issuers(tmp_path: Path) -> None:
+    for name in ("..1", "..2"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "..2" / "auth.yaml").write_text(ONE)
+
+    def publish(version: str) -> None:
+        (tmp_path / "..data_tmp").symlink_to(version)
+        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+
+    publish("..1")
+    async with followed(tmp_path / "auth.yaml") as applied:
+        publish("..2")
+        (tmp_path / "auth.yaml").symlink_to("..data/auth.yaml")
+        await until(lambda: len(applied.all) > 1)
+        publish("..1")
+        await until(lambda: len(applied.all) > 2)
+    assert applied.all == [[], ["https://ci.example"], []]
+
+
 async def test_after_an_invalid_change_the_previous_issuers_stay_in_effect(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

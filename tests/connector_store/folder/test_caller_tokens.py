@@ -1,19 +1,13 @@
 """Callers' tokens: the key on disk, and what each token allows."""
 
-import concurrent.futures
 import hashlib
-import os
-import stat
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from hypothesis import given
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector_store.domain.base.errors import ParseError
@@ -22,21 +16,16 @@ from connector_store.domain.callers.access import Granted, Identity, Refused
 from connector_store.domain.config.settings import AccessRule
 from connector_store.domain.permissions.bindings import Binding, ClusterRoleRef, Subject
 from connector_store.domain.permissions.rbac import ClusterRole, PolicyRule
-from connector_store.folder import caller_tokens as subject
-from connector_store.folder.caller_tokens import (
-    KEY_FILE,
-    MAX_CACHED_TOKENS,
-    MAX_TTL,
-    BindingAuthorizer,
-    SigningKey,
-    TokenAccess,
-)
+from connector_store.folder.caller_tokens import MAX_CACHED_TOKENS, BindingAuthorizer, TokenAccess
+from connector_store.folder.signing_key import MAX_TTL, SigningKey
 from connector_store.store import Store
+from tests.fakes.forged_tokens import GENUINE, Forgery, edit, edits, forgeries, is_valid_time
+from tests.fuzz import examples
 
 KEY = ObjectKey("team-a", "k8s")
 AUDIENCE = "connectors-proxy"
 BOOTED = 990_000.0
-"""Unix time at which the monotonic clock was 0."""
+"""Unix time at which the boot-time clock was 0."""
 PRIVATE = ec.generate_private_key(ec.SECP256R1())
 SIGNER = SigningKey(PRIVATE)
 
@@ -73,7 +62,7 @@ def test_an_issued_token_is_granted_with_its_expiry() -> None:
 
 
 def test_a_result_is_valid_for_at_most_the_recheck_interval() -> None:
-    # The clock of `valid_until` stands still while a laptop sleeps.
+    # The node's clock can be set back.
     clock = Clock()
     token, checker = mint(ttl=3600), access(clock)
     for _ in range(2):
@@ -113,6 +102,7 @@ async def test_checking_gives_the_same_answer_as_the_cache() -> None:
         pytest.param(lambda: forged(exp=1_000_000), "token", "expired", id="one that has just expired"),
         pytest.param(lambda: forged(nbf=1e12), "token", "not a token", id="one that is not good yet"),
         pytest.param(lambda: forged(exp="soon"), "token", "not a token", id="an expiry that is no number"),
+        pytest.param(lambda: forged(exp=10**400), "token", "not a token", id="an expiry that no float can represent"),
         pytest.param(lambda: "", "token", "not a token", id="nothing"),
         pytest.param(lambda: "a.b.c", "token", "not a token", id="garbage"),
         pytest.param(lambda: "\udc80", "token", "not ASCII", id="a lone surrogate"),
@@ -140,29 +130,37 @@ async def test_expiry_closes_a_live_connection() -> None:
     granted = checker.check_cached(token, KEY)
     assert isinstance(granted, Granted)
     clock.now += 59
-    assert isinstance(await checker.recheck(token, granted.identity, KEY), Granted)
+    assert isinstance(await checker.recheck_token(token, granted.identity), Granted)
     clock.now += 1
     expired = Refused(check="token", reason="the token has expired")
-    assert await checker.recheck(token, granted.identity, KEY) == expired
+    assert await checker.recheck_token(token, granted.identity) == expired
 
 
 @pytest.mark.parametrize(
-    ("token", "identity", "key", "what"),
+    ("token", "identity"),
     [
-        pytest.param("garbage", Identity(user="u"), KEY, "token", id="another token"),
-        pytest.param(None, Identity(user="someone else"), KEY, "token", id="another caller"),
-        pytest.param(None, None, ObjectKey("team-a", "other"), "use", id="another Connector"),
+        pytest.param("garbage", Identity(user="u"), id="another token"),
+        pytest.param(None, Identity(user="someone else"), id="another caller"),
     ],
 )
-async def test_a_live_connection_is_closed_by(
-    token: str | None, identity: Identity | None, key: ObjectKey, what: str
-) -> None:
+async def test_a_live_connection_is_closed_by(token: str | None, identity: Identity | None) -> None:
     checker, good = access(), mint()
     granted = checker.check_cached(good, KEY)
     assert isinstance(granted, Granted)
-    answer = await checker.recheck(token or good, identity or granted.identity, key)
+    answer = await checker.recheck_token(token or good, identity or granted.identity)
     assert isinstance(answer, Refused)
-    assert answer.check == what
+    assert answer.check == "token"
+
+
+async def test_the_right_of_a_live_connection_is_for_the_tokens_connector() -> None:
+    checker, good = access(), mint()
+    granted = checker.check_cached(good, KEY)
+    assert isinstance(granted, Granted)
+    assert granted.ends_with_token
+    assert await checker.recheck_use(good, granted.identity, KEY) is True
+    answer = await checker.recheck_use(good, granted.identity, ObjectKey("team-a", "other"))
+    assert isinstance(answer, Refused)
+    assert answer.check == "use"
 
 
 def test_remembers_a_bounded_number_of_tokens() -> None:
@@ -181,6 +179,29 @@ def test_the_least_recently_used_token_is_evicted() -> None:
     assert cached == {hashlib.sha256(each.encode()).digest() for each in (first, third)}
 
 
+@pytest.mark.fuzz
+@settings(max_examples=examples(100))
+@given(forgeries)
+def test_only_a_token_that_this_proxy_signed_is_granted(forgery: Forgery) -> None:
+    good = {"iss": "kubernetes-connector", "aud": AUDIENCE, "sub": str(KEY), "exp": 2_000_000, "jti": "1"}
+    result = access().check_cached(forgery.build(PRIVATE, good, kid=""), KEY)
+    if isinstance(result, Refused):
+        return
+    claims = forgery.changed_claims(good)
+    assert forgery.origin == GENUINE
+    assert forgery.headers.get("alg", "ES256") == "ES256"
+    assert (claims["iss"], claims["aud"], claims["sub"]) == (good["iss"], AUDIENCE, str(KEY))
+    assert is_valid_time(claims["exp"])
+
+
+@pytest.mark.fuzz
+@settings(max_examples=examples(100))
+@given(edits)
+def test_an_edited_token_is_refused_or_identifies_the_same_caller(changes: list[tuple[float, int, str]]) -> None:
+    result = access().check_cached(edit(mint(), changes), KEY)
+    assert isinstance(result, Refused) or result.identity.user == str(KEY)
+
+
 @given(st.text())
 def test_every_text_gets_an_answer(text: str) -> None:
     assert isinstance(access().check_cached(text, KEY), Refused)
@@ -197,61 +218,6 @@ def test_a_lifetime_out_of_bounds_is_refused(ttl: int) -> None:
         mint(ttl=ttl)
 
 
-def test_the_key_is_created_once_for_its_owner_only(tmp_path: Path) -> None:
-    first = SigningKey.load_or_create(tmp_path / "conf")
-    again = SigningKey.load_or_create(tmp_path / "conf")
-    assert stat.S_IMODE((tmp_path / "conf" / KEY_FILE).stat().st_mode) == 0o600
-    assert [each.name for each in (tmp_path / "conf").iterdir()] == [KEY_FILE]
-    token = first.issue(KEY, ttl=60, now=time.time(), audience=AUDIENCE)
-    assert isinstance(
-        TokenAccess(again.public_key, audience=AUDIENCE, recheck=30, now=time.time).check_cached(token, KEY), Granted
-    )
-
-
-def test_starting_at_once_gives_one_key(tmp_path: Path) -> None:
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        keys = list(pool.map(lambda _: SigningKey.load_or_create(tmp_path).public_key.public_numbers(), range(8)))
-    assert len(set(keys)) == 1
-
-
-def _pem(private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
-    return private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-@pytest.mark.parametrize(
-    ("content", "mode", "reason"),
-    [
-        pytest.param(b"", 0o600, "not a PEM private key", id="an empty file"),
-        pytest.param(_pem(PRIVATE), 0o644, "chmod 600", id="a key that others may read"),
-        pytest.param(_pem(PRIVATE), 0o640, "chmod 600", id="a key that its group may read"),
-        pytest.param(_pem(ec.generate_private_key(ec.SECP384R1())), 0o600, "not an EC P-256 key", id="another curve"),
-        pytest.param(_pem(rsa.generate_private_key(65537, 2048)), 0o600, "not an EC P-256 key", id="an RSA key"),
-    ],
-)
-def test_a_key_that_cannot_be_used_says_what_to_do(tmp_path: Path, content: bytes, mode: int, reason: str) -> None:
-    path = tmp_path / KEY_FILE
-    path.write_bytes(content)
-    path.chmod(mode)
-    with pytest.raises(ParseError, match=reason):
-        SigningKey.load_or_create(tmp_path)
-
-
-def test_a_confdir_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ParseError, match="file"):
-        SigningKey.load_or_create(tmp_path / "file" / "conf")
-
-
-def test_a_key_that_another_process_created_meanwhile_is_used(tmp_path: Path) -> None:
-    subject._create_key(tmp_path / KEY_FILE)
-    before = (tmp_path / KEY_FILE).read_bytes()
-    subject._create_key(tmp_path / KEY_FILE)
-    assert (tmp_path / KEY_FILE).read_bytes() == before
-    assert os.listdir(tmp_path) == [KEY_FILE]  # noqa: PTH208 - hidden drafts count too
-
-
 async def test_callers_of_an_issuer_have_the_rights_that_bindings_give() -> None:
     store, rule = Store(), AccessRule("use", "connectors", "proxy")
     rights = BindingAuthorizer(store, rule)
@@ -263,6 +229,44 @@ async def test_callers_of_an_issuer_have_the_rights_that_bindings_give() -> None
         subjects=(Subject(kind="User", name="ci:me"),),
     )
     refused = await rights.authorize_use(me, KEY)
-    assert refused == Refused(check="use", reason="ci:me may not use:connectors/proxy team-a/k8s")
+    assert refused == Refused(check="use", reason="ci:me may not use:connectors/proxy team-a/k8s", has_opinion=False)
     store.replace("folder", [ClusterRole(name="user", rules=(use,)), binding])
     assert await rights.authorize_use(me, KEY) is True
+
+
+def test_a_named_caller_has_its_own_name() -> None:
+    token = SIGNER.issue(KEY, ttl=60, now=Clock().now, audience=AUDIENCE, caller="ci:build")
+    answer = access().check_cached(token, KEY)
+    assert isinstance(answer, Granted)
+    assert answer.identity.user == "ci:build"
+    assert isinstance(access().check_cached(token, ObjectKey("team-a", "other")), Refused)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " a", "a\n", "\x1b[2J", "\u202e", "system:masters", "system:serviceaccount:a:b", "team-a/k8s", "x" * 254],
+)
+def test_a_name_that_could_be_another_kind_of_caller_is_refused(name: str) -> None:
+    with pytest.raises(ParseError, match="a caller's name"):
+        SIGNER.issue(KEY, ttl=60, now=Clock().now, audience=AUDIENCE, caller=name)
+    assert isinstance(access().check_cached(forged(caller=name), KEY), Refused)
+
+
+async def test_bindings_apply_to_named_callers_only() -> None:
+    allowed: set[str] = set()
+    checker = TokenAccess(
+        SIGNER.public_key, audience=AUDIENCE, recheck=30, now=Clock(), clock=lambda: 0.0,
+        may_use=lambda identity, key: identity.user in allowed,
+    )  # fmt: skip
+    token = SIGNER.issue(KEY, ttl=60, now=Clock().now, audience=AUDIENCE, caller="ci:build")
+    refused = checker.check_cached(token, KEY)
+    assert isinstance(refused, Refused)
+    assert (refused.check, refused.reason) == ("use", "no binding of the folder allows ci:build to use team-a/k8s")
+    assert isinstance(checker.check_cached(mint(), KEY), Granted)
+    allowed.add("ci:build")
+    granted = checker.check_cached(token, KEY)
+    assert isinstance(granted, Granted)
+    assert await checker.recheck_use(token, granted.identity, KEY) is True
+    assert isinstance(await checker.recheck_use(token, granted.identity, ObjectKey("team-a", "other")), Refused)
+    allowed.clear()
+    assert isinstance(await checker.recheck_use(token, granted.identity, KEY), Refused)

@@ -10,7 +10,8 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
 from connector_store.domain.objects.models import Target, Unusable
-from connector_store.domain.permissions.permissions import Allowed, RequestAttributes
+from connector_store.domain.permissions.evaluator import Allowed
+from connector_store.domain.permissions.request_attributes import RequestAttributes
 from connector_store.folder.folder_watch import REMOVAL_GRACE, SOURCE_NAME, FolderWatch
 from connector_store.store import Store
 
@@ -74,7 +75,7 @@ rules:
 """
 
 
-def lends(store: Store, target: str) -> bool:
+def allows(store: Store, target: str) -> bool:
     resolved = store.get(KEY)
     assert isinstance(resolved, Target)
     assert resolved.permissions is not None
@@ -86,15 +87,15 @@ def test_roles_are_built_in_until_a_manifest_takes_their_place(tmp_path: Path) -
     clock = Clock()
     directory, store = source(tmp_path, clock)
     assert directory.load_once() == ()
-    assert (lends(store, "/api/v1/pods"), lends(store, "/api/v1/namespaces/a/secrets/b")) == (True, False)
+    assert (allows(store, "/api/v1/pods"), allows(store, "/api/v1/namespaces/a/secrets/b")) == (True, False)
     (tmp_path / "role.yaml").write_text(ROLE)
     assert directory.load_once() == ()
-    assert (lends(store, "/api/v1/pods"), lends(store, "/api/v1/namespaces/a/secrets/b")) == (False, True)
+    assert (allows(store, "/api/v1/pods"), allows(store, "/api/v1/namespaces/a/secrets/b")) == (False, True)
     (tmp_path / "role.yaml").unlink()
     directory.load_once()
     clock.now += REMOVAL_GRACE
     directory.load_once()
-    assert lends(store, "/api/v1/pods")
+    assert allows(store, "/api/v1/pods")
 
 
 def test_a_missing_role_is_a_problem_of_the_connector(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_a_missing_role_is_a_problem_of_the_connector(tmp_path: Path) -> None:
     directory, store = source(tmp_path)
     assert [str(each).removeprefix(f"{tmp_path}/") for each in directory.load_once()] == [
         'a.yaml:14: Connector default/k8s: spec.permissions: clusterroles.rbac.authorization.k8s.io "vieww" not found; '
-        "create it, or mend spec.permissions.allow[0].clusterRole"
+        "create it, or change spec.permissions.allow[0].clusterRole"
     ]
     assert isinstance(store.get(KEY), Unusable)
 

@@ -1,7 +1,9 @@
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.access_objects import AccessLock
 from connector_store.domain.objects.models import Connector, ConnectorClass, InvalidConnector, Secret, Unusable
+from connector_store.domain.permissions.bindings import Binding
 from connector_store.folder.manifests import Problem, describe, read_manifests, unusable_problem
 
 CONNECTOR = """\
@@ -23,6 +25,14 @@ type: connectors.cpaas.io/bearer-token
 stringData:
   token: abc
 """
+BINDING = """\
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {kind}
+metadata: {{name: b}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: user}}
+subjects:
+- {{apiGroup: rbac.authorization.k8s.io, kind: User, name: me}}
+"""
 KEY = ObjectKey("team-a", "k8s")
 
 
@@ -35,6 +45,29 @@ def test_several_documents_in_a_file() -> None:
     assert [type(each.object) for each in content.objects] == [Connector, Secret]
     assert [each.line for each in content.objects] == [1, 12]
     assert (content.problems, content.is_incomplete) == ((), False)
+
+
+@pytest.mark.parametrize("kind", ["RoleBinding", "ClusterRoleBinding"])
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        pytest.param("kind: User", "kind: Usr", id="a subject of an unknown kind"),
+        pytest.param("subjects:", "subject:", id="an unknown field"),
+        pytest.param("name: b}", "name: 5}", id="a name that is no string"),
+    ],
+)
+def test_a_binding_that_cannot_be_read_counts_as_one_that_grants_nothing(kind: str, was: str, now: str) -> None:
+    """Without any binding, the token of a named caller is enough."""
+    text = BINDING.format(kind=kind)
+    [located] = read_manifests("f.yaml", text.encode(), system_namespace="sys").objects
+    assert isinstance(located.object, Binding)
+    assert located.object.subjects != ()
+    content = read_manifests("f.yaml", text.replace(was, now).encode(), system_namespace="sys")
+    [located] = content.objects
+    assert isinstance(located.object, Binding)
+    assert located.object.subjects == ()
+    assert content.is_incomplete
+    assert len(content.problems) == 1
 
 
 def test_a_list_becomes_its_items() -> None:
@@ -69,7 +102,7 @@ def test_a_list_becomes_its_items() -> None:
          "connectors.alauda.io/v1alpha1"),
         (SECRET.replace("kind: Secret", "kind: ConfigMap"),
          'f.yaml:2: kind: "ConfigMap" is not read here; what is read: Connector, ConnectorClass, Secret, ClusterRole, '
-         "Role, RoleBinding, ClusterRoleBinding"),
+         "Role, RoleBinding, ClusterRoleBinding, AccessPolicy, AccessLock, Namespace"),
         (SECRET.replace("stringData", "strngData"),
          "f.yaml:5: Secret team-a/s: strngData: unknown field; did you mean stringData?"),
         (CONNECTOR + "  caCertSecretReff: {name: ca}\n",
@@ -164,3 +197,66 @@ def test_a_role_has_a_name_and_no_namespace() -> None:
 
 def test_a_problem_of_a_whole_folder_has_no_line() -> None:
     assert str(Problem(file="dir", line=0, reason="is not a folder")) == "dir: is not a folder"
+
+
+LOCK = """apiVersion: connectors.alauda.io/v1alpha1
+kind: AccessLock
+metadata: {name: l, namespace: team-a}
+spec:
+  reason: stolen laptop
+"""
+POLICY = """apiVersion: connectors.alauda.io/v1alpha1
+kind: AccessPolicy
+metadata: {name: p, namespace: team-a}
+spec:
+  defaultPermission: {bindingTemplate: {serviceAccounts: [{names: [ci]}]}}
+"""
+
+
+def test_locks_policies_and_namespaces_are_read() -> None:
+    namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: ci, labels: {a: b}}\n"
+    content = read_manifests("f.yaml", f"{LOCK}---\n{POLICY}---\n{namespace}".encode(), system_namespace="sys")
+    assert [describe(each.object) for each in content.objects] == [
+        "AccessLock team-a/l",
+        "AccessPolicy team-a/p",
+        "Namespace ci",
+    ]
+    assert content.problems == ()
+
+
+@pytest.mark.parametrize("kind", ["AccessRequest", "AccessApproval"])
+def test_requests_and_approvals_need_a_cluster(kind: str) -> None:
+    text = LOCK.replace("AccessLock", kind)
+    content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
+    assert content.objects == ()
+    assert [str(each) for each in content.problems] == [
+        f"f.yaml:1: {kind} team-a/l: access requests need a cluster; remove the object, or use the folder's Roles and "
+        "RoleBindings"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (LOCK + "  until: soon\n", "spec.until: is not a time; write it as 2026-01-31T18:00:00Z"),
+        (LOCK + "  subject: jane\n", "spec.subject: unknown field; did you mean subjects?"),
+    ],
+)
+def test_a_lock_with_a_mistake_locks_its_namespace(text: str, problem: str) -> None:
+    content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
+    [located] = content.objects
+    assert located.object == AccessLock(key=ObjectKey("team-a", "l"), problem=problem)
+    assert any(problem in str(each) and each.fatal for each in content.problems)
+
+
+def test_a_policy_says_what_has_no_effect_in_a_folder() -> None:
+    text = POLICY + "  approval: {}\n  checkGrantedPermission: {spec: {checks: [{name: own}]}}\n"
+    content = read_manifests("f.yaml", text.encode(), system_namespace="sys")
+    assert [(each.fatal, each.reason) for each in content.problems] == [
+        (
+            True,
+            "spec.checkGrantedPermission.spec.checks[0] is not supported; keep one check, with the ref "
+            "connectors-approvals-in-pipeline, so the policy grants nothing",
+        ),
+        (False, "requests need a cluster, so approval has no effect here"),
+    ]

@@ -1,7 +1,6 @@
 """How often callers are reviewed, how long answers are valid, and what changes while the API server is down."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,11 +8,10 @@ import jwt
 import pytest
 from aiohttp import web
 
-from connector_store import single_flight
+from connector_store.answer_cache import REFUSAL_TTL
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import POD_NAME, POD_UID, Access, Granted, Identity, Refused, Unavailable
 from connector_store.domain.config.settings import AccessRule
-from connector_store.kube import access
 from connector_store.kube.access import UNKNOWN_ISSUER_BURST, KubeAccess
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import PODS, SERVICE_ACCOUNTS, Resource
@@ -117,21 +115,16 @@ async def test_an_answer_is_valid_from_the_older_of_its_reviews(world: World) ->
     granted = await world.access.check(world.token, KEY)
     assert isinstance(granted, Granted)
     world.now += 20
-    world.server.allowed.add(("sa", str(OTHER)))
-    await world.access.recheck(world.token, granted.identity, OTHER)
+    assert isinstance(await world.access.recheck_token(world.token, granted.identity), Granted)
     answer = world.access.check_cached(world.token, KEY)
     assert isinstance(answer, Granted)
     assert answer.valid_until == START + 30
-    assert world.review_counts == (2, 2)
+    assert world.review_counts == (2, 1)
 
 
 async def test_a_clock_that_is_set_back_prolongs_no_answer(world: World) -> None:
-    granted = await world.access.check(world.token, KEY)
-    assert isinstance(granted, Granted)
-    world.set_back, world.now = -3600.0, world.now + 11
-    await world.access.recheck(world.token, granted.identity, KEY)
-    assert world.review_counts == (2, 2)
-    world.now += 30
+    await world.access.check(world.token, KEY)
+    world.set_back, world.now = -3600.0, world.now + 30
     assert world.access.check_cached(world.token, KEY) is None
 
 
@@ -139,14 +132,38 @@ async def test_revocations_by_reviews_are_counted(world: World) -> None:
     granted = await world.access.check(world.token, KEY)
     assert isinstance(granted, Granted)
     assert world.access.revocation_count == 0
-    world.now += 20
     world.server.allowed.clear()
-    assert isinstance(await world.access.recheck(world.token, granted.identity, KEY), Refused)
+    assert isinstance(await world.access.recheck_use(world.token, granted.identity, KEY), Refused)
     assert world.access.revocation_count == 1
-    world.now += 20
     world.server.users.clear()
-    assert isinstance(await world.access.recheck(world.token, granted.identity, KEY), Refused)
+    assert isinstance(await world.access.recheck_token(world.token, granted.identity), Refused)
     assert world.access.revocation_count == 2
+
+
+async def test_pods_of_one_account_share_the_review_of_a_right(world: World) -> None:
+    tokens = [world.mint(START + 3600 + number, "sa") for number in range(3)]
+    for number, token in enumerate(tokens):
+        world.server.users[token] = user("sa", extra={POD_NAME: [f"web-{number}"], POD_UID: [str(number)]})
+    answers = await asyncio.gather(*(world.access.check(token, KEY) for token in tokens))
+    assert [each.identity.pod for each in answers if isinstance(each, Granted)] == ["web-0", "web-1", "web-2"]
+    assert world.review_counts == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reviews"),
+    [
+        pytest.param({"groups": ["ops"]}, 2, id="not with other groups"),
+        pytest.param({"uid": "another"}, 2, id="not with another account of that name"),
+        pytest.param({"extra": {"example.org/team": ["a"]}}, 2, id="not with another extra"),
+        pytest.param({"extra": {"authentication.kubernetes.io/credential-id": ["JTI=1"]}}, 1, id="with another token"),
+    ],
+)
+async def test_a_right_is_shared_by_user_groups_and_extra(world: World, changed: dict[str, Any], reviews: int) -> None:
+    other = world.mint(START + 3601, "sa")
+    world.server.users[other] = user("sa", **changed)
+    for token in (world.token, other):
+        assert isinstance(await world.access.check(token, KEY), Granted)
+    assert world.review_counts == (2, reviews)
 
 
 async def test_one_token_for_two_connectors_is_reviewed_once(world: World) -> None:
@@ -228,10 +245,9 @@ async def test_tokens_of_unknown_issuers_cost_few_reviews_and_one_that_is_accept
     assert sum(isinstance(each, Refused) for each in answers) == UNKNOWN_ISSUER_BURST
     assert world.review_counts == (UNKNOWN_ISSUER_BURST, 0)
     assert isinstance(await world.access.check(world.token, KEY), Granted), "known issuers are not held up"
-    world.now += 1
+    world.now += REFUSAL_TTL
     token = world.forged(0, fresh)
     world.server.users[token] = user("sa")
-    world.access._refused_tokens.drop(hashlib.sha256(token.encode()).digest())
     assert isinstance(await world.access.check(token, KEY), Granted)
     more = [await world.access.check(world.forged(number, fresh), OTHER) for number in range(3000, 3200)]
     assert all(isinstance(each, Refused) for each in more)
@@ -270,55 +286,80 @@ async def test_verified_callers_keep_working_while_the_server_is_down(world: Wor
     await world.access.check(world.token, KEY)
     world.now += 15
     world.server.faults.append(lambda request: refusal(500, "", "away"))
-    assert isinstance(await world.access.recheck(world.token, Identity(user="sa"), KEY), Unavailable)
+    assert isinstance(await world.access.recheck_token(world.token, Identity(user="sa")), Unavailable)
+    assert isinstance(await world.access.recheck_use(world.token, Identity(user="sa"), KEY), Unavailable)
     assert isinstance(world.access.check_cached(world.token, KEY), Granted)
 
 
-async def test_reviews_above_the_limit_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("status", "accepted"),
+    [
+        pytest.param(500, True, id="an internal error"),
+        pytest.param(503, True, id="not ready"),
+        pytest.param(429, True, id="overloaded"),
+        pytest.param(403, False, id="the proxy's right is gone"),
+        pytest.param(401, False, id="the proxy's token is refused"),
+    ],
+)
+async def test_an_earlier_review_is_used_only_while_the_server_cannot_be_asked(
+    world: World, status: int, accepted: bool
+) -> None:
+    access = world.make_access(outage_grace=300)
+    await access.check(world.token, KEY)
+    world.server.faults.append(lambda request: refusal(status, "", "no"))
+    world.now += 30
+    assert access.check_cached(world.token, KEY) is None
+    answer = await access.check(world.token, KEY)
+    assert isinstance(answer, Granted if accepted else Unavailable)
+    assert access.outage_count == (2 if accepted else 0)
+    if isinstance(answer, Granted):
+        assert answer.valid_until == world.now + 10
+    assert isinstance(await access.check(world.mint(START + 3000, "newcomer"), KEY), Unavailable)
+    world.now += 300
+    assert isinstance(await access.check(world.token, KEY), Unavailable)
+
+
+async def test_an_outage_prolongs_no_token(world: World) -> None:
+    access, token = world.make_access(outage_grace=300), world.mint(START + 60)
+    await access.check(token, KEY)
+    world.server.faults.append(lambda request: refusal(500, "", "away"))
+    world.now += 59
+    assert isinstance(await access.check(token, KEY), Granted)
+    world.now += 1
+    assert await access.check(token, KEY) == Refused(check="token", reason="it has expired")
+
+
+async def test_reviews_above_the_limit_wait(world: World) -> None:
     access = world.make_access(max_in_flight=20)
     answers = await asyncio.gather(*(access.check(world.forged(number), KEY) for number in range(30)))
     assert all(isinstance(each, Refused) for each in answers)
-    monkeypatch.setattr(single_flight, "MAX_WAIT", 0.0)
+    access = world.make_access(max_in_flight=20, max_wait=0.0)
     answers = await asyncio.gather(*(access.check(world.forged(number), KEY) for number in range(30, 60)))
     unavailable = [each for each in answers if isinstance(each, Unavailable)]
     assert len(unavailable) == 10
     assert unavailable[0].reason == "20 reviews are under way already"
 
 
-async def test_many_bad_tokens_do_not_evict_good_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "_MAX_GRANTED", 100)
-    monkeypatch.setattr(access, "_MAX_REFUSED", 100)
-    kube_access = world.make_access()
-    await kube_access.check(world.token, KEY)
-    await asyncio.gather(*(kube_access.check(world.forged(number), KEY) for number in range(150)))
-    assert isinstance(kube_access.check_cached(world.token, KEY), Granted)
-    assert sum(kube_access.check_cached(world.forged(number), KEY) is not None for number in range(150)) == 100
-
-
 class TestLiveConnections:
     IDENTITY = Identity(user="sa")
-
-    async def test_streams_of_one_caller_share_their_reviews(self, world: World) -> None:
-        await world.access.check(world.token, KEY)
-        world.now += 15
-        for _ in range(5):
-            assert isinstance(await world.access.recheck(world.token, self.IDENTITY, KEY), Granted)
-        assert world.review_counts == (2, 2)
 
     async def test_a_revoked_right_closes_the_connection_and_refuses_new_requests(self, world: World) -> None:
         await world.access.check(world.token, KEY)
         world.server.allowed.clear()
-        world.now += 15
-        answer = await world.access.recheck(world.token, self.IDENTITY, KEY)
+        answer = await world.access.recheck_use(world.token, self.IDENTITY, KEY)
         assert isinstance(answer, Refused)
         assert answer.check == "use"
-        assert world.access.check_cached(world.token, KEY) == answer
+        cached = world.access.check_cached(world.token, KEY)
+        assert isinstance(cached, Refused)
+        assert (cached.check, cached.reason) == ("use", answer.reason)
+        assert cached.authentication is not None
+        assert cached.authentication.identity == self.IDENTITY
+        assert not cached.authentication.has_right
 
     async def test_a_revoked_token_closes_the_connection(self, world: World) -> None:
         await world.access.check(world.token, KEY)
         world.server.users.clear()
-        world.now += 15
-        answer = await world.access.recheck(world.token, self.IDENTITY, KEY)
+        answer = await world.access.recheck_token(world.token, self.IDENTITY)
         assert isinstance(answer, Refused)
         assert world.access.check_cached(world.token, KEY) == answer
 
@@ -336,11 +377,8 @@ class TestLiveConnections:
         token, identity = world.mint(START + 5), await self.owner(world)
         for _ in range(2):
             world.now += 15
-            assert isinstance(await world.access.recheck(token, identity, KEY), Granted)
-        assert world.review_counts == (0, 2)
-        world.server.allowed.clear()
-        world.now += 15
-        assert isinstance(await world.access.recheck(token, identity, KEY), Refused)
+            assert isinstance(await world.access.recheck_token(token, identity), Granted)
+        assert world.review_counts == (0, 0)
 
     @pytest.mark.parametrize(
         ("resource", "name", "again", "reason"),
@@ -355,13 +393,13 @@ class TestLiveConnections:
     ) -> None:
         token, identity = world.mint(START + 5), await self.owner(world)
         world.now += 15
-        assert isinstance(await world.access.recheck(token, identity, KEY), Granted)
+        assert isinstance(await world.access.recheck_token(token, identity), Granted)
         await world.server.delete(resource, name, "team-a")
         if again:
             make_access = await world.server.put(resource, {"metadata": {"name": name, "namespace": "team-a"}})
             make_access["metadata"]["uid"] = "another"
         world.now += 15
-        answer = await world.access.recheck(token, identity, KEY)
+        answer = await world.access.recheck_token(token, identity)
         assert isinstance(answer, Refused)
         assert reason in answer.reason
 
@@ -369,20 +407,20 @@ class TestLiveConnections:
         token, identity = world.mint(START + 5), await self.owner(world)
         world.now += 15
         world.server.faults.append(lambda request: refusal(403, "Forbidden", "no"))
-        answer = await world.access.recheck(token, identity, KEY)
+        answer = await world.access.recheck_token(token, identity)
         assert isinstance(answer, Unavailable)
         assert "apply deploy/rbac" in answer.reason
         assert world.reviews[-1] == ("owner", "error")
 
     async def test_without_a_service_account_the_token_expiry_closes_the_connection(self, world: World) -> None:
         token = world.mint(START + 5)
-        assert isinstance(await world.access.recheck(token, self.IDENTITY, KEY), Granted)
+        assert isinstance(await world.access.recheck_token(token, self.IDENTITY), Granted)
         world.now += 5
-        assert isinstance(await world.access.recheck(token, self.IDENTITY, KEY), Refused)
+        assert isinstance(await world.access.recheck_token(token, self.IDENTITY), Refused)
 
     async def test_a_token_about_to_expire_is_not_reviewed(self, world: World) -> None:
         token = world.mint(START + 20)
         await world.access.check(token, KEY)
         world.server.users.clear()
         world.now += 12
-        assert isinstance(await world.access.recheck(token, self.IDENTITY, KEY), Granted)
+        assert isinstance(await world.access.recheck_token(token, self.IDENTITY), Granted)

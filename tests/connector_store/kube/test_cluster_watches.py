@@ -4,18 +4,29 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.names import CA_LABEL, ObjectKey
+from connector_store.domain.callers.access import Identity
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
 from connector_store.domain.credential.client_certificate import CLIENT_CERTIFICATE_SECRET
-from connector_store.domain.objects.models import CA_LABEL, Target, Unusable
+from connector_store.domain.objects.models import Target, Unusable
 from connector_store.kube.client import KubeClient
 from connector_store.kube.cluster_watches import ClusterWatches
-from connector_store.kube.resources import CONNECTORS, SECRETS
+from connector_store.kube.resources import (
+    ACCESS_APPROVALS,
+    ACCESS_LOCKS,
+    ACCESS_POLICIES,
+    ACCESS_REQUESTS,
+    CONNECTORS,
+    NAMESPACES,
+    SECRETS,
+    Resource,
+)
 from connector_store.store import Store
 from lab.certificates import make_ca
 from tests.fakes.api_server import FakeApiServer, Fault, refusal
@@ -61,6 +72,16 @@ async def filled(server: FakeApiServer, **options: Any) -> AsyncIterator[Store]:
             await asyncio.gather(task, return_exceptions=True)
 
 
+@pytest.mark.parametrize("count", [1, 10])
+async def test_each_namespace_costs_three_watches(server: FakeApiServer, count: int) -> None:
+    """docs/install.md has the cost of the setting `namespaces`, which follows from this number."""
+    namespaces = [f"team-{number}" for number in range(count)]
+    async with filled(server, namespaces=namespaces) as store:
+        await until(lambda: store.synced)
+    watches = {(path, query.get("fieldSelector")) for _, path, query in server.requests if query.get("watch") == "true"}
+    assert len(watches) == 3 * count + 3, "and one each of classes, ClusterRoles and shared CAs"
+
+
 async def test_a_connector_becomes_usable_and_follows_its_secret(server: FakeApiServer) -> None:
     await server.put(CONNECTORS, connector())
     await server.put(SECRETS, secret(token="one"))
@@ -74,8 +95,8 @@ async def test_a_connector_becomes_usable_and_follows_its_secret(server: FakeApi
         await until(lambda: store.get(KEY) is None)
 
 
-def authorization(store: Store) -> bytes:
-    target = store.get(KEY)
+def authorization(store: Store, key: ObjectKey = KEY) -> bytes:
+    target = store.get(key)
     assert isinstance(target, Target)
     assert target.credential is not None
     return target.credential.authorization or b""
@@ -115,8 +136,9 @@ def refused(*namespaces: str) -> Fault:
     return fault
 
 
+@pytest.mark.parametrize("access_objects", [False, True], ids=["without access objects", "with access objects"])
 async def test_a_refused_namespace_does_not_affect_others_and_is_served_when_allowed(
-    server: FakeApiServer,
+    server: FakeApiServer, access_objects: bool
 ) -> None:
     for namespace in ("a", "b"):
         await server.put(CONNECTORS, connector(namespace))
@@ -124,7 +146,12 @@ async def test_a_refused_namespace_does_not_affect_others_and_is_served_when_all
     server.faults.append(refused("b"))
     withheld = list[None]()
     key = ObjectKey("b", "k8s")
-    async with filled(server, namespaces=["a", "b"], on_not_served_changed=lambda: withheld.append(None)) as store:
+    async with filled(
+        server,
+        namespaces=["a", "b"],
+        access_objects=access_objects,
+        on_not_served_changed=lambda: withheld.append(None),
+    ) as store:
         await until(lambda: store.synced)
         assert isinstance(store.get(KEY), Target)
         for unserved, text in ((key, "bind the roles"), (ObjectKey("c", "k8s"), "add it to namespaces")):
@@ -135,6 +162,116 @@ async def test_a_refused_namespace_does_not_affect_others_and_is_served_when_all
         server.faults.clear()
         await until(lambda: isinstance(store.get(key), Target))
     assert len(withheld) == 2
+
+
+@asynccontextmanager
+async def serving(server: FakeApiServer, **options: Any) -> AsyncIterator[tuple[ClusterWatches, Store]]:
+    store = Store()
+    async with KubeClient(server.configuration) as client:
+        watches = ClusterWatches(client, store, system_namespace="connectors-system", **options)
+        task = asyncio.create_task(watches.run())
+        try:
+            await until(lambda: store.synced and watches.synced.is_set())
+            yield watches, store
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def teams(server: FakeApiServer) -> list[ObjectKey]:
+    """Return the Connectors of three namespaces. Each has a token, and a CA that no watch by type covers."""
+    namespaces = ["a", "b", "c"]
+    pem = make_ca().pem.decode()
+    for namespace in namespaces:
+        await server.put(CONNECTORS, connector(namespace, caCertSecretRef={"name": "ca"}))
+        await server.put(SECRETS, secret(namespace=namespace, token="one"))
+        await server.put(SECRETS, secret("ca", namespace, "Opaque", ca_crt=pem))
+    return [ObjectKey(namespace, "k8s") for namespace in namespaces]
+
+
+def usable(store: Store, keys: list[ObjectKey]) -> list[str]:
+    return [key.namespace for key in keys if isinstance(store.get(key), Target)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(["a"], ["a", "b"], id="one more namespace"),
+        pytest.param(["a", "b"], ["a"], id="one less"),
+        pytest.param(["a"], ["b", "c"], id="others"),
+        pytest.param([], ["a"], id="the first"),
+        pytest.param(["a"], [], id="none"),
+        pytest.param(None, ["a", "b"], id="some instead of all"),
+        pytest.param(["a"], None, id="all instead of some"),
+    ],
+)
+async def test_namespaces_are_followed_while_it_runs(
+    server: FakeApiServer, teams: list[ObjectKey], before: list[str] | None, after: list[str] | None
+) -> None:
+    everything = [key.namespace for key in teams]
+    kept = set(everything if before is None else before) & set(everything if after is None else after)
+    async with serving(server, namespaces=before) as (watches, store):
+        await until(lambda: usable(store, teams) == (everything if before is None else before))
+        changes: list[str] = []
+        store.subscribe(
+            lambda keys: changes.extend(
+                key.namespace for key in keys if key.namespace in kept and not isinstance(store.get(key), Target)
+            )
+        )
+        watches.serve(after)
+        await until(lambda: usable(store, teams) == (everything if after is None else after))
+        assert store.synced, "callers of the other namespaces are not refused meanwhile"
+        assert not changes, "a namespace that stays is served all the time"
+        expected_paths = (
+            {"/api/v1/secrets"} if after is None else {f"/api/v1/namespaces/{each}/secrets" for each in after}
+        )
+        await until(lambda: secret_watches(server) == expected_paths)
+        for namespace in usable(store, teams):
+            key = ObjectKey(namespace, "k8s")
+            await server.put(SECRETS, secret(namespace=namespace, token="two"))
+            await until(partial(has_token, store, key, b"two"))
+            await server.put(SECRETS, secret("ca", namespace, "Opaque", ca_crt="none"))
+            await until(partial(is_unusable, store, key))
+
+
+def has_token(store: Store, key: ObjectKey, token: bytes) -> bool:
+    return token in authorization(store, key)
+
+
+def is_unusable(store: Store, key: ObjectKey) -> bool:
+    return isinstance(store.get(key), Unusable)
+
+
+def secret_watches(server: FakeApiServer) -> set[str]:
+    return {path for path in server.watched_paths if path.endswith("/secrets") and "connectors-system" not in path}
+
+
+async def test_a_namespace_that_is_left_out_is_not_served_any_more_at_once(
+    server: FakeApiServer, teams: list[ObjectKey]
+) -> None:
+    server.faults.append(lambda request: refusal(500, "", "away") if "/namespaces/c/" in request.path else None)
+    async with serving(server, namespaces=["a", "b"]) as (watches, store):
+        notifications: list[frozenset[ObjectKey]] = []
+        store.subscribe(notifications.append)
+        watches.serve(["a", "c"])
+        await until(lambda: usable(store, teams) == ["a"])
+        assert any(teams[1] in keys for keys in notifications), "its live connections are closed"
+        server.faults[:] = [refused("c")]
+        await until(lambda: "bind the roles" in reason(store, teams[2]))
+        server.faults.clear()
+        await until(lambda: usable(store, teams) == ["a", "c"])
+
+
+async def test_a_request_that_is_withdrawn_leaves_no_watch(server: FakeApiServer, teams: list[ObjectKey]) -> None:
+    connectors = "/apis/connectors.alauda.io/v1alpha1/namespaces/b/connectors"
+    server.faults.append(lambda request: refusal(500, "", "away") if "/b/secrets" in request.path else None)
+    async with serving(server, namespaces=["a"]) as (watches, store):
+        watches.serve(["a", "b"])
+        await until(lambda: connectors in server.watched_paths)
+        watches.serve(["a"])
+        await until(lambda: connectors not in server.watched_paths)
+        assert usable(store, teams) == ["a"]
 
 
 @pytest.mark.slow  # a watch that works proves it once a second, later where the machine is busy
@@ -198,8 +335,8 @@ def selectors(query: dict[str, Any]) -> tuple[str, str]:
     return query.get("fieldSelector", ""), query.get("labelSelector", "")
 
 
-def reason(store: Store) -> str:
-    resolved = store.get(KEY)
+def reason(store: Store, key: ObjectKey = KEY) -> str:
+    resolved = store.get(key)
     return resolved.message if isinstance(resolved, Unusable) else ""
 
 
@@ -232,3 +369,48 @@ async def test_is_not_synced_while_one_kind_is_missing(server: FakeApiServer) ->
         assert not store.synced
         server.unserved.clear()
         await until(lambda: store.synced)
+
+
+ACCESS_RESOURCES = (ACCESS_POLICIES, ACCESS_REQUESTS, ACCESS_APPROVALS, ACCESS_LOCKS)
+
+
+@pytest.mark.parametrize("namespaces", [None, ["a"]], ids=["all namespaces", "some namespaces"])
+async def test_policies_requests_approvals_and_locks_are_read_before_the_store_is_synced(
+    server: FakeApiServer, namespaces: list[str] | None
+) -> None:
+    lock = {"metadata": {"name": "l", "namespace": "connectors-system", "uid": "l"}, "spec": {"reason": "stolen"}}
+    await server.put(CONNECTORS, connector())
+    await server.put(SECRETS, secret(token="one"))
+    await server.put(ACCESS_LOCKS, lock)
+    await server.put(NAMESPACES, {"metadata": {"name": "ci", "labels": {"team": "a"}}})
+    async with filled(server, access_objects=True, namespaces=namespaces) as store:
+        store.access.system_namespace = "connectors-system"
+        await until(lambda: store.synced)
+        assert store.object_counts["AccessLock"] == 1
+        assert store.access.find_lock(Identity(user="jane"), KEY) is not None
+    watched = {path.rsplit("/", 1)[-1] for _, path, _ in server.requests}
+    assert {each.plural for each in (*ACCESS_RESOURCES, NAMESPACES)} <= watched
+
+
+@pytest.mark.parametrize("resource", ACCESS_RESOURCES, ids=lambda resource: resource.plural)
+async def test_no_caller_is_let_in_while_access_objects_cannot_be_read(
+    server: FakeApiServer, resource: Resource
+) -> None:
+    server.faults.append(
+        lambda request: refusal(403, "", "no") if request.path.endswith(f"/{resource.plural}") else None
+    )
+    async with filled(server, access_objects=True) as store:
+        await until(lambda: len(store.unsynced_sources) <= 3)
+        await until(lambda: server.count("GET", resource.plural) >= 4)
+        assert not store.synced
+
+
+async def test_without_the_kinds_there_are_no_access_objects(server: FakeApiServer) -> None:
+    server.unserved |= {each.plural for each in ACCESS_RESOURCES}
+    discovery = {"kind": "APIResourceList", "resources": [{"name": "connectors"}, {"name": "connectorclasses"}]}
+    server.faults.append(
+        lambda request: web.json_response(discovery) if request.path == "/apis/connectors.alauda.io/v1alpha1" else None
+    )
+    async with filled(server, access_objects=True) as store:
+        await until(lambda: store.synced)
+        assert not store.access.has_objects

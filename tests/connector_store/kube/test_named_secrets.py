@@ -69,7 +69,7 @@ class World:
                 make_parser("connectors-system"),
                 self.is_watched,
                 make_watch,
-                by_namespace=by_namespace,
+                scope_of=(lambda key: key.namespace) if by_namespace else lambda key: None,
                 debounce=0,
                 on_secret_read=self.read_keys.append,
             )

@@ -140,6 +140,54 @@ async def test_lists_again_after_410(server: FakeApiServer, caplog: pytest.LogCa
     assert any("too old resource version" in each for each in caplog.messages)
 
 
+async def test_lists_again_after_the_server_went_back(server: FakeApiServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    sink, restarts = Names(), list[str]()
+    await server.put(SECRETS, secret("old"))
+    snapshot = server.save()
+    await server.put(SECRETS, secret("new"))
+    await server.put(SECRETS, secret("old", data={"token": "new"}))
+    async with running(server, sink, on_restart=restarts.append):
+        await until(lambda: sink.names == {"old", "new"})
+        server.restore(snapshot)
+        await until(lambda: sink.names == {"old"})
+        await until(lambda: any("up to date again" in each for each in caplog.messages))
+    assert sink.calls == ["replace 2", "replace 1"]
+    assert restarts == ["Secret", "Secret"]
+    assert sum("went back from version" in each for each in caplog.messages) == 1
+
+
+async def test_lists_again_if_the_restored_server_has_passed_the_position(
+    server: FakeApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = Names()
+    await server.put(SECRETS, secret("one"))
+    snapshot = server.save()
+    await server.put(SECRETS, secret("two"))
+    await server.put(SECRETS, secret("one", data={"token": "new"}))
+    async with running(server, sink):
+        await until(lambda: sink.calls == ["replace 2"])
+        server.restore(snapshot)
+        for number in range(5):
+            await server.put(CONNECTORS, secret(f"other-{number}"))
+        await until(lambda: sink.names == {"one"})
+    assert any("went back from version" in each for each in caplog.messages)
+
+
+async def test_lists_again_if_the_object_that_changed_last_is_gone(
+    server: FakeApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    sink = Names()
+    await server.put(SECRETS, secret("one"))
+    async with running(server, sink):
+        await until(lambda: sink.names == {"one"})
+        server.drop_streams()
+        await server.delete(SECRETS, "one", "a")
+        await until(lambda: sink.names == set())
+    assert [record.levelname for record in caplog.records if "is gone" in record.message] == ["INFO"]
+
+
 async def test_lists_again_if_the_server_does_not_understand_the_position(server: FakeApiServer) -> None:
     sink = Names()
     async with running(server, sink):
@@ -375,3 +423,44 @@ async def test_waits_as_long_as_the_server_asks(server: FakeApiServer) -> None:
     async with running(server, sink):
         await until(lambda: bool(sink.calls))
     assert request_times[1] - request_times[0] >= 0.9
+
+
+async def test_an_optional_kind_that_discovery_does_not_have_has_no_objects(server: FakeApiServer) -> None:
+    sink = Names()
+    server.unserved.add("secrets")
+    discovery = {"kind": "APIResourceList", "groupVersion": "v1", "resources": [{"name": "pods"}]}
+    server.faults.append(lambda request: web.json_response(discovery) if request.path == "/apis/v1" else None)
+    async with running(server, sink, is_optional=True) as reflector:
+        async with asyncio.timeout(DEADLINE):
+            await reflector.synced.wait()
+        assert sink.calls == ["replace 0"]
+        assert reflector.refusal is None
+
+
+@pytest.mark.parametrize(
+    ("status", "discovery"),
+    [
+        pytest.param(404, {"kind": "APIResourceList", "resources": [{"name": "secrets"}]}, id="discovery has it"),
+        pytest.param(404, {"kind": "APIResourceList"}, id="discovery without resources"),
+        pytest.param(404, {"kind": "Status"}, id="another answer"),
+        pytest.param(404, None, id="discovery fails"),
+        pytest.param(403, {"kind": "APIResourceList", "resources": []}, id="403"),
+    ],
+)
+async def test_an_optional_kind_that_is_refused_is_not_taken_for_empty(
+    server: FakeApiServer, status: int, discovery: dict[str, Any] | None
+) -> None:
+    sink = Names()
+
+    def answer(request: web.Request) -> web.Response | None:
+        if request.path != "/apis/v1":
+            return refusal(status, "", "no")
+        return web.json_response(discovery) if discovery is not None else refusal(500, "", "away")
+
+    server.faults.append(answer)
+    async with running(server, sink, is_optional=True) as reflector:
+        async with asyncio.timeout(DEADLINE):
+            await reflector.synced_or_refused.wait()
+        assert not reflector.synced.is_set()
+        assert reflector.refusal is not None
+    assert sink.calls == []

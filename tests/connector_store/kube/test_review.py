@@ -11,7 +11,13 @@ from connector_store.domain.callers.access import POD_NAME, POD_UID, Granted, Id
 from connector_store.domain.config.settings import AccessRule
 from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import PODS, SERVICE_ACCOUNTS
-from connector_store.kube.review import ReviewAuthorizer, review_access, review_owner, review_token
+from connector_store.kube.review import (
+    AccessRequestSupport,
+    ReviewAuthorizer,
+    review_access,
+    review_owner,
+    review_token,
+)
 from tests.fakes.api_server import FakeApiServer, refusal, user
 
 KEY = ObjectKey("team-a", "k8s")
@@ -73,13 +79,12 @@ async def test_an_access_review_has_the_whole_identity(client: KubeClient, serve
     [
         pytest.param({"allowed": False}, id="not allowed"),
         pytest.param({}, id="an empty status"),
-        pytest.param({"allowed": True, "denied": True}, id="denied wins"),
     ],
 )
 async def test_a_right_that_is_not_there(client, server, status: dict) -> None:
     server.faults.append(lambda request: web.json_response({"status": status}))
     answer = await review_access(client, Identity(user="sa"), KEY, AccessRule("get", "connectors"))
-    assert answer == Refused(check="use", reason="sa may not get:connectors team-a/k8s")
+    assert answer == Refused(check="use", reason="sa may not get:connectors team-a/k8s", has_opinion=False)
     assert "subresource" not in server.requests[0][2]["body"]["spec"]["resourceAttributes"]
 
 
@@ -102,6 +107,53 @@ async def test_a_failed_review_is_not_a_refusal(client, server, status, headers,
         assert isinstance(answer, Unavailable)
         assert (answer.retry_after, answer.kind) == (retry_after, kind)
         assert text in answer.reason
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_a_denial_is_an_opinion(client: KubeClient, server: FakeApiServer, allowed: bool) -> None:
+    server.faults.append(lambda request: web.json_response({"status": {"allowed": allowed, "denied": True}}))
+    answer = await review_access(client, Identity(user="sa"), KEY, RULE, AccessRequestSupport(has_hint=True))
+    assert isinstance(answer, Refused)
+    assert answer.has_opinion
+    assert not answer.may_request
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "may_request"),
+    [
+        pytest.param({"allowed": True}, True, id="may create access requests"),
+        pytest.param({"allowed": False}, False, id="may not"),
+        pytest.param({"allowed": True, "denied": True}, False, id="is denied"),
+        pytest.param(None, False, id="the review fails"),
+    ],
+)
+async def test_a_refusal_says_whether_the_caller_may_ask(
+    client: KubeClient, server: FakeApiServer, status: dict[str, bool] | None, may_request: bool
+) -> None:
+    answers = [{"allowed": False}, status]
+    server.faults.append(
+        lambda request: web.json_response({"status": answers.pop(0)}) if answers[0] else refusal(500, "", "busy")
+    )
+    support = AccessRequestSupport(has_hint=True, is_entitled=lambda identity, key: key == KEY)
+    answer = await review_access(client, Identity(user="sa"), KEY, RULE, support)
+    assert isinstance(answer, Refused)
+    assert (answer.may_request, answer.is_entitled) == (may_request, True)
+    attributes = server.requests[1][2]["body"]["spec"]["resourceAttributes"]
+    assert attributes == {
+        "namespace": "team-a",
+        "verb": "create",
+        "group": "connectors.alauda.io",
+        "version": "v1alpha1",
+        "resource": "accessrequests",
+    }
+
+
+async def test_without_hints_there_is_one_review(client: KubeClient, server: FakeApiServer) -> None:
+    answer = await review_access(client, Identity(user="sa"), KEY, RULE)
+    assert isinstance(answer, Refused)
+    assert not answer.may_request
+    assert len(server.requests) == 1
 
 
 async def test_a_caller_that_an_issuer_authenticated_is_authorized(client: KubeClient, server: FakeApiServer) -> None:

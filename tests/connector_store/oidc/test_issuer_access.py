@@ -2,18 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Literal
 
 import pytest
 
-from connector_store import single_flight
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.callers.authentication_config import Issuer, PrefixedClaim
-from connector_store.oidc.fetch import HttpsFetcher
+from connector_store.oidc.fetch import FetchError, HttpsFetcher
 from connector_store.oidc.issuer_access import IssuerAccess
-from connector_store.oidc.issuer_keys import IssuerKeys
+from connector_store.oidc.issuer_keys import MAX_KEY_WAITERS, IssuerKeys
 from connector_store.trust import TrustStore
 from lab.oidc_issuer import SigningKey, TestIssuer
 from tests.fakes.waiting import until
@@ -35,13 +36,19 @@ class Fallback:
         self.calls.append("cached")
         return None
 
-    async def check(self, token: str, key: ObjectKey) -> AccessResult:
+    async def check(self, token: str, key: ObjectKey, source_ip: str = "") -> AccessResult:
         self.calls.append("check")
         return FALLBACK_RESULT
 
-    async def recheck(self, token: str, identity: Identity, key: ObjectKey) -> AccessResult:
-        self.calls.append("recheck")
+    async def recheck_token(self, token: str, identity: Identity) -> AccessResult:
+        self.calls.append("recheck_token")
         return FALLBACK_RESULT
+
+    async def recheck_use(
+        self, token: str, identity: Identity, key: ObjectKey
+    ) -> Literal[True] | Refused | Unavailable:
+        self.calls.append("recheck_use")
+        return True
 
 
 class Authorizer:
@@ -81,8 +88,8 @@ class World:
         )
         self.access.configure([issuer_of(server)])
 
-    async def check(self, token: str, key: ObjectKey = KEY) -> AccessResult:
-        return await self.access.check(token, key)
+    async def check(self, token: str, key: ObjectKey = KEY, source_ip: str = "192.0.2.1") -> AccessResult:
+        return await self.access.check(token, key, source_ip)
 
 
 def issuer_of(server: TestIssuer, prefix: str = "ci:") -> Issuer:
@@ -174,8 +181,9 @@ async def test_other_tokens_go_to_the_fallback(server: TestIssuer, token: str) -
     world = World(server)
     assert world.access.check_cached(token, KEY) is None
     assert await world.check(token) is FALLBACK_RESULT
-    assert await world.access.recheck(token, Identity(user="u"), KEY) is FALLBACK_RESULT
-    assert world.fallback.calls == ["cached", "check", "recheck"]
+    assert await world.access.recheck_token(token, Identity(user="u")) is FALLBACK_RESULT
+    assert await world.access.recheck_use(token, Identity(user="u"), KEY) is True
+    assert world.fallback.calls == ["cached", "check", "recheck_token", "recheck_use"]
 
 
 async def test_new_issuers_and_the_fallback_revoke_results(server: TestIssuer) -> None:
@@ -233,9 +241,17 @@ async def test_a_recheck_refuses_a_revoked_right(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token()
     granted = await world.check(token)
     assert isinstance(granted, Granted)
-    assert isinstance(await world.access.recheck(token, granted.identity, KEY), Granted)
+    assert await world.access.recheck_use(token, granted.identity, KEY) is True
     world.authorizer.result = REFUSED
-    assert await world.access.recheck(token, granted.identity, KEY) == REFUSED
+    assert await world.access.recheck_use(token, granted.identity, KEY) == REFUSED
+    assert world.access.check_cached(token, KEY) == REFUSED
+    assert world.access.revocation_count == 2
+
+
+async def test_tokens_of_one_user_share_the_check_of_a_right(server: TestIssuer) -> None:
+    world, tokens = World(server), [server.issue_token(sub="me", jti=str(number)) for number in range(3)]
+    assert all([isinstance(await world.check(token), Granted) for token in tokens])
+    assert world.authorizer.calls == [("ci:me", KEY)]
 
 
 @pytest.mark.parametrize("unavailable", [False, True])
@@ -249,12 +265,12 @@ async def test_a_recheck_refuses_an_expired_token_even_if_its_issuer_is_unavaila
         world.access.configure([])
         world.access.configure([issuer_of(own)])  # forgets the keys
         expired = Refused(check="token", reason="the token has expired")
-        assert await world.access.recheck(token, granted.identity, KEY) == expired
+        assert await world.access.recheck_token(token, granted.identity) == expired
 
 
 async def test_a_recheck_refuses_a_token_of_another_caller(server: TestIssuer) -> None:
     world, token = World(server), server.issue_token()
-    result = await world.access.recheck(token, Identity(user="another"), KEY)
+    result = await world.access.recheck_token(token, Identity(user="another"))
     assert isinstance(result, Refused)
 
 
@@ -265,13 +281,13 @@ async def test_a_recheck_refuses_a_revoked_key(server: TestIssuer) -> None:
         assert isinstance(granted, Granted)
         own.rotate("k2", keep_old_keys=False)
         await world.check(own.issue_token())
-        result = await world.access.recheck(token, granted.identity, KEY)
+        result = await world.access.recheck_token(token, granted.identity)
         assert isinstance(result, Refused)
 
 
-async def test_concurrent_checks_are_shared_and_limited(server: TestIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(single_flight, "MAX_WAIT", 0.01)
+async def test_concurrent_checks_are_shared_and_limited(server: TestIssuer) -> None:
     world, token = World(server, max_in_flight=1), server.issue_token()
+    world.access._flights._max_wait = 0.01
     await world.check(token, OTHER)
     world.authorizer.gate.clear()
     waiting = [asyncio.ensure_future(world.check(token)) for _ in range(3)]
@@ -297,3 +313,65 @@ async def test_a_review_that_began_before_a_configuration_change_is_discarded(se
     assert isinstance(await before, Unavailable)
     assert await after == REFUSED
     assert world.authorizer.calls == [("ci:me", KEY), ("other:me", KEY)]
+
+
+async def test_an_issuer_that_hangs_does_not_use_up_the_places_of_another(server: TestIssuer) -> None:
+    world, go_on, urls = World(server, max_in_flight=2), asyncio.Event(), list[str]()
+
+    async def hang(url: str) -> object:
+        urls.append(url)
+        await go_on.wait()
+        raise FetchError("no answer")
+
+    create_keys = world.access._create_keys
+    world.access._create_keys = lambda issuer: (
+        create_keys(issuer) if issuer.url == server.url else IssuerKeys(issuer, hang, min_fetch_interval=60)
+    )
+    hanging = replace(issuer_of(server), url="https://hanging.example")
+    world.access.configure([issuer_of(server), hanging])
+    tokens = [SigningKey("k").sign({"iss": hanging.url, "jti": str(number)}) for number in range(10)]
+    waiting = [asyncio.ensure_future(world.check(token)) for token in tokens]
+    await until(lambda: urls)
+    async with asyncio.timeout(30):
+        for number in range(5):
+            assert isinstance(await world.check(server.issue_token(jti=str(number))), Granted)
+    assert not any(each.done() for each in waiting)
+    go_on.set()
+    assert all(isinstance(each, Unavailable) for each in await asyncio.gather(*waiting))
+
+
+async def test_strangers_with_unknown_keys_at_one_address_keep_no_caller_of_another_waiting_for_a_place(
+    server: TestIssuer,
+) -> None:
+    world, gate = World(server), asyncio.Event()
+    signing_keys = [SigningKey("first")]
+    documents: dict[str, Callable[[], object]] = {
+        "https://i.example/.well-known/openid-configuration": lambda: {
+            "issuer": "https://i.example",
+            "jwks_uri": "https://i.example/keys",
+        },
+        "https://i.example/keys": lambda: {"keys": [each.jwk() for each in signing_keys]},
+    }
+
+    async def fetch(url: str) -> object:
+        if len(signing_keys) > 1:
+            await gate.wait()
+        return documents[url]()
+
+    world.access._create_keys = lambda issuer: IssuerKeys(issuer, fetch, min_fetch_interval=0.0)
+    issuer = replace(
+        issuer_of(server), url="https://i.example", discovery_url="https://i.example/.well-known/openid-configuration"
+    )
+    world.access.configure([issuer])
+    claims = {"iss": issuer.url, "aud": "connectors", "sub": "me", "exp": int(world.now) + 600}
+    assert isinstance(await world.check(signing_keys[0].sign(claims)), Granted)
+    signing_keys.append(SigningKey("second"))
+    forged = [SigningKey(f"invented-{number}").sign(claims) for number in range(MAX_KEY_WAITERS)]
+    strangers = [asyncio.ensure_future(world.check(token)) for token in forged]
+    await until(lambda: len(world.access._issuers[issuer.url].keys._waiting) == MAX_KEY_WAITERS)
+    caller = asyncio.ensure_future(world.check(signing_keys[1].sign(claims), source_ip="192.0.2.2"))
+    await until(lambda: any(each.done() for each in strangers))
+    gate.set()
+    assert isinstance(await caller, Granted)
+    kinds = Counter(type(each) for each in await asyncio.gather(*strangers))
+    assert kinds == {Refused: MAX_KEY_WAITERS - 1, Unavailable: 1}

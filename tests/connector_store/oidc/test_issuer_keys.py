@@ -7,7 +7,7 @@ import pytest
 
 from connector_store.domain.callers.authentication_config import Issuer, PrefixedClaim
 from connector_store.oidc.fetch import FetchError
-from connector_store.oidc.issuer_keys import REFRESH_INTERVAL, IssuerKeys, KeysUnavailableError
+from connector_store.oidc.issuer_keys import MAX_KEY_WAITERS, REFRESH_INTERVAL, IssuerKeys, KeysUnavailableError
 from lab.oidc_issuer import SigningKey
 from tests.fakes.waiting import until
 
@@ -42,8 +42,8 @@ class World:
     def fetch_count(self) -> int:
         return self.fetched_urls.count(DISCOVERY)
 
-    async def find(self, kid: str = "k1") -> list[str]:
-        return [key.kid for key in await self.keys.find(kid, "ES256")]
+    async def find(self, kid: str = "k1", source_ip: str = "192.0.2.1") -> list[str]:
+        return [key.kid for key in await self.keys.find(kid, "ES256", source_ip)]
 
     def _clock(self) -> float:
         self.clock_read_count += 1
@@ -155,6 +155,56 @@ async def test_unknown_key_names_do_not_cause_more_fetches() -> None:
     assert await world.find("x") == []
     # The clock does not advance here, so a second look-up would wait for the interval without end.
     assert world.fetch_count == 2
+
+
+async def test_only_a_bounded_number_of_checks_wait_for_a_new_key() -> None:
+    world = World()
+    assert await world.find() == ["k1"]
+    world.gate.clear()
+    world.now += 20.0
+    waiting = [asyncio.ensure_future(world.find(f"invented-{number}")) for number in range(MAX_KEY_WAITERS)]
+    await until(lambda: world.fetch_count == 2)
+    with pytest.raises(KeysUnavailableError, match="too many checks wait"):
+        await world.find("another")
+    assert await world.find() == ["k1"]
+    world.sign_with(FIRST, SECOND)
+    world.gate.set()
+    assert await asyncio.gather(*waiting) == [[]] * MAX_KEY_WAITERS
+    assert await world.find("k2") == ["k2"]
+
+
+async def test_invented_key_names_of_one_address_leave_places_to_others() -> None:
+    world = World()
+    await world.find()
+    world.gate.clear()
+    world.now += 20.0
+    strangers = [asyncio.ensure_future(world.find(f"invented-{number}")) for number in range(MAX_KEY_WAITERS)]
+    await until(lambda: world.fetch_count == 2)
+    callers = [asyncio.ensure_future(world.find("k2", f"192.0.2.{2 + number % 4}")) for number in range(20)]
+    await until(lambda: sum(each.done() for each in strangers) == len(callers))
+    assert not any(each.done() for each in callers)
+    with pytest.raises(KeysUnavailableError, match="too many checks wait"):
+        await world.find("invented")
+    world.sign_with(FIRST, SECOND)
+    world.gate.set()
+    assert await asyncio.gather(*callers) == [["k2"]] * len(callers)
+    results = await asyncio.gather(*strangers, return_exceptions=True)
+    # The newest ones of the address with the most lost their places.
+    assert [isinstance(each, KeysUnavailableError) for each in results] == [False] * 30 + [True] * 20
+    assert not len(world.keys._waiting)
+
+
+async def test_a_check_that_is_cancelled_gives_its_place_back() -> None:
+    world = World()
+    await world.find()
+    world.gate.clear()
+    waiting = asyncio.ensure_future(world.find("k2"))
+    await until(lambda: len(world.keys._waiting))
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert not len(world.keys._waiting)
+    await world.keys.close()
 
 
 async def test_cached_keys_are_used_until_max_age_while_the_issuer_is_unavailable() -> None:

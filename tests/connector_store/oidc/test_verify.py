@@ -9,7 +9,8 @@ from typing import Any
 
 import jwt
 import pytest
-from hypothesis import given
+import pytest_asyncio
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector_store.domain.callers.access import AccessResult, Granted, Refused, Unavailable
@@ -25,6 +26,8 @@ from connector_store.oidc.verify import (
 )
 from connector_store.trust import TrustStore
 from lab.oidc_issuer import SigningKey, TestIssuer
+from tests.fakes.forged_tokens import GENUINE, Forgery, edit, edits, forgeries, is_valid_time
+from tests.fuzz import examples
 
 STRANGER = SigningKey("k1")
 
@@ -51,7 +54,9 @@ async def check(server: TestIssuer, token: str, *, issuer: Issuer | None = None)
     keys = IssuerKeys(
         trusted(server), HttpsFetcher(TrustStore().ssl_context(server.ca.pem), timeout=30), min_fetch_interval=0.0
     )
-    return await verify_token(token, unverified, issuer or trusted(server), keys, now=time.time())
+    return await verify_token(
+        token, unverified, issuer or trusted(server), keys, source_ip="192.0.2.1", now=time.time()
+    )
 
 
 async def test_a_valid_token_identifies_its_caller(server: TestIssuer) -> None:
@@ -231,3 +236,53 @@ def test_issuer_algorithm_and_key_name_are_read() -> None:
 def test_any_text_is_read_without_an_error(token: str) -> None:
     issuer: Any = read_unverified(token)
     assert issuer is None or isinstance(issuer, UnverifiedToken)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def keys(server: TestIssuer) -> IssuerKeys:
+    fetcher = HttpsFetcher(TrustStore().ssl_context(server.ca.pem), timeout=30)
+    return IssuerKeys(trusted(server), fetcher, min_fetch_interval=0.0)
+
+
+async def verify(server: TestIssuer, keys: IssuerKeys, token: str) -> AccessResult | None:
+    """Verify a token as a proxy that trusts one issuer."""
+    unverified = read_unverified(token)
+    if unverified is None or unverified.issuer != server.url:
+        return None
+    return await verify_token(token, unverified, trusted(server), keys, source_ip="192.0.2.1", now=time.time())
+
+
+@pytest.mark.fuzz
+@pytest.mark.asyncio(loop_scope="module")
+@settings(max_examples=examples(100))
+@given(forgery=forgeries)
+async def test_only_a_token_that_its_issuer_signed_is_granted(
+    server: TestIssuer, keys: IssuerKeys, forgery: Forgery
+) -> None:
+    good = {"iss": server.url, "aud": "connectors", "sub": "me", "exp": int(time.time()) + 600}
+    result = await verify(server, keys, forgery.build(server.key.private, good, kid="k1"))
+    if not isinstance(result, Granted):
+        return
+    claims = forgery.changed_claims(good)
+    assert forgery.origin == GENUINE
+    assert forgery.headers.get("alg", "ES256") == "ES256"
+    assert "crit" not in forgery.headers
+    assert is_valid_time(claims["exp"])
+    assert is_valid_time(claims.get("nbf", 0))
+    assert isinstance(claims["exp"], int | float)
+    assert claims["exp"] > time.time() - 5
+    assert claims["aud"] == "connectors"
+    assert result.identity.user == f"ci:{claims['sub']}"
+    assert claims["sub"] in ("me", "system:admin", "a" * 3000)
+
+
+@pytest.mark.fuzz
+@pytest.mark.asyncio(loop_scope="module")
+@settings(max_examples=examples(100))
+@given(changes=edits)
+async def test_an_edited_token_is_refused_or_identifies_the_same_caller(
+    server: TestIssuer, keys: IssuerKeys, changes: list[tuple[float, int, str]]
+) -> None:
+    """Some edits leave a token as it is, or change only bits of base64 that mean nothing."""
+    result = await verify(server, keys, edit(server.issue_token(sub="me", groups=["g"]), changes))
+    assert not isinstance(result, Granted) or (result.identity.user, result.identity.groups) == ("ci:me", ("ci:g",))

@@ -41,7 +41,7 @@ def test_the_example_must_be_filled_in(run_cli: RunCli, connectors: Path) -> Non
     code, out, err = run_cli("check")
     assert code == 1
     assert out.count("\n") == 2
-    assert err == "1 of 1 Connectors can be used; 2 problems to fix\n"
+    assert err == "0 of 1 Connectors can be used; 2 problems to fix\n"
 
 
 def test_warnings_alone_exit_with_0(run_cli: RunCli, connectors: Path) -> None:
@@ -61,14 +61,14 @@ def test_the_report_is_available_as_json_and_yaml(
     code, out, err = run_cli(f"check -o {form}")
     assert (code, err) == (1, "")
     report = load(out)
-    assert (report["connectors"], report["usable"]) == (1, 1)
+    assert (report["connectors"], report["usable"]) == (1, 0)
     assert report["findings"][0] == {
         "severity": "error",
         "file": "connectors/k8s-connector.yaml",
         "line": 10,
         "subject": "Secret default/k8s-secret",
         "path": "stringData[token]",
-        "reason": "is a placeholder; put in a token of the target",
+        "reason": "is a placeholder; enter a token of the target",
     }
 
 
@@ -87,4 +87,9 @@ def test_targets_are_probed_on_request(run_cli: RunCli, connectors: Path) -> Non
 
 
 def test_a_missing_folder_is_reported(run_cli: RunCli, workdir: Path) -> None:
-    assert run_cli("check") == (1, "", "error: connectors: is not there; make it with: connectorctl init connectors\n")
+    assert run_cli("check") == (
+        1,
+        "",
+        'error: folder "connectors" does not exist; create it with: connectorctl init connectors, '
+        "or from a kubeconfig with: connectorctl import\n",
+    )

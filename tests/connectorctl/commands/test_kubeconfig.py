@@ -72,7 +72,7 @@ def test_a_file_with_foreign_contexts_stays(run_cli: RunCli, connectors: Path, w
     (workdir / "config").write_text(FOREIGN)
     code, out, err = run_cli(f"{MAKE} -o config")
     assert (code, out) == (1, "")
-    assert "config: holds contexts that are not of Connectors (prod); add to it with --merge, or --force" in err
+    assert "config has contexts that are not of Connectors (prod); keep them with --merge, or replace" in err
     assert (workdir / "config").read_text() == FOREIGN
     assert run_cli(f"{MAKE} -o config --force").code == 0
     assert "prod" not in (workdir / "config").read_text()
@@ -123,7 +123,7 @@ def test_an_exec_kubeconfig_has_no_token(run_cli: RunCli, connectors: Path) -> N
         pytest.param(f"{MAKE} --rotating", 2, "needs -o FILE", id="rotating without a file"),
         pytest.param(f"{MAKE} --rotating -o -", 2, "needs -o FILE", id="rotating on stdout"),
         pytest.param(f"{MAKE} a/b --rotating -o f", 2, "a token of its own", id="rotating is for one of a folder"),
-        pytest.param(f"{MAKE} --rotating --exec -o f", 2, "--exec alone", id="two ways to renew"),
+        pytest.param(f"{MAKE} --rotating --exec -o f", 2, "use --exec instead", id="two ways to renew"),
         pytest.param(f"{MAKE} --merge -o json", 2, "--merge is for files", id="a merge into stdout"),
         pytest.param(f"{MAKE} --ca ca.crt", 2, "--ca goes with --oidc", id="a CA without effect"),
         pytest.param(f"{MAKE} --context-name=", 2, "--context-name is empty", id="a name of nothing"),
@@ -161,13 +161,13 @@ def test_an_oidc_caller_needs_neither_a_token_nor_a_source(run_cli: RunCli, tmp_
 @pytest.mark.parametrize(
     ("options", "code", "reason"),
     [
-        pytest.param("--oidc gitea", 2, "is none of: github", id="another source"),
+        pytest.param("--oidc gitea", 2, "is not one of: github", id="another source"),
         pytest.param("--oidc github --proxy https://p", 2, "needs --proxy https://HOST and --ca", id="no CA"),
         pytest.param("--oidc github --ca ca.crt", 2, "needs --proxy https://HOST and --ca", id="no proxy"),
         pytest.param("--oidc github --proxy https://p --ca /absent", 1, "curl https://PROXY/ca.crt", id="no file"),
         pytest.param("--oidc github --proxy https://p --ca bad.crt", 1, "no whole PEM", id="no certificate"),
         pytest.param("--oidc github --proxy https://u@p --ca ca.crt", 1, "error: --proxy: is not", id="no proxy's URL"),
-        pytest.param("--oidc github --proxy http://p --ca ca.crt", 1, "in clear", id="a proxy without TLS"),
+        pytest.param("--oidc github --proxy http://p --ca ca.crt", 1, "without TLS", id="a proxy without TLS"),
     ],
 )
 def test_oidc_requires_proxy_and_ca(

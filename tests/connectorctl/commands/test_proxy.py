@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from connectorctl import proxy_program
 from connectorctl.commands import proxy
 from lab.ports import Port
 from lab.process import Process
@@ -14,6 +15,11 @@ from tests.connectorctl.cli_result import RunCli
 
 ROOT = Path(__file__).parents[3]
 START_TIMEOUT = 60.0
+
+
+WEB_COLUMNS = [
+    part for option in proxy_program.PROGRAM_OPTIONS["mitmweb"] for part in ("--set", option)
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -33,7 +39,7 @@ def command_lines(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         pytest.param(
             "proxy here --confdir c --in mitmweb",
             "mitmweb",
-            ["--set", "connector_source=here", "--set", "confdir=c"],
+            ["--set", "connector_source=here", "--set", "confdir=c", *WEB_COLUMNS],
             id="a folder, a confdir and a program",
         ),
         pytest.param(
@@ -72,7 +78,12 @@ def test_the_listen_address_can_be_chosen(run_cli: RunCli, connectors: Path, com
 @pytest.mark.parametrize(
     ("line", "code", "message"),
     [
-        pytest.param("proxy absent", 1, "absent: is not there; make it with: connectorctl init absent", id="no folder"),
+        pytest.param(
+            "proxy absent",
+            1,
+            'folder "absent" does not exist; create it with: connectorctl init absent',
+            id="no folder",
+        ),
         pytest.param("proxy --listen 8080", 1, "--listen: is not HOST:PORT", id="a port alone"),
         pytest.param("proxy --listen x:99999", 1, "--listen: is not HOST:PORT", id="an invalid port"),
         pytest.param(
@@ -86,6 +97,9 @@ def test_the_listen_address_can_be_chosen(run_cli: RunCli, connectors: Path, com
             1,
             "--confdir: /proc/keys cannot be written: ",
             id="a folder that is read only",
+        ),
+        pytest.param(
+            "proxy connectors --in mitmproxy", 1, "--in mitmproxy: needs a terminal", id="mitmproxy without a terminal"
         ),
         pytest.param("proxy --in squid", 2, "'mitmdump', 'mitmweb', 'mitmproxy'", id="another program"),
     ],
@@ -117,11 +131,6 @@ def test_the_check_leaves_a_free_port_free() -> None:
     proxy.check_listen_address(f"192.0.2.1:{port.number}")
     with socket.create_server(("127.0.0.1", port.number)):
         pass
-
-
-def test_missing_addons_are_reported(run_cli: RunCli, connectors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxy, "_ADDON_MODULE", "absent_package")
-    assert "absent_package: is not installed" in run_cli("proxy").err
 
 
 @pytest.mark.slow

@@ -31,11 +31,20 @@ def test_roles_can_be_applied_with_their_entries(run_cli: RunCli, workdir: Path)
     assert result.err == "left out: refused with 403: list secrets in web\n"
 
 
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_roles_and_permissions_can_be_one_document(run_cli: RunCli, workdir: Path, form: str) -> None:
+    (workdir / "proxy.log").write_text(audit())
+    result = run_cli(f"suggest-role --audit proxy.log --name ci -o {form}")
+    document = yaml.safe_load(result.out)
+    assert (result.code, list(document)) == (0, ["roles", "permissions"])
+    assert [role["metadata"]["name"] for role in document["roles"]] == ["ci"]
+
+
 def test_a_log_without_allowed_requests_has_no_role(run_cli: RunCli, workdir: Path) -> None:
     (workdir / "proxy.log").write_text(audit(status=403))
     result = run_cli("suggest-role --audit proxy.log")
-    assert (result.code, result.out) == (0, "")
-    assert "nothing that a role would have to lend" in result.err
+    assert (result.code, result.out) == (1, "")
+    assert "no request needs a role" in result.err
 
 
 @pytest.mark.parametrize(
@@ -49,8 +58,8 @@ def test_a_log_without_allowed_requests_has_no_role(run_cli: RunCli, workdir: Pa
 def test_a_log_without_matching_lines_has_a_hint(run_cli: RunCli, workdir: Path, lines: str, options: str) -> None:
     (workdir / "proxy.log").write_text(lines)
     result = run_cli(f"suggest-role --audit proxy.log {options}")
-    assert (result.code, result.out) == (0, "")
-    assert "no audit line of that is there as JSON" in result.err
+    assert (result.code, result.out) == (1, "")
+    assert "no audit record in JSON matches" in result.err
 
 
 def test_a_connector_without_its_namespace_is_a_usage_error(run_cli: RunCli, workdir: Path) -> None:

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import jwt
 import pytest
+import yaml
 from kubernetes import config
 from kubernetes.client import Configuration
 
@@ -49,4 +51,32 @@ def test_a_failure_has_its_exit_code_and_reason(
     result = run_cli(line)
     assert (result.code, result.out) == (code, "")
     assert result.err.startswith("error: ")
+    assert message in result.err
+
+
+def test_a_caller_has_a_name(run_cli: RunCli, connectors: Path) -> None:
+    result = run_cli("token --confdir confdir --as-caller ci:build")
+    claims = jwt.decode(result.out.strip(), options={"verify_signature": False})
+    assert (claims["sub"], claims["caller"]) == ("default/k8s-connector", "ci:build")
+    assert "caller" not in jwt.decode(
+        run_cli("token --confdir confdir").out.strip(), options={"verify_signature": False}
+    )
+
+
+def test_a_plugin_gets_tokens_for_the_same_caller(run_cli: RunCli, connectors: Path) -> None:
+    (user,) = yaml.safe_load(run_cli("kubeconfig --exec --confdir confdir --as-caller ci:build").out)["users"]
+    arguments = user["user"]["exec"]["args"]
+    assert arguments[arguments.index("--as-caller") + 1] == "ci:build"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("token --as-caller system:masters", "--as-caller: a caller's name contains no /"),
+        ("token default/a --source kubernetes --service-account a/b --as-caller x", "--as-caller: is for folders"),
+    ],
+)
+def test_a_name_that_is_not_possible(run_cli: RunCli, connectors: Path, line: str, message: str) -> None:
+    result = run_cli(line)
+    assert result.code == 2
     assert message in result.err

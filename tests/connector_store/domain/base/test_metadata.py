@@ -52,3 +52,17 @@ def test_an_object_without_a_usable_identity_is_refused(raw: dict[str, object], 
     with pytest.raises(ParseError) as caught:
         parse_metadata(raw, namespaced=True)
     assert caught.value.path == path
+
+
+def test_labels_that_are_not_strings_are_left_out() -> None:
+    labels = {"a": "b", "c": 1}
+    assert parse_metadata({"metadata": {"name": "n", "labels": labels}}, namespaced=False).labels == {"a": "b"}
+    assert parse_metadata({"metadata": {"name": "n", "labels": []}}, namespaced=False).labels == {}
+
+
+@pytest.mark.parametrize(
+    ("created", "time"), [("1970-01-01T00:01:00Z", 60.0), (None, None), ("soon", None)], ids=["a time", "none", "text"]
+)
+def test_the_time_of_creation(created: str | None, time: float | None) -> None:
+    raw = {"metadata": {"name": "n", "creationTimestamp": created}}
+    assert parse_metadata(raw, namespaced=False).created_at == time

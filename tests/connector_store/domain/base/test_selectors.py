@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector_store.domain.base.selectors import is_label_selector, required_name
+from connector_store.domain.base.selectors import is_label_selector, required_name, selected_fields
 
 NAME = "a" * 63
 
@@ -65,3 +65,17 @@ def test_every_text_is_parsed_without_an_error(selector: str) -> None:
     assert is_label_selector(selector) in (True, False)
     name = required_name(selector)
     assert name is None or isinstance(name, str)
+
+
+@pytest.mark.parametrize(
+    ("selector", "fields"),
+    [
+        pytest.param("", [], id="empty"),
+        pytest.param("metadata.name=a,type!=b,,data==c", ["data", "metadata.name", "type"], id="three fields"),
+        pytest.param(r"type=a\,data=b", None, id="an escape before a field"),
+        pytest.param("type", None, id="no sign"),
+    ],
+)
+def test_fields_of_a_selector(selector: str, fields: list[str] | None) -> None:
+    selected = selected_fields(selector)
+    assert (None if selected is None else sorted(selected)) == fields

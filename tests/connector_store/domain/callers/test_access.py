@@ -1,6 +1,15 @@
 import pytest
 
-from connector_store.domain.callers.access import NODE_NAME, POD_NAME, POD_UID, Granted, Identity, Refused, Unavailable
+from connector_store.domain.callers.access import (
+    NODE_NAME,
+    POD_NAME,
+    POD_UID,
+    TOKEN_EXTRA,
+    Granted,
+    Identity,
+    Refused,
+    Unavailable,
+)
 
 BOUND = Identity(user="u", extra={POD_NAME: ("web-0",), POD_UID: ("1-2",), NODE_NAME: ("n1", "n2"), "empty": ()})
 
@@ -16,6 +25,24 @@ BOUND = Identity(user="u", extra={POD_NAME: ("web-0",), POD_UID: ("1-2",), NODE_
 def test_pod_and_node_come_from_extra(identity: Identity, pod: str, node: str) -> None:
     assert (identity.pod, identity.node) == (pod, node)
     assert bool(identity.pod_uid) is bool(pod)
+
+
+@pytest.mark.parametrize(
+    ("extra", "left"),
+    [
+        pytest.param({}, {}, id="no extra"),
+        pytest.param(dict.fromkeys(TOKEN_EXTRA, ("x",)), {}, id="a token's pod, node and id"),
+        pytest.param(
+            {POD_NAME: ("web-0",), "example.org/team": ("a",)}, {"example.org/team": ("a",)}, id="other fields"
+        ),
+        pytest.param({"example.org/team": ("a",)}, {"example.org/team": ("a",)}, id="only other fields"),
+    ],
+)
+def test_an_identity_without_its_token_has_only_what_all_tokens_of_the_account_have(
+    extra: dict[str, tuple[str, ...]], left: dict[str, tuple[str, ...]]
+) -> None:
+    identity = Identity(user="u", uid="1", groups=("g",), extra=extra)
+    assert identity.without_token() == Identity(user="u", uid="1", groups=("g",), extra=left)
 
 
 def test_identities_can_be_keys() -> None:

@@ -11,6 +11,7 @@ from connector_store.domain.config.settings import (
     AccessRule,
     Settings,
     environment_name,
+    keys_read_once,
     option_name,
     parse_access,
     parse_settings,
@@ -30,7 +31,48 @@ def test_without_settings_the_defaults_apply() -> None:
 
 def test_every_key_has_a_field() -> None:
     names = {key.replace("-", "_") for key in SETTINGS}
-    assert set(Settings.__dataclass_fields__) - names == {"in_cluster", "unknown_keys"}
+    assert set(Settings.__dataclass_fields__) - names == {"in_cluster", "unknown_keys", "follows_role_bindings"}
+
+
+def test_these_settings_are_followed_without_a_restart() -> None:
+    live = {key for key, setting in SETTINGS.items() if setting.live}
+    assert live == {"namespaces", "targets-allow", "targets-deny", "probe-interval", "expiry-warning", "log-format"}
+
+
+def test_live_settings_are_those_of_the_newer_value_and_the_others_stay() -> None:
+    started = parse(config_map={"drain": "5", "targets-deny": "10.0.0.0/8", "wrong": "1"})
+    newer = parse(
+        config_map={"drain": "9", "namespaces": "RoleBinding", "log-format": "json", "access": "get:connectors"}
+    )
+    assert started.with_live(newer) == parse(
+        config_map={"drain": "5", "namespaces": "RoleBinding", "log-format": "json"}
+    )
+    assert started.keys_awaiting_restart(newer, "addons") == ("access", "drain")
+    assert started.keys_awaiting_restart(newer, "connector_csi") == ("access",)
+    assert started.keys_awaiting_restart(newer, "connector_controller") == ()
+
+
+def test_a_program_reads_a_setting_once_or_follows_it() -> None:
+    assert keys_read_once("connector_csi") == (
+        "audience",
+        "access",
+        "proxy-service",
+        "proxy-tls",
+        "cluster-domain",
+        "system-namespace",
+        "ca-configmap",
+        "watch-timeout",
+        "stale-after",
+    )
+    assert "drain" in keys_read_once("addons")
+    assert "drain" not in keys_read_once("connector_controller")
+
+
+def test_role_bindings_can_select_the_namespaces() -> None:
+    settings = parse(config_map={"namespaces": " RoleBinding "})
+    assert (settings.namespaces, settings.follows_role_bindings) == ((), True)
+    assert not settings.serves("team-a")
+    assert not parse(config_map={"namespaces": "team-a"}).follows_role_bindings
 
 
 PACKAGES = Path(__file__).parents[4]
@@ -105,6 +147,13 @@ def test_precedence(explicit, environ, config_map, drain) -> None:
         pytest.param("stale-after", "331", "stale_after", 331.0, id="a custom bound"),
         pytest.param("namespaces", " a, b ,a,", "namespaces", ("a", "b"), id="namespaces, each once"),
         pytest.param("namespaces", "", "namespaces", None, id="empty means all namespaces"),
+        pytest.param(
+            "namespaces",
+            "a," + ",".join(f"n{number}" for number in range(499)) + ",a",
+            "namespaces",
+            ("a", *(f"n{number}" for number in range(499))),
+            id="as many namespaces as are allowed",
+        ),
         pytest.param("jwks-max-age", "86400", "jwks_max_age", 86400.0, id="a day"),
         pytest.param("log-format", "json", "log_format", "json", id="a form of log lines"),
         pytest.param("expiry-warning", "2592000", "expiry_warning", 2592000.0, id="a month"),
@@ -121,6 +170,12 @@ def test_values(key, text, field, value) -> None:
     ("key", "text", "message"),
     [
         pytest.param("stale-after", "330", "more than 330: watch-timeout and 30", id="sooner than a watch proves"),
+        pytest.param(
+            "namespaces",
+            ",".join(f"n{number}" for number in range(501)),
+            "has 501 namespaces, but the maximum is 500; leave it empty to serve all",
+            id="too many namespaces",
+        ),
         pytest.param("namespaces", "a,B", "'B' is not the name of a namespace", id="no namespace"),
         pytest.param("audience", "", "one word", id="no audience"),
         pytest.param("audience", "two words", "one word", id="two words"),

@@ -8,6 +8,7 @@ import pytest
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Header, Headers
 from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.request_info import parse_request
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.callers.authorization_header import BasicAuthorization
 from connector_store.domain.credential.bearer_token import BearerToken
@@ -18,20 +19,26 @@ from connector_store.domain.decision.decide import (
     CHECKS,
     CONNECT_CHECKS,
     UNCHECKED,
-    AccessPolicy,
+    UNLIMITED_CHECKS,
     AuthenticateInTunnel,
     Decision,
     Forward,
     Inject,
+    ProxyLimits,
     Question,
     Resolution,
     decide,
 )
 from connector_store.domain.decision.denial import Deny
+from connector_store.domain.grants.access_grant import AccessGrant
+from connector_store.domain.objects.access_objects import AccessLock
 from connector_store.domain.objects.models import Address, Target, Unusable
+from connector_store.domain.permissions.evaluator import PermissionEvaluator
 from connector_store.domain.permissions.impersonation import Impersonation
-from connector_store.domain.permissions.permissions import PermissionEvaluator
-from connector_store.domain.permissions.rbac import BoundRole, PolicyRule
+from connector_store.domain.permissions.limits import Exceeded, Limits, Spending, plan_spending
+from connector_store.domain.permissions.permissions import RoleEntry
+from connector_store.domain.permissions.rbac import BoundRole, ClusterRole, PolicyRule
+from connector_store.domain.permissions.request_attributes import RequestAttributes
 
 KEY = ObjectKey("team-a", "k8s")
 CREDENTIALS = BasicAuthorization(key=KEY, token="t")
@@ -46,11 +53,11 @@ TARGET = Target(key=KEY, uid="", address=ADDRESS, credential=BearerToken("s3cret
 OPEN = Target(key=KEY, uid="", address=ADDRESS, credential=None, secret_name=None, ca=None)
 BROKEN = Unusable(key=KEY, reason="SecretNotFound", message="fix it")
 HOST: Header = (b"Host", b"t:6443")
-POLICY = AccessPolicy(max_connections=1)
+POLICY = ProxyLimits(max_connections=1)
 IP_TARGET = Target(
     key=KEY, uid="", address=Address(host="10.0.0.1", port=1), credential=None, secret_name=None, ca=None
 )
-DENY_TENS = AccessPolicy(addresses=AddressPolicy(deny=(ip_network("10.0.0.0/8"),)))
+DENY_TENS = ProxyLimits(addresses=AddressPolicy(deny=(ip_network("10.0.0.0/8"),)))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +95,8 @@ def test_connect(
     authority: str,
     decision: object,
 ) -> None:
-    assert connect(credentials=credentials, access=access, resolution=resolution, authority=authority) == decision
+    result = connect(credentials=credentials, access=access, resolution=resolution, authority=authority)
+    assert (type(result), result) == (type(decision), decision), "decisions are tuples, which are equal across types"
 
 
 def test_every_request_is_refused_before_the_store_is_synced() -> None:
@@ -173,8 +181,16 @@ def request(*, headers: tuple[Header, ...] = (HOST,), **changes: Any) -> Decisio
 
 
 def test_a_good_request_gets_the_credential() -> None:
-    assert request() == Inject(target=TARGET, grant=GRANTED)
-    assert request(resolution=OPEN) == Forward(target=OPEN, grant=GRANTED)
+    inject, forward = request(), request(resolution=OPEN)
+    assert (type(inject), inject) == (Inject, Inject(target=TARGET, grant=GRANTED))
+    assert (type(forward), forward) == (Forward, Forward(target=OPEN, grant=GRANTED))
+
+
+def test_the_repr_of_a_decision_has_no_credential_and_no_header() -> None:
+    decisions = [kind(TARGET, GRANTED, "view", impersonation_headers=b"canary") for kind in (Inject, Forward)]
+    assert list(map(repr, decisions)) == [
+        "Inject(team-a/k8s, role='view', UNCHANGED)", "Forward(team-a/k8s, role='view', UNCHANGED)",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"])
@@ -288,6 +304,46 @@ def test_a_tunnel_without_a_token_needs_a_valid_authority(authority: str) -> Non
     )
 
 
+BUDGETED = replace(TARGET, limits=Limits(requests_per_second=5, deletes_per_hour=1))
+SPENDING = plan_spending(
+    Limits(requests_per_second=5), KEY, "", "u", RequestAttributes(info=parse_request("GET", "/api", ""))
+)
+
+
+def test_a_request_that_is_within_the_limits_says_what_it_counts_against() -> None:
+    decision = request(resolution=BUDGETED, find_exceeded=lambda spending: None)
+    assert decision == Inject(target=BUDGETED, grant=GRANTED, spending=SPENDING)
+    deletion = request(
+        resolution=BUDGETED, method=b"DELETE", target=b"/p/api/v1/nodes/a", find_exceeded=lambda spending: None
+    )
+    assert isinstance(deletion, Inject)
+    assert deletion.spending is not None
+    assert [rate.field for rate in deletion.spending.rates] == ["requestsPerSecond", "deletesPerHour"]
+
+
+def test_a_request_that_exceeds_a_limit_is_refused() -> None:
+    exceeded = Exceeded(SPENDING.rates[0], SPENDING.scopes[0], 2.0)
+    refusal = denial.limit_exceeded(KEY, exceeded)
+    assert request(resolution=BUDGETED, find_exceeded=lambda spending: exceeded) == refusal
+    assert request(resolution=replace(BUDGETED, credential=None), find_exceeded=lambda spending: exceeded) == refusal
+    assert request(find_exceeded=lambda spending: exceeded) == Inject(target=TARGET, grant=GRANTED), "it has no limits"
+    assert connect(resolution=BUDGETED, find_exceeded=lambda spending: exceeded) == Inject(
+        target=BUDGETED, grant=GRANTED
+    )
+
+
+def test_limits_are_checked_last_and_never_left_out() -> None:
+    assert request(resolution=BUDGETED) is UNCHECKED
+    assert request(resolution=BUDGETED, connection_count=1) == denial.too_many_connections(1)
+
+
+def test_what_an_earlier_decision_counted_is_not_counted_again() -> None:
+    counted: list[Spending] = []
+    decision = request(resolution=BUDGETED, find_exceeded=counted.append, paid=SPENDING)
+    assert [spending.rates for spending in counted] == [()]
+    assert decision == Inject(target=BUDGETED, grant=GRANTED, spending=SPENDING)
+
+
 def test_prechecks_refuse_requests_without_a_review() -> None:
     unchecked = REQUEST._replace(access=None, resolution=None)
     assert decide(unchecked._replace(method=b"TRACE")) == denial.bad_method()
@@ -302,6 +358,11 @@ def test_only_a_connect_can_defer_the_authentication() -> None:
 
 def test_a_check_of_a_connect_is_a_check_of_a_request() -> None:
     assert set(CONNECT_CHECKS) < set(CHECKS)
+
+
+def test_a_connector_without_limits_costs_no_call_for_them() -> None:
+    assert [check.__name__ for check in CHECKS if check not in UNLIMITED_CHECKS] == ["_check_limits"]
+    assert tuple(check for check in CHECKS if check in UNLIMITED_CHECKS) == UNLIMITED_CHECKS
 
 
 def test_no_text_form_of_a_question_shows_a_token() -> None:
@@ -324,10 +385,10 @@ def test_the_decision_has_the_role_that_allows_the_request() -> None:
 @pytest.mark.parametrize(
     ("method", "raw_target", "headers", "message"),
     [
-        (b"DELETE", b"/p/api/v1/namespaces/a/pods/b", (), 'pods "b" is forbidden: Connector "team-a/k8s" does not lend '
-         '"delete" on resource "pods" in API group "" in the namespace "a"'),
+        (b"DELETE", b"/p/api/v1/namespaces/a/pods/b", (), 'pods "b" is forbidden: Connector "team-a/k8s" does not '
+         'allow "delete" on resource "pods" in API group "" in the namespace "a"'),
         (b"GET", b"/p/api/v1/secrets", (), '"list" on resource "secrets"'),
-        (b"GET", b"/p/api/v1//pods", (), "only paths in their plain form"),
+        (b"GET", b"/p/api/v1//pods", (), "only canonical paths are allowed"),
         (b"GET", b"/p/metrics", (), '"get" on path "/metrics"'),
     ],
 )  # fmt: skip
@@ -336,7 +397,7 @@ def test_requests_without_permission_are_refused(
 ) -> None:
     deny = request(resolution=LIMITED, method=method, target=raw_target, headers=(HOST, *headers))
     assert isinstance(deny, Deny)
-    assert (deny.status, deny.cause) == (403, "not_lent")
+    assert (deny.status, deny.cause) == (403, "not_allowed")
     assert message in deny.message
 
 
@@ -355,7 +416,7 @@ def test_an_upgrade_and_an_apply_require_a_second_right() -> None:
 def test_permissions_are_checked_after_impersonation_headers_and_before_the_connection_count() -> None:
     deny = request(resolution=LIMITED, target=b"/p/api/v1/secrets", connection_count=1)
     assert isinstance(deny, Deny)
-    assert deny.cause == "not_lent"
+    assert deny.cause == "not_allowed"
     impersonation = (HOST, (b"Impersonate-User", b"a"))
     assert request(resolution=LIMITED, headers=impersonation) == denial.impersonation_header(b"Impersonate-User")
     assert request(resolution=LIMITED, target=b"/p/api/v1/pods", connection_count=1) == denial.too_many_connections(1)
@@ -372,9 +433,9 @@ def test_impersonation_headers_tell_the_target_who_the_caller_is() -> None:
     assert deny.cause == "impersonation"
     assert "Impersonate-User" not in repr(resolution)
     both = replace(bare, permissions=LIMITED.permissions)
-    not_lent = request(resolution=both, access=system, target=b"/p/api/v1/secrets")
-    assert isinstance(not_lent, Deny)
-    assert not_lent.cause == "not_lent"
+    not_allowed = request(resolution=both, access=system, target=b"/p/api/v1/secrets")
+    assert isinstance(not_allowed, Deny)
+    assert not_allowed.cause == "not_allowed"
 
 
 def test_with_direct_access_host_is_the_proxys_and_the_path_is_relative_to_the_address() -> None:
@@ -393,3 +454,95 @@ def test_with_direct_access_path_traversal_is_refused(raw_target: bytes, target:
 def test_with_direct_access_permissions_apply_to_the_path_that_the_target_gets() -> None:
     assert isinstance(request(resolution=LIMITED, authority=None, target=b"/api/v1/pods", headers=()), Inject)
     assert isinstance(request(resolution=LIMITED, authority=None, target=b"/p/api/v1/pods", headers=()), Deny)
+
+
+GRANT = AccessGrant(
+    request=ObjectKey("team-a", "r"),
+    request_uid="r-1",
+    policy="on-call",
+    approved_by=("joe",),
+    approval_uid="a-1",
+    pod_uid="",
+    started_at=0.0,
+    duration=60.0,
+    roles=(RoleEntry(cluster_role="edit"),),
+)
+LOCK = AccessLock(key=ObjectKey("team-a", "l"), reason="stolen laptop")
+CREATE_PODS = (PolicyRule(verbs=("create",), api_groups=("",), resources=("pods",)),)
+OFFERING = replace(
+    TARGET,
+    permissions=PermissionEvaluator((), (), offered=(ClusterRole(name="edit", rules=CREATE_PODS),)),
+    impersonation=Impersonation(),
+)
+
+
+def test_a_grant_without_which_the_request_would_be_refused_is_in_the_decision() -> None:
+    used = request(access_grant=GRANT)
+    assert isinstance(used, Inject)
+    assert used.access_grant == GRANT
+    not_needed = request(grants=(GRANT,))
+    assert isinstance(not_needed, Inject)
+    assert not_needed.access_grant is None
+    in_tunnel = connect(access_grant=GRANT)
+    assert isinstance(in_tunnel, Inject)
+    assert in_tunnel.access_grant == GRANT
+
+
+def test_a_grant_adds_permissions_and_the_target_sees_the_request() -> None:
+    create: dict[str, Any] = {"method": b"POST", "target": b"/p/api/v1/namespaces/web/pods", "resolution": OFFERING}
+    refused = request(**create)
+    assert isinstance(refused, Deny)
+    assert refused.cause == "not_allowed"
+    allowed = request(**create, grants=(GRANT,))
+    assert isinstance(allowed, Inject)
+    assert (allowed.role, allowed.access_grant) == ("edit", GRANT)
+    assert b"Impersonate-Extra-connectors.alauda.io%2Faccess-request: team-a/r\r\n" in allowed.impersonation_headers
+    still_refused = request(**create, grants=(replace(GRANT, roles=()),))
+    assert isinstance(still_refused, Deny)
+
+
+def test_a_self_review_gets_the_permissions_of_the_grants() -> None:
+    review: dict[str, Any] = {
+        "method": b"POST",
+        "target": b"/p/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+        "resolution": OFFERING,
+    }
+    alone, wider = request(**review), request(**review, grants=(GRANT,))
+    assert isinstance(alone, Inject)
+    assert isinstance(wider, Inject)
+    assert OFFERING.permissions is not None
+    assert (alone.wider, wider.wider) == ((), (OFFERING.permissions.widen(GRANT.roles),))
+    other = request(method=b"GET", target=b"/p/version", resolution=OFFERING, grants=(GRANT,))
+    assert isinstance(other, Inject)
+    assert other.wider == ()
+
+
+@pytest.mark.parametrize("resolution", [TARGET, OPEN, OFFERING])
+def test_a_lock_beats_everything(resolution: Target) -> None:
+    for decision in (
+        request(resolution=resolution, lock=LOCK, grants=(GRANT,), access_grant=GRANT),
+        connect(resolution=resolution, lock=LOCK, access_grant=GRANT),
+    ):
+        assert decision == denial.locked(KEY, "stolen laptop")
+
+
+def test_a_lock_that_cannot_be_parsed_says_so() -> None:
+    decision = request(lock=replace(LOCK, reason="", problem="spec.subjects: is not a list"))
+    assert isinstance(decision, Deny)
+    assert "spec.subjects: is not a list" in decision.message
+
+
+def test_a_lock_does_not_reveal_that_a_connector_exists() -> None:
+    assert request(lock=LOCK, access=NO_USE) == request(access=NO_USE)
+    assert request(lock=LOCK, access=NO_USE, resolution=None) == request(access=NO_USE, resolution=None)
+
+
+@pytest.mark.parametrize("resolution", [None, TARGET, OPEN, BROKEN])
+def test_the_hint_depends_only_on_the_names(resolution: Resolution) -> None:
+    decision = request(access=replace(NO_USE, may_request=True), resolution=resolution)
+    assert decision == denial.access_denied(KEY, may_request=True)
+    assert isinstance(decision, Deny)
+    assert "connectorctl request team-a/k8s --for 1h --reason TEXT" in decision.message
+    plain = request(access=NO_USE, resolution=resolution)
+    assert isinstance(plain, Deny)
+    assert "connectorctl request" not in plain.message

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.headers import Headers
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
 from connector_store.domain.callers.access import Unavailable
@@ -14,7 +15,8 @@ from connector_store.domain.credential.token_request import IssuedToken
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.denial import Deny
 from connector_store.domain.objects.models import Address, Target, Unusable
-from connector_store.domain.permissions.permissions import NotAllowed
+from connector_store.domain.permissions.evaluator import NotAllowed
+from connector_store.domain.permissions.limits import Exceeded, LimitScope, Rate
 
 KEY = ObjectKey("team-a", "k8s")
 UNAVAILABLE = Unavailable(reason="timeout of 10.0.0.1", kind="api_server_error", retry_after=7)
@@ -33,8 +35,8 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.not_synced(), 503, "ServiceUnavailable", "try again"),
         (denial.bad_credentials(MISSING, on_connect=True), 407, "Unauthorized", "Proxy-Authorization: is missing"),
         (denial.bad_credentials(MISSING, on_connect=False), 401, "Unauthorized", "is missing"),
-        (denial.bad_token(on_connect=True), 407, "Unauthorized", "get a new kubeconfig"),
-        (denial.bad_token(on_connect=False), 401, "Unauthorized", "expired"),
+        (denial.bad_token(on_connect=True), 407, "Unauthorized", "get a new kubeconfig, or use a rotating one"),
+        (denial.bad_token(on_connect=False), 401, "Unauthorized", "another audience; get a new kubeconfig"),
         (denial.unavailable(UNAVAILABLE), 503, "ServiceUnavailable", "try again"),
         (denial.access_denied(KEY), 403, "Forbidden", 'connectors.connectors.alauda.io "k8s" not found'),
         (
@@ -53,18 +55,18 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         ),
         (
             denial.not_permitted(KEY, DELETE, NotAllowed(DELETE)), 403, "Forbidden",
-            'deployments.apps "web" is forbidden: Connector "team-a/k8s" does not lend "delete" on resource '
+            'deployments.apps "web" is forbidden: Connector "team-a/k8s" does not allow "delete" on resource '
             '"deployments" in API group "apps" in the namespace "web"',
         ),
         (
             denial.not_permitted(KEY, NODES, NotAllowed(NODES._replace(verb="create"), "this request opens a stream")),
             403, "Forbidden",
-            'nodes is forbidden: Connector "team-a/k8s" does not lend "create" on resource "nodes/proxy" in API group '
+            'nodes is forbidden: Connector "team-a/k8s" does not allow "create" on resource "nodes/proxy" in API group '
             '"" at the cluster scope: this request opens a stream',
         ),
         (
             denial.not_permitted(KEY, METRICS, NotAllowed(METRICS, denied_by="no-metrics")), 403, "Forbidden",
-            'forbidden: Connector "team-a/k8s" does not lend "get" on path "/metrics"',
+            'forbidden: Connector "team-a/k8s" does not allow "get" on path "/metrics"',
         ),
         (
             denial.cannot_impersonate(KEY, ParseError("", "no name")), 403, "Forbidden",
@@ -94,6 +96,7 @@ MISSING = ParseError("Proxy-Authorization", "is missing")
         (denial.target_refused(NAMELESS), 502, "InternalError", "team-a/k8s"),
         (denial.audit_log_full(), 503, "ServiceUnavailable", "audit log is not read"),
         (denial.internal_error(), 500, "InternalError", "log"),
+        (denial.failed_addon(), 500, "InternalError", '"Addon error" in its log'),
     ],
     ids=lambda value: value.cause if isinstance(value, Deny) else "",
 )  # fmt: skip
@@ -104,6 +107,25 @@ def test_every_refusal_is_a_status(deny: Deny, status: int, reason: str, message
     assert message_part in deny.message
     assert deny.phrase.endswith(deny.message.encode())
     assert b"s3cret" not in deny.body + deny.phrase
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (None, False),
+        (b"application/json, */*", False),
+        (b"application/json;as=Table;v=v1;g=meta.k8s.io,application/json", False),
+        (b"application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json", True),
+        (b"application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList", True),
+    ],
+)
+def test_discovery_of_client_go_reads_a_text(accept: bytes | None, expected: bool) -> None:
+    headers = Headers(((b"Accept", accept),) if accept is not None else ())
+    assert denial.is_discovery(headers) is expected
+
+
+def test_the_text_is_printable() -> None:
+    assert Deny(status=403, message="a\nb", cause="access").text == b"a?b"
 
 
 @pytest.mark.parametrize(
@@ -167,3 +189,94 @@ def test_a_watch_error_is_an_error_event() -> None:
     assert event["type"] == "ERROR"
     assert event["object"]["code"] == 403
     assert event["object"]["message"] == "the watch was cut: its caller may not use the Connector any more"
+
+
+def test_a_refusal_says_how_to_ask_only_to_those_who_may() -> None:
+    plain, hint = denial.access_denied(KEY), denial.access_denied(KEY, may_request=True)
+    assert "connectorctl" not in plain.message
+    assert hint.message.endswith("or ask for access with: connectorctl request team-a/k8s --for 1h --reason TEXT")
+    assert (hint.status, hint.cause) == (plain.status, plain.cause)
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"), [("stolen\x1b[2J", "stolen?[2J"), ("", "no reason is given")], ids=["controls", "empty"]
+)
+def test_a_lock_gives_its_reason(reason: str, shown: str) -> None:
+    deny = denial.locked(KEY, reason)
+    assert (deny.status, deny.cause) == (403, "locked")
+    assert f"you are locked out of Connector team-a/k8s: {shown}; ask" in deny.message
+
+
+def test_a_response_that_cannot_be_rewritten_names_the_target_and_the_problem() -> None:
+    address = Address(host="h", port=443)
+    target = Target(key=ObjectKey("n", "c"), uid="", address=address, credential=None, secret_name=None, ca=None)
+    deny = denial.target_response(target, "it is compressed")
+    assert (deny.status, deny.cause) == (502, "target_response")
+    assert "target https://h:443 of Connector n/c sent a response" in deny.message
+    assert "cannot read: it is compressed; try again" in deny.message
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        pytest.param("no deletions on Fridays", "no deletions on Fridays", id="the addon gives a message"),
+        pytest.param("", "an addon of the proxy responded with status 418", id="it gives none"),
+    ],
+)
+def test_a_refusal_of_an_addon_has_its_status_and_message(message: str, text: str) -> None:
+    deny = denial.refused_by_addon(418, message)
+    assert (deny.status, deny.cause, deny.message) == (418, "addon", text)
+
+
+def test_delete_options_that_cannot_be_read_are_refused_with_the_next_step() -> None:
+    deny = denial.unreadable_delete_options(ParseError("", "is not JSON"))
+    assert (deny.status, deny.cause) == (400, "bad_request")
+    assert deny.message.endswith("the body of this deletion is not JSON; send DeleteOptions as JSON")
+
+
+DELETES, SESSIONS = Rate("deletesPerHour", 10, "hour", 10), Rate("sessions", 2, "second", 2)
+CALLER, SPACE, EVERYONE = LimitScope("", "u", 1), LimitScope("namespace", "web", 4), LimitScope("connector", "", 16)
+
+
+@pytest.mark.parametrize(
+    ("exceeded", "status", "retry_after", "message"),
+    [
+        pytest.param(
+            Exceeded(DELETES, CALLER, 2.1), 429, 3,
+            "allows 10 requests of this kind per hour for one caller; try again in 3 s", id="a short wait",
+        ),
+        pytest.param(
+            Exceeded(DELETES, SPACE, 30.0), 429, 30,
+            "allows 40 requests of this kind per hour for all callers of namespace web together; try again in 30 s",
+            id="a namespace",
+        ),
+        pytest.param(
+            Exceeded(DELETES, EVERYONE, 0.001), 429, 1,
+            "allows 160 requests of this kind per hour for all its callers together; try again in 1 s",
+            id="all callers",
+        ),
+        pytest.param(Exceeded(DELETES, CALLER, 30.1), 429, None, "try again in 31 s", id="a wait that clients do not"),
+        pytest.param(
+            Exceeded(SESSIONS, CALLER, None), 429, 5, "allows 2 sessions at once for one caller; close some",
+            id="sessions",
+        ),
+        pytest.param(
+            Exceeded(DELETES._replace(amount=0), CALLER, None), 403, None,
+            "is 0, so this request is refused; ask the owner of the Connector", id="a limit of 0",
+        ),
+    ],
+)  # fmt: skip
+def test_an_exceeded_limit_names_the_field_the_callers_and_the_wait(
+    exceeded: Exceeded, status: int, retry_after: int | None, message: str
+) -> None:
+    deny = denial.limit_exceeded(KEY, exceeded)
+    assert deny.message.startswith(f"spec.limits.{exceeded.rate.field} of Connector team-a/k8s ")
+    assert deny.message.endswith(message)
+    assert (deny.status, deny.cause, deny.detail, deny.retry_after) == (
+        status,
+        "limit",
+        exceeded.rate.field,
+        retry_after,
+    )
+    assert dict(deny.headers).get(b"Retry-After") == (None if retry_after is None else b"%d" % retry_after)
+    assert json.loads(deny.body).get("details") == (None if retry_after is None else {"retryAfterSeconds": retry_after})

@@ -9,6 +9,7 @@ from connector_store.domain.decision.redaction import (
     MAX_COMMAND,
     MAX_PATH,
     command_parameters,
+    command_words,
     redact_target,
     redact_tokens,
 )
@@ -100,3 +101,17 @@ def test_the_command_of_every_exec_is_logged(padding: str, place: int) -> None:
     pairs = [f"tty={quote(padding, safe='')}"] * 30
     pairs.insert(place, "comma%6ed=evil")
     assert redact_target("/x?" + "&".join(pairs), EXEC).startswith("/x?command=evil&")
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        pytest.param("/api/v1/namespaces/a/pods/b/exec?command=sh&command=-c&command=ls+%2Ftmp&tty=1",
+                     ("sh", "-c", "ls /tmp"), id="an exec"),
+        pytest.param("/api/v1/namespaces/a/pods/b/exec", (), id="an exec without a command"),
+        pytest.param("/api/v1/namespaces/a/pods/b/attach?command=ls", (), id="another subresource"),
+        pytest.param("/api/v1/nodes/n/proxy/run/a/b/c?cmd=ls", ("ls",), id="kubelet's run"),
+    ],
+)  # fmt: skip
+def test_the_words_of_a_command(target: str, words: tuple[str, ...]) -> None:
+    assert command_words(target, parse_request("GET", target, "")) == words

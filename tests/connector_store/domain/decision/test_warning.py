@@ -8,8 +8,8 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.credentials import Credential
 from connector_store.domain.decision.warning import (
     MAX_WARNING,
+    dry_run_warning,
     expiry_warning_text,
-    permissions_warning,
     warning_header,
 )
 from connector_store.domain.objects.models import Address, Target
@@ -73,12 +73,12 @@ def test_every_warning_can_be_parsed_and_is_short(text: str) -> None:
     ("remaining", "message"),
     [
         pytest.param(DAY + 1, None, id="later than the time to warn"),
-        pytest.param(DAY, "ends in 24 h", id="just at the time to warn"),
-        pytest.param(3.9 * HOUR, "ends in 3 h", id="hours are rounded down"),
-        pytest.param(90 * 60, "ends in 90 min", id="less than two hours"),
-        pytest.param(119, "ends in 119 s", id="less than two minutes"),
-        pytest.param(0, "has ended", id="just now"),
-        pytest.param(-HOUR, "has ended", id="an hour ago"),
+        pytest.param(DAY, "expires in 24 h", id="just at the time to warn"),
+        pytest.param(3.9 * HOUR, "expires in 3 h", id="hours are rounded down"),
+        pytest.param(90 * 60, "expires in 90 min", id="less than two hours"),
+        pytest.param(119, "expires in 119 s", id="less than two minutes"),
+        pytest.param(0, "has expired", id="just now"),
+        pytest.param(-HOUR, "has expired", id="an hour ago"),
     ],
 )
 def test_a_credential_that_expires_soon_gets_a_warning(remaining: float, message: str | None) -> None:
@@ -88,7 +88,7 @@ def test_a_credential_that_expires_soon_gets_a_warning(remaining: float, message
 
 def test_long_durations_are_in_days() -> None:
     text = expiry_warning_text(target(None, expires_at=1e9 + 6 * DAY), now=1e9, expiry_warning=7 * DAY)
-    assert text == "the credential of Connector team-a/k8s ends in 6 d"
+    assert text == "the credential of Connector team-a/k8s expires in 6 d"
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,7 @@ def test_a_credential_without_an_expiry_gets_no_warning() -> None:
     assert expiry_warning_text(target(), now=1e9, expiry_warning=DAY) is None
 
 
-def test_a_self_review_gets_a_warning() -> None:
-    name, value = permissions_warning(ObjectKey("team-a", "prod"))
+def test_a_dry_run_says_that_nothing_was_changed() -> None:
+    name, value = dry_run_warning(ObjectKey("team-a", "prod"))
     assert name == b"Warning"
-    assert read(value) == (
-        "Connector team-a/prod lends less than the target says here of its credential; see: connectorctl can-i VERB "
-        "RESOURCE --connector team-a/prod, or: kubectl get connector prod -n team-a -o yaml"
-    )
+    assert b"nothing was changed: Connector team-a/prod allows dry runs only" in value

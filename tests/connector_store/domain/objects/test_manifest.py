@@ -7,6 +7,13 @@ from hypothesis import strategies as st
 
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.objects.access_objects import (
+    AccessApproval,
+    AccessLock,
+    AccessPolicy,
+    AccessRequest,
+    Namespace,
+)
 from connector_store.domain.objects.manifest import API_VERSION, parse_connector, parse_object
 from connector_store.domain.objects.models import Address, Connector, ConnectorClass, InvalidConnector, Secret
 from connector_store.domain.permissions.bindings import Binding, ClusterRoleRef, Role
@@ -212,3 +219,25 @@ def test_rbac_objects_are_parsed(kind: str, expected: object) -> None:
     raw = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": "r"}}
     role_ref = {"roleRef": {"kind": "ClusterRole", "name": "user"}} if kind.endswith("Binding") else {}
     assert parse_object({**raw, **role_ref}, system_namespace="sys", default_namespace="default") == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("AccessPolicy", AccessPolicy),
+        ("AccessRequest", AccessRequest),
+        ("AccessApproval", AccessApproval),
+        ("AccessLock", AccessLock),
+    ],
+)
+def test_access_objects_are_parsed_by_their_kind(kind: str, expected: type) -> None:
+    raw = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "a"}, "spec": {}}
+    parsed = parse_object(raw, system_namespace="sys", default_namespace="team-a")
+    assert isinstance(parsed, expected)
+    with pytest.raises(ParseError, match="is not read here"):
+        parse_object(raw | {"apiVersion": "v1"}, system_namespace="sys", default_namespace="team-a")
+
+
+def test_a_namespace_is_parsed_for_its_labels() -> None:
+    raw = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ci", "labels": {"a": "b"}}}
+    assert parse_object(raw, system_namespace="sys") == Namespace(name="ci", labels={"a": "b"})

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector_store.domain.base.names import ObjectKey
+from connector_store.domain.base.names import CA_LABEL, ObjectKey
 from connector_store.domain.base.pem import parse_certificates
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, MAX_TOKEN_BYTES, BearerToken
 from connector_store.domain.objects.manifest_secret import parse_secret
-from connector_store.domain.objects.models import ADDRESS_ANNOTATION, CA_LABEL, Address, Secret, SecretProblem
+from connector_store.domain.objects.models import ADDRESS_ANNOTATION, Address, Secret, SecretProblem
 
 CA = b"-----BEGIN CERTIFICATE-----\nMAECAgI=\n-----END CERTIFICATE-----\n".replace(b"MAECAgI=", b"MAMCAQE=")
 CA2 = CA.replace(b"MAMCAQE=", b"MAMCAQI=")

@@ -23,8 +23,9 @@ from connector_store.domain.objects.models import (
     Unusable,
 )
 from connector_store.domain.objects.resolve import resolve
+from connector_store.domain.permissions.evaluator import PermissionEvaluator
 from connector_store.domain.permissions.impersonation import Impersonation
-from connector_store.domain.permissions.permissions import PermissionEvaluator, Permissions, RoleEntry
+from connector_store.domain.permissions.permissions import Permissions, RoleEntry
 from connector_store.domain.permissions.rbac import ClusterRole, PolicyRule
 
 KEY = ObjectKey("team-a", "k8s")

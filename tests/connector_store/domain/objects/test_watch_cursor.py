@@ -12,7 +12,10 @@ from connector_store.domain.objects.watch_cursor import (
     INITIAL_EVENTS_END,
     MAX_EVENT,
     Deleted,
+    HistoryRewoundError,
+    LastChange,
     Listed,
+    PositionLostError,
     RawObject,
     Upserted,
     WatchCursor,
@@ -95,6 +98,96 @@ def test_a_line_is_read(data: bytes, events: list[object], version: str | None) 
 def test_invalid_streams_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         list(watching().feed(data))
+
+
+@pytest.mark.parametrize(
+    ("position", "version", "is_rewound"),
+    [
+        pytest.param("479", "256", True, id="an older version"),
+        pytest.param("1000", "999", True, id="an older version with fewer digits"),
+        pytest.param("479", "479", False, id="the same version"),
+        pytest.param("999", "1000", False, id="a newer version with more digits"),
+        pytest.param("b", "a", False, id="versions that are not numbers"),
+        pytest.param("479", "a", False, id="a version that is not a number"),
+        pytest.param("٤", "3", False, id="digits that are not ASCII"),
+    ],
+)
+def test_an_older_version_of_the_server_discards_the_position(position: str, version: str, is_rewound: bool) -> None:
+    cursor = watching(position)
+    if is_rewound:
+        with pytest.raises(HistoryRewoundError, match=f"went back from version {position} to {version}"):
+            cursor.check_version(version)
+    else:
+        cursor.check_version(version)
+    assert cursor.resource_version == (None if is_rewound else position)
+
+
+def test_without_a_position_every_version_is_accepted() -> None:
+    WatchCursor(name).check_version("1")
+
+
+def test_an_event_that_is_older_than_the_position_discards_it() -> None:
+    cursor = watching("479")
+    with pytest.raises(HistoryRewoundError):
+        list(cursor.feed(line("MODIFIED", obj("a", 256))))
+    assert cursor.resource_version is None
+
+
+def listed() -> WatchCursor[str]:
+    cursor = WatchCursor(name)
+    cursor.add_page([obj("a", 7), obj("b", 9), obj("c", 8)])
+    cursor.finish_list("20")
+    return cursor
+
+
+@pytest.mark.parametrize(
+    ("data", "last_change"),
+    [
+        pytest.param(b"", LastChange("", "b", "9"), id="the newest object of the list"),
+        pytest.param(line("MODIFIED", obj("c", 21)), LastChange("", "c", "21"), id="a changed object"),
+        pytest.param(line("DELETED", obj("a", 22)), LastChange("", "a", "22", exists=False), id="a deleted object"),
+        pytest.param(bookmark(23), LastChange("", "b", "9"), id="a bookmark is not a change"),
+    ],
+)
+def test_the_last_change_is_remembered(data: bytes, last_change: LastChange) -> None:
+    cursor = listed()
+    list(cursor.feed(data))
+    assert cursor.last_change == last_change
+    cursor.restart()
+    assert cursor.last_change is None
+
+
+@pytest.mark.parametrize(
+    ("data", "items", "error"),
+    [
+        pytest.param(b"", [obj("b", 9)], None, id="the object is as it was"),
+        pytest.param(b"", [obj("b", 30)], None, id="the object changed meanwhile"),
+        pytest.param(b"", [obj("b", 3)], HistoryRewoundError, id="the object is older than it was"),
+        pytest.param(b"", [], PositionLostError, id="the object is gone"),
+        pytest.param(line("DELETED", obj("a", 22)), [], None, id="the deleted object is gone"),
+        pytest.param(line("DELETED", obj("a", 22)), [obj("a", 30)], None, id="the deleted object was created again"),
+        pytest.param(
+            line("DELETED", obj("a", 22)), [obj("a", 7)], HistoryRewoundError, id="the deleted object is back"
+        ),
+    ],
+)
+def test_the_last_change_is_compared_with_the_servers_state(
+    data: bytes, items: list[RawObject], error: type[Exception] | None
+) -> None:
+    cursor = listed()
+    list(cursor.feed(data))
+    if error is None:
+        cursor.check_last_change(items)
+        assert cursor.resource_version is not None
+    else:
+        with pytest.raises(PositionLostError) as raised:
+            cursor.check_last_change(items)
+        assert raised.type is error
+        assert cursor.resource_version is None
+
+
+def test_without_a_last_change_nothing_is_compared() -> None:
+    watching().check_last_change([obj("a", 0)])
 
 
 def test_the_annotation_is_kubernetes_own() -> None:

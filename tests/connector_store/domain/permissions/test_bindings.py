@@ -42,7 +42,7 @@ def user(name: str = "ci:me") -> dict[str, Any]:
     return {"kind": "User", "name": name, "apiGroup": "rbac.authorization.k8s.io"}
 
 
-def allowed(caller: Identity = ME, key: ObjectKey = KEY, rule: AccessRule = USE, **objects: Any) -> bool:
+def make_bindings(**objects: Any) -> Bindings:
     return Bindings(
         cluster_roles=[parse_cluster_role(each) for each in objects.get("cluster_roles", [role()])],
         roles=[parse_role(each, default_namespace="team-a") for each in objects.get("roles", [])],
@@ -50,7 +50,11 @@ def allowed(caller: Identity = ME, key: ObjectKey = KEY, rule: AccessRule = USE,
             *(parse_role_binding(each, default_namespace="team-a") for each in objects.get("bindings", [])),
             *(parse_cluster_role_binding(each) for each in objects.get("cluster_bindings", [])),
         ],
-    ).allows(caller, rule, key)
+    )
+
+
+def allowed(caller: Identity = ME, key: ObjectKey = KEY, rule: AccessRule = USE, **objects: Any) -> bool:
+    return make_bindings(**objects).allows(caller, rule, key)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +109,27 @@ def test_a_binding_to_a_missing_role_has_no_effect(kind: str) -> None:
 
 def test_without_bindings_no_caller_is_allowed() -> None:
     assert not allowed()
+
+
+def test_a_folder_without_bindings_is_empty() -> None:
+    bound = parse_role_binding(binding(user()), default_namespace="team-a")
+    assert Bindings(cluster_roles=[parse_cluster_role(role())]).is_empty
+    assert not Bindings(bindings=[bound]).is_empty
+
+
+def test_the_subjects_of_the_bindings_that_grant_the_right_are_listed_once() -> None:
+    account = {"kind": "ServiceAccount", "name": "build", "namespace": "ci"}
+    bindings = make_bindings(
+        roles=[role("reader", rules=[{**RULES[0], "verbs": ["get"]}])],
+        bindings=[
+            binding(user(), account),
+            binding(user("ci:reader"), kind="Role", name="reader"),
+            binding(user("ci:elsewhere"), namespace="team-b"),
+        ],
+        cluster_bindings=[binding({"kind": "Group", "name": "admins"}, user())],
+    )
+    subjects = bindings.subjects(USE, KEY)
+    assert [str(each) for each in subjects] == ["User ci:me", "ServiceAccount ci/build", "Group admins"]
 
 
 def test_objects_are_parsed() -> None:

@@ -8,20 +8,15 @@ from connector_store.domain.base.request_info import parse_request
 from connector_store.domain.permissions.builtin_roles import (
     BUILTIN_ROLES,
     CREDENTIALS_ROLE,
+    FORMER_READ_ONLY_ROLE,
     READ_ONLY_ROLE,
     SHIPPED_ROLES,
     role_manifest,
 )
-from connector_store.domain.permissions.permissions import (
-    Allowed,
-    PermissionEvaluator,
-    Permissions,
-    RequestAttributes,
-    RoleEntry,
-    build_evaluator,
-    parse_permissions,
-)
+from connector_store.domain.permissions.evaluator import Allowed, PermissionEvaluator, build_evaluator
+from connector_store.domain.permissions.permissions import Permissions, RoleEntry, parse_permissions
 from connector_store.domain.permissions.rbac import parse_cluster_role
+from connector_store.domain.permissions.request_attributes import RequestAttributes
 
 DEPLOYED = Path(__file__).parents[4] / "deploy" / "rbac" / "lending.yaml"
 
@@ -31,6 +26,16 @@ def test_deployed_roles_are_the_shipped_roles() -> None:
     assert {each["metadata"]["name"]: each["rules"] for each in deployed} == {
         name: role_manifest(role)["rules"] for name, role in SHIPPED_ROLES.items()
     }
+
+
+def test_roles_that_read_everything_say_that_nobody_is_to_be_bound_to_them() -> None:
+    deployed = {each["metadata"]["name"]: each for each in yaml.safe_load_all(DEPLOYED.read_text())}
+    for name in (READ_ONLY_ROLE, FORMER_READ_ONLY_ROLE):
+        text = deployed[name]["metadata"]["annotations"]["connectors.alauda.io/do-not-bind"]
+        assert READ_ONLY_ROLE in text or name == READ_ONLY_ROLE
+        assert "all Secrets of this cluster" in text
+    assert deployed[FORMER_READ_ONLY_ROLE]["metadata"]["labels"] == {"connectors.alauda.io/deprecated": "true"}
+    assert SHIPPED_ROLES[FORMER_READ_ONLY_ROLE].rules == SHIPPED_ROLES[READ_ONLY_ROLE].rules
 
 
 @pytest.mark.parametrize("name", BUILTIN_ROLES)

@@ -140,3 +140,14 @@ def test_every_extra_key_is_decoded_by_the_server(key: str) -> None:
     name = line.partition(": ")[0]
     # apiserver/pkg/endpoints/filters/impersonation.go
     assert unquote(name.removeprefix("Impersonate-Extra-").lower()) == key
+
+
+def test_the_access_request_is_an_extra_value_that_callers_cannot_bring_along() -> None:
+    identity = Identity(
+        user="jane",
+        extra={"connectors.alauda.io/access-request": ("forged",), "Connectors.Alauda.io/Access-Request": ("x",)},
+    )
+    assert write_impersonation_headers(PREFIXED, identity) == b"Impersonate-User: c:jane\r\n"
+    assert write_impersonation_headers(PREFIXED, identity, "team-a/r") == (
+        b"Impersonate-User: c:jane\r\nImpersonate-Extra-connectors.alauda.io%2Faccess-request: team-a/r\r\n"
+    )

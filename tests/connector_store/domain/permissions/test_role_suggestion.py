@@ -4,14 +4,10 @@ import pytest
 
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.request_info import parse_request
-from connector_store.domain.permissions.permissions import (
-    Allowed,
-    PermissionEvaluator,
-    RequestAttributes,
-    build_evaluator,
-    parse_permissions,
-)
+from connector_store.domain.permissions.evaluator import Allowed, PermissionEvaluator, build_evaluator
+from connector_store.domain.permissions.permissions import parse_permissions
 from connector_store.domain.permissions.rbac import PolicyRule
+from connector_store.domain.permissions.request_attributes import RequestAttributes
 from connector_store.domain.permissions.role_suggestion import suggest_roles
 
 

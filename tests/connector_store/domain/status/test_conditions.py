@@ -9,8 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_store.domain.objects.builtin import K8S
+from connector_store.domain.permissions.builtin_roles import BUILTIN_ROLES, CREDENTIALS_ROLE, SHIPPED_ROLES
+from connector_store.domain.permissions.permissions import Permissions, RoleEntry
+from connector_store.domain.permissions.restrictions import Restrictions
 from connector_store.domain.status.conditions import (
+    MASK_COMPLETE,
     MAX_MESSAGE,
+    PERMISSIONS_EFFECTIVE,
     Assessment,
     ProbeFailure,
     ProbeOutcomes,
@@ -59,6 +64,38 @@ def test_rows(change, kind, holds, reason, message_parts, ready) -> None:
         assert assessments["Ready"] == GOOD
     else:
         assert assessments["Ready"].holds is not True
+
+
+def test_a_mask_has_a_condition_that_names_the_ways_around_it() -> None:
+    permissions = Permissions(allow=None, restrictions=Restrictions(masks_secrets=True))
+    masked = replace(CONNECTOR, permissions=permissions)
+    assert MASK_COMPLETE not in assess_with()
+    assessment = assess_with(connector=masked)[MASK_COMPLETE]
+    assert (assessment.holds, assessment.reason) == (False, "WaysAround")
+    assert "spec.permissions.deny: connectors-credentials-issuing (tokens and certificates), " in assessment.message
+    assert assess_with(connector=masked)["Ready"] == GOOD
+    denied = replace(permissions, deny=(RoleEntry(cluster_role=CREDENTIALS_ROLE),))
+    complete = assess_with(connector=replace(masked, permissions=denied), roles=(SHIPPED_ROLES[CREDENTIALS_ROLE],))
+    assert complete[MASK_COMPLETE].holds is True
+    condition = next_status(complete, Status(), generation=1, proxy=None, now=NOW).condition(MASK_COMPLETE)
+    assert condition is not None
+    assert condition.severity == "Info"
+
+
+def test_fields_that_do_not_work_together_have_a_condition() -> None:
+    edit = (RoleEntry(cluster_role="edit"),)
+    planned = replace(
+        CONNECTOR, permissions=Permissions(allow=edit, restrictions=Restrictions(dry_run=True, masks_secrets=True))
+    )
+    assert PERMISSIONS_EFFECTIVE not in assess_with()
+    assessment = assess_with(connector=planned, roles=(BUILTIN_ROLES["edit"],))[PERMISSIONS_EFFECTIVE]
+    assert (assessment.holds, assessment.reason) == (False, "FieldsConflict")
+    assert "writes of Secrets, which edit of allow covers; dryRun refuses exec" in assessment.message
+    view = replace(
+        CONNECTOR,
+        permissions=Permissions(allow=(RoleEntry(cluster_role="view"),), restrictions=Restrictions(dry_run=True)),
+    )
+    assert assess_with(connector=view, roles=(BUILTIN_ROLES["view"],))[PERMISSIONS_EFFECTIVE].holds is True
 
 
 def test_ready_prefers_a_false_condition_to_an_unknown_one() -> None:
@@ -138,6 +175,20 @@ def test_the_transition_time_changes_with_the_status_and_not_with_the_reason() -
 def test_a_condition_without_a_time_gets_one() -> None:
     old = Status(conditions=(Condition(type="Ready", status="True"),))
     assert condition(status(assess_with(), old), "Ready").last_transition_time == "2026-01-02T03:04:05Z"
+
+
+def test_each_condition_has_the_generation_that_it_is_about() -> None:
+    first = status(assess_with(), generation=3)
+    assert {each.observed_generation for each in first.conditions} == {3}
+    assert {each.observed_generation for each in status(assess_with(), first, generation=4).conditions} == {4}
+
+
+def test_definitions_that_drop_the_generation_of_conditions_cause_no_endless_writes() -> None:
+    written = status(assess_with())
+    read = replace(written, conditions=tuple(replace(each, observed_generation=0) for each in written.conditions))
+    assert status(assess_with(), read) == read
+    changed = status(assess_with(secrets=()), read)
+    assert condition(changed, "SecretReady").observed_generation == changed.observed_generation
 
 
 def test_other_controllers_conditions_stay_unchanged() -> None:

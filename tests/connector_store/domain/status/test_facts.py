@@ -7,7 +7,7 @@ from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, 
 from connector_store.domain.objects.builtin import K8S
 from connector_store.domain.objects.models import Address, Connector, InvalidConnector, Secret, Unusable
 from connector_store.domain.permissions.permissions import Permissions, RoleEntry
-from connector_store.domain.status.facts import Facts, gather_facts
+from connector_store.domain.status.facts import ConnectorFacts, gather_facts
 
 CONNECTOR = Connector(
     key=ObjectKey("team-a", "k8s"),
@@ -21,7 +21,7 @@ SECRET = Secret(key=ObjectKey("team-a", "s"), type=BEARER_TOKEN_SECRET, credenti
 CA_SECRET = Secret(key=ObjectKey("team-a", "ca"), type="Opaque", ca=b"ref")
 
 
-def facts(connector=CONNECTOR, cls=K8S, secrets=(SECRET, CA_SECRET), shared_ca=None) -> Facts:
+def facts(connector=CONNECTOR, cls=K8S, secrets=(SECRET, CA_SECRET), shared_ca=None) -> ConnectorFacts:
     return gather_facts(connector, cls, {secret.key: secret for secret in secrets}.get, shared_ca, lambda _: None)
 
 
@@ -70,7 +70,7 @@ def test_auth_name_and_credential() -> None:
 def test_for_an_invalid_connector_nothing_is_looked_up() -> None:
     invalid = InvalidConnector(key=CONNECTOR.key, class_name="k8s", reason="AddressInvalid", message="no host")
     result = facts(invalid)
-    assert result == Facts(connector=invalid, cls=K8S)
+    assert result == ConnectorFacts(connector=invalid, cls=K8S)
     assert result.auth_name is None
 
 

@@ -17,6 +17,7 @@ FULL = {
             "message": "create it",
             "severity": "Info",
             "lastTransitionTime": "2026-01-02T03:04:05Z",
+            "observedGeneration": 7,
         }
     ],
     "observedGeneration": 7,
@@ -32,6 +33,7 @@ READ = Status(
             message="create it",
             severity="Info",
             last_transition_time="2026-01-02T03:04:05Z",
+            observed_generation=7,
         ),
     ),
     observed_generation=7,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from connectorctl.private_files import create_private, write_private
+from connector_store.private_files import create_private, write_private
 
 
 def mode(path: Path) -> int:
