@@ -19,7 +19,7 @@ ROOT: Final = Path(__file__).parents[1]
 MUTANTS_FILE: Final = ROOT / "tests" / "mutants.toml"
 TIMEOUT: Final = 600.0
 """Seconds for the tests of one bug. A bug that makes them hang is detected."""
-UNIT_TESTS: Final = ("-m", "not slow and not cluster and not node", "-n", "2", "--dist", "worksteal")
+UNIT_TESTS: Final = ("-m", "not slow and not cluster and not clients and not node", "-n", "2", "--dist", "worksteal")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,8 +21,8 @@ BUILD: Final = Path("build")
 PYTHON: Final = ".venv/bin/python"
 PYTEST: Final = (PYTHON, "-m", "pytest", "-q")
 PYTEST_ON_A_NODE: Final = ("scripts/cluster", "isolate", *PYTEST, "-m", "node")
-UNIT: Final = "not slow and not cluster and not node"
-SLOW: Final = "slow and not cluster and not node"
+UNIT: Final = "not slow and not cluster and not clients and not node"
+SLOW: Final = "slow and not cluster and not clients and not node"
 CLUSTER: Final = "cluster and not clients and not node"
 
 VERSIONS: Final = (("1.33", "3"), ("1.34", "4"), ("1.35", "3"), ("1.36", "4"), ("1.37", "3"))

@@ -61,7 +61,10 @@ STAGE_FOLDERS = {
 """Folders and files that are imported for a value of `-m`."""
 
 MARKS_WITH_PROGRAMS = ("slow", "cluster", "clients", "node")
-STAGES_WITHOUT_CLUSTER = ("not slow and not cluster and not node", "slow and not cluster and not node")
+STAGES_WITHOUT_CLUSTER = (
+    "not slow and not cluster and not clients and not node",
+    "slow and not cluster and not clients and not node",
+)
 CLUSTER_ONLY_FOLDERS = (
     "cluster/connectorctl",
     "cluster/controller",
