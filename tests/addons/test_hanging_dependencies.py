@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from statistics import median, quantiles
 from typing import Any, Final
 
 import jwt
@@ -22,6 +21,7 @@ from lab.targets import CA, run_target
 from tests.cluster.proxy.running_proxy import AUDIENCE, RunningProxy
 from tests.fakes.api_server import FakeApiServer, NoResponse, user
 from tests.fakes.background import background
+from tests.fakes.latency import FLOOR, Latency, is_as_fast
 from tests.fakes.manifests import connector, secret
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -30,12 +30,8 @@ HANGING_CALLERS: Final = 600
 ADDRESSES: Final = 6
 """Source addresses of these callers. Each may have 200 unauthenticated connections."""
 CALLS: Final = 100
-FLOOR: Final = 0.15
-"""Seconds that a call may take on a busy machine, whatever it took before."""
 ROUNDS: Final = 6
 """Maximum number of comparisons for one dependency. Other work on the machine can only make one worse."""
-Times = tuple[float, float]
-"""Median and p99 of calls, in seconds."""
 ISSUER: Final = "https://kubernetes.default.svc"
 NAMESPACE: Final = "team-a"
 NAMED: Final = [f"named-{number}" for number in range(60)]
@@ -116,14 +112,14 @@ async def call(port: int, token: str, connector_name: str = "good", source: str 
         writer.close()
 
 
-async def measure(port: int) -> tuple[float, float]:
-    """Return the median and the 99th percentile of the seconds of calls through another Connector."""
+async def measure(port: int) -> Latency:
+    """Return the latency of calls through another Connector."""
     seconds: list[float] = []
     for _ in range(CALLS):
         started_at = time.perf_counter()
         assert await call(port, VERIFIED) == 200
         seconds.append(time.perf_counter() - started_at)
-    return median(seconds), quantiles(seconds, n=100)[-1]
+    return Latency.of(seconds)
 
 
 async def wait_until_quick(port: int, limit: float) -> None:
@@ -139,7 +135,7 @@ async def wait_until_quick(port: int, limit: float) -> None:
             quick_count = quick_count + 1 if time.perf_counter() - started_at < limit else 0
 
 
-async def compare(port: int, hanging: list[tuple[str, str]]) -> tuple[Times, Times]:
+async def compare(port: int, hanging: list[tuple[str, str]]) -> tuple[Latency, Latency]:
     """Measure without and with callers of (token, Connector) that hang."""
     before = await measure(port)
     sources = [f"127.0.1.{1 + number % ADDRESSES}" for number in range(len(hanging))]
@@ -147,11 +143,11 @@ async def compare(port: int, hanging: list[tuple[str, str]]) -> tuple[Times, Tim
         asyncio.create_task(call(port, token, name, source))
         for (token, name), source in zip(hanging, sources, strict=True)
     ]
-    await wait_until_quick(port, max(FLOOR, before[1]))
+    await wait_until_quick(port, max(FLOOR, before.p99))
     during = await measure(port)
     if sum(task.done() for task in tasks) > len(tasks) / 2:
         # The machine is so busy that most of the others do not hang any more.
-        during = (math.inf, math.inf)
+        during = Latency(math.inf, math.inf)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -184,12 +180,7 @@ def test_callers_of_something_else_do_not_wait_for_a_dependency_that_hangs(
         arguments = ["-s", str(Path(__file__).with_name("other_name_server.py"))]
         with RunningProxy(tmp_path / "proxy", options=options, environment=environment, arguments=arguments) as proxy:
             for kind, hanging in kinds.items():
-                outcomes: list[tuple[Times, Times]] = []
+                outcomes: list[tuple[Latency, Latency]] = []
                 while not outcomes or not is_as_fast(*outcomes[-1]):
-                    assert len(outcomes) < ROUNDS, f"{kind}: medians and p99, before and during: {outcomes}"
+                    assert len(outcomes) < ROUNDS, f"{kind}: latencies before and during: {outcomes}"
                     outcomes.append(asyncio.run(compare(proxy.port, hanging)))
-
-
-def is_as_fast(before: Times, during: Times) -> bool:
-    (median_before, p99_before), (median_during, p99_during) = before, during
-    return median_during <= max(1.5 * median_before, FLOOR / 5) and p99_during <= max(1.5 * p99_before, FLOOR)
