@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,8 +12,10 @@ import click
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.rfc3339 import format_time
 from connector_store.domain.config.connector_source import FolderSource
+from connector_store.domain.config.settings import Settings
 from connector_store.kube.client import KubeClient
-from connector_store.kube.resources import ACCESS_LOCKS
+from connector_store.kube.errors import ApiError
+from connector_store.kube.resources import ACCESS_LOCKS, CONNECTORS
 from connector_store.private_files import create_private
 from connectorctl.access_cluster import Author, create, get_author, run_in_cluster
 from connectorctl.access_manifests import make_lock
@@ -72,8 +75,8 @@ def command(
 ) -> None:
     """Lock callers out of Connectors, whatever other objects allow.
 
-    Proxies refuse their new requests, and close their live connections. With a folder as --source, the command writes
-    a manifest there.
+    Proxies refuse their new requests, and close their live connections. The Connector need not exist yet. With a folder
+    as --source, the command writes a manifest there.
     """
     if (connector is None) != is_for_all:
         raise click.UsageError("name one Connector as NAMESPACE/NAME, or write --all")
@@ -93,26 +96,56 @@ def command(
         print_message("warning: the lock is for all callers, so it locks you out, too")
     if isinstance(source, FolderSource):
         _write_file(Path(source.path), manifest)
+        is_absent = connector is not None and _is_absent_in_folder(Path(source.path), connector, invocation.settings)
     else:
-        manifest = run_in_cluster(source_options, invocation, lambda client: _create(client, manifest, users, groups))
+        manifest, is_absent = run_in_cluster(
+            source_options, invocation, lambda client: _create(client, manifest, users, groups, connector)
+        )
     key = _key(manifest)
     if form is not None:
         write_value(manifest, form)
     else:
         write(f"{ACCESS_LOCKS} {key} created\n")
+    options = ("--source", source.path) if isinstance(source, FolderSource) else source_options.cluster_arguments()
+    if connector is not None and is_absent:
+        names = shlex.join(["connectorctl", "status", "--namespace", connector.namespace, *options])
+        print_message(
+            f"warning: Connector {connector} does not exist; the lock applies when it is created; "
+            f"compare the name with: {names}"
+        )
     if not isinstance(source, FolderSource):
         print_message(DELAY_NOTE)
-    options = ("--source", source.path) if isinstance(source, FolderSource) else source_options.cluster_arguments()
     print_message(f"to remove it: {shlex.join(['connectorctl', 'unlock', str(key), *options])}")
 
 
 async def _create(
-    client: KubeClient, manifest: dict[str, Any], users: Sequence[str], groups: Sequence[str]
-) -> dict[str, Any]:
+    client: KubeClient,
+    manifest: dict[str, Any],
+    users: Sequence[str],
+    groups: Sequence[str],
+    connector: ObjectKey | None,
+) -> tuple[dict[str, Any], bool]:
+    """Create the lock. Return it, and whether `connector` does not exist."""
     author = await get_author(client)
     if _hits(author, users, groups):
         print_message(f"warning: the lock is for {author.user}, so it locks you out, too")
-    return await create(client, ACCESS_LOCKS, manifest)
+    created = await create(client, ACCESS_LOCKS, manifest)
+    return created, connector is not None and await _is_absent(client, connector)
+
+
+async def _is_absent(client: KubeClient, connector: ObjectKey) -> bool:
+    """Return True if there is no such Connector. If it cannot be read, return False."""
+    try:
+        await client.get(CONNECTORS.path(*connector))
+    except ApiError as error:
+        return error.status == HTTPStatus.NOT_FOUND
+    return False
+
+
+def _is_absent_in_folder(folder: Path, connector: ObjectKey, settings: Settings) -> bool:
+    from connectorctl.folder_source import load_store  # imports cryptography
+
+    return load_store(folder, settings).connector(connector) is None
 
 
 def _hits(author: Author, users: Sequence[str], groups: Sequence[str]) -> bool:

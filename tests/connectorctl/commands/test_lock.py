@@ -11,7 +11,7 @@ import yaml
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.manifest_access import parse_access_lock
-from connector_store.kube.resources import ACCESS_LOCKS
+from connector_store.kube.resources import ACCESS_LOCKS, CONNECTORS
 from connectorctl import cli
 from connectorctl.commands.lock import DELAY_NOTE, lock_file
 from tests.connectorctl.cli_result import RunCli
@@ -21,6 +21,13 @@ from tests.fakes.api_server import refusal
 ACCOUNT = "system:serviceaccount:ci:robot"
 
 
+@pytest.fixture
+async def connector(cluster: FakeAccessCluster) -> None:
+    """Store the Connector a/prod."""
+    await cluster.server.put(CONNECTORS, {"metadata": {"name": "prod", "namespace": "a"}, "spec": {}})
+
+
+@pytest.mark.usefixtures("connector")
 async def test_a_lock_names_callers_connector_and_end(cluster: FakeAccessCluster) -> None:
     begin = datetime.now(UTC).replace(microsecond=0)
     line = f"lock a/prod --user joe --user {ACCOUNT} --group g --reason 'stolen laptop' --for 1h"
@@ -75,6 +82,27 @@ async def test_a_lock_for_all_connectors(cluster: FakeAccessCluster, words: str,
     (raw,) = cluster.objects(ACCESS_LOCKS, namespace)
     assert raw["metadata"]["name"].startswith("all-")
     assert "connector" not in raw["spec"]
+
+
+async def test_a_lock_can_come_before_its_connector(cluster: FakeAccessCluster) -> None:
+    code, out, err = await cluster.run("lock a/prod --user joe --reason x")
+    (raw,) = cluster.objects(ACCESS_LOCKS)
+    assert (code, out) == (0, f"accesslocks.connectors.alauda.io a/{raw['metadata']['name']} created\n")
+    assert err.startswith(
+        "warning: Connector a/prod does not exist; the lock applies when it is created; "
+        "compare the name with: connectorctl status --namespace a --source kubernetes --kubeconfig "
+    )
+    assert "does not exist" not in (await cluster.run("lock --all --user joe --reason x")).err
+
+
+@pytest.mark.parametrize("status", [401, 403, 500, 503])
+async def test_a_connector_that_cannot_be_read_is_not_called_absent(cluster: FakeAccessCluster, status: int) -> None:
+    cluster.server.faults.append(
+        lambda request: refusal(status, "Reason", "no") if "/connectors/" in request.path else None
+    )
+    code, _, err = await cluster.run("lock a/prod --user joe --reason x")
+    assert (code, len(cluster.objects(ACCESS_LOCKS))) == (0, 1)
+    assert err.startswith(DELAY_NOTE)
 
 
 WRONG_USAGE = [
@@ -157,6 +185,17 @@ def test_the_next_step_can_be_pasted_into_a_shell(workdir: Path, capsys: pytest.
     words = ["lock", "a/prod", "--user", "joe", "--reason", "x", "--source", "./my connectors"]
     assert cli.run(words, is_plugin=False) == 0
     assert capsys.readouterr().err.endswith(" --source './my connectors'\n")
+
+
+def test_a_lock_in_a_folder_can_come_before_its_connector(connectors: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["lock", "default/other", "--user", "joe", "--reason", "x", "--source", "./connectors"]
+    assert cli.run(words, is_plugin=False) == 0
+    assert len(list(connectors.glob("lock-*.yaml"))) == 1
+    warning, _ = capsys.readouterr().err.splitlines()
+    assert warning == (
+        "warning: Connector default/other does not exist; the lock applies when it is created; "
+        "compare the name with: connectorctl status --namespace default --source ./connectors"
+    )
 
 
 def test_a_lock_needs_an_existing_folder(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
