@@ -148,8 +148,8 @@ def command(
             f"warning: pods cannot reach {target.address}, so a proxy in a cluster denies it; change it in the "
             "Connector and in the annotation of its Secret, or import with --address"
         )
-    for warning in () if is_for_agent else _warnings(allowed, deny_credentials=deny_credentials):
-        print_message(f"warning: {warning}")
+    for message in () if is_for_agent else _messages(allowed, role, deny_credentials=deny_credentials):
+        print_message(message)
 
 
 def _is_denied_in_cluster(address: str) -> bool:
@@ -157,15 +157,21 @@ def _is_denied_in_cluster(address: str) -> bool:
     return policy.denies(parse_address(address).host)
 
 
-def _warnings(allowed: Sequence[str], *, deny_credentials: bool) -> Iterator[str]:
-    if not allowed:
-        exception = " except what --deny-credentials denies" if deny_credentials else ""
+def _messages(allowed: Sequence[str], role: str | None, *, deny_credentials: bool) -> Iterator[str]:
+    """Yield what the Connector allows if that can surprise the user. `role` is that of a created account."""
+    exception = " except what --deny-credentials denies" if deny_credentials else ""
+    if not allowed and role is not None:
         yield (
-            f"the Connector allows everything that its credential can do{exception}; "
+            f"the credential can do what ClusterRole {role} of the target covers, in all namespaces, and the Connector "
+            f"allows that{exception}; to allow less, set spec.permissions in the Connector"
+        )
+    elif not allowed:
+        yield (
+            f"warning: the Connector allows everything that its credential can do{exception}; "
             "limit it with --read-only or --allow ROLE"
         )
     if READ_ONLY_ROLE in allowed and not deny_credentials:
-        yield "--read-only allows reading Secrets; add --deny-credentials to deny them"
+        yield "warning: --read-only allows reading Secrets; add --deny-credentials to deny them"
 
 
 def _check_options(file: Path | None, kubeconfig: Path | None, output: Path | None, *, apply_: bool) -> None:

@@ -14,6 +14,7 @@ from connector_store.domain.permissions.builtin_roles import BUILTIN_ROLES, READ
 from connector_store.domain.permissions.evaluator import PermissionEvaluator, build_evaluator
 from connector_store.domain.permissions.permissions import parse_permissions
 from connector_store.kube.resources import SECRETS
+from connectorctl import target_account
 from connectorctl.cli import run
 from tests.connectorctl.test_importer import write
 from tests.fakes.api_server import FakeApiServer, refusal
@@ -158,6 +159,40 @@ def test_options_that_contradict_each_other_are_usage_errors(
     assert run(["import", str(write(tmp_path)), *options], is_plugin=False) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "-").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param(
+            [],
+            "the credential can do what ClusterRole view of the target covers, in all namespaces, and the Connector "
+            "allows that; to allow less, set spec.permissions in the Connector\n",
+            id="the whole role",
+        ),
+        pytest.param(
+            ["--deny-credentials"],
+            "the credential can do what ClusterRole view of the target covers, in all namespaces, and the Connector "
+            "allows that except what --deny-credentials denies; to allow less, set spec.permissions in the Connector\n",
+            id="without credentials",
+        ),
+        pytest.param(["--allow", "pods"], "", id="a role of the Connector"),
+    ],
+)
+def test_the_role_of_an_account_says_what_a_connector_allows(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(target_account, "create_account", lambda *_, **__: b"token")
+    line = ["import", str(write(tmp_path)), "--create-account", "--role", "view", "-o", str(tmp_path / "f.yaml")]
+    assert run([*line, *options], is_plugin=False) == 0
+    created, wrote, *messages = capsys.readouterr().err.splitlines(keepends=True)
+    assert created.startswith("created ServiceAccount default/admin-kind with ClusterRole view on ")
+    assert wrote.startswith("wrote ")
+    assert "".join(messages) == message
 
 
 def test_a_dry_run_prints_a_script_and_changes_nothing(
