@@ -43,7 +43,7 @@ class AdminApi:
         body: Any = None,
         *,
         patch_type: str = "merge-patch+json",
-        timeout: float = 30,
+        timeout: float = 120,
         user: str = "",
         groups: Sequence[str] = (),
     ) -> Response:

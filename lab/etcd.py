@@ -11,7 +11,7 @@ from typing import Any
 from lab.ports import Port
 from lab.process import Process
 
-READY_TIMEOUT = 60.0
+READY_TIMEOUT = 180.0
 
 
 class Etcd:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lab.process import environment_without_proxies
 
-TIMEOUT = 300.0
+TIMEOUT = 900.0
 """Seconds that one command may take, including --wait."""
 
 

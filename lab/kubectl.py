@@ -10,8 +10,8 @@ from typing import Any
 from lab.process import environment_without_proxies
 from lab.waiting import sleep_before_retry
 
-TIMEOUT = 60.0
-"""Seconds that one kubectl command may take."""
+TIMEOUT = 180.0
+"""Seconds that one kubectl command may take on a busy machine."""
 
 
 class Kubectl:

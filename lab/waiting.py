@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-TIMEOUT: Final = 60.0
+TIMEOUT: Final = 120.0
 """Seconds that a condition may take on a busy machine. The limits of the product itself are much lower."""
 MIN_INTERVAL: Final = 0.05
 """Seconds between the first polls."""

@@ -32,16 +32,16 @@ ROOT = Path(__file__).parents[1]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 FIXTURE_MARKS = {
-    "promtool": ("node", 600),
-    "cluster_programs": ("cluster", 240),
-    "helm": ("cluster", 240),
-    "request_info_program": ("cluster", 240),
-    "gateway_programs": ("cluster", 240),
-    "lua_program": ("cluster", 240),
-    "client_programs": ("clients", 900),
-    "mcp_folder": ("clients", 240),
-    "axe_script": ("clients", 240),
-    "isolated_node_programs": ("node", 600),
+    "promtool": ("node", 1800),
+    "cluster_programs": ("cluster", 600),
+    "helm": ("cluster", 600),
+    "request_info_program": ("cluster", 600),
+    "gateway_programs": ("cluster", 600),
+    "lua_program": ("cluster", 600),
+    "client_programs": ("clients", 1800),
+    "mcp_folder": ("clients", 1800),
+    "axe_script": ("clients", 1800),
+    "isolated_node_programs": ("node", 1800),
 }
 """Mark of the tests that use a fixture, and their time limit in seconds on a busy machine, including start-up."""
 

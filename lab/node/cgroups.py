@@ -9,7 +9,7 @@ from pathlib import Path
 from lab.scratch import PREFIX
 
 ROOT = Path("/sys/fs/cgroup")
-REMOVE_TIMEOUT = 10.0
+REMOVE_TIMEOUT = 120.0
 VERSION_2 = (ROOT / "cgroup.controllers").exists()
 CPU_WEIGHTS = {"cpu.shares": "4096", "cpu.weight": "400"}
 """Weight of all pods of a node (version 1, version 2): as four processes, so that pods start on a busy machine."""

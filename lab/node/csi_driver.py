@@ -18,7 +18,7 @@ SYSTEM_NAMESPACE = "connectors-system"
 PLACEHOLDER_CA = "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n"
 TOKEN_SECONDS = 600
 """Minimum lifetime of a token of TokenRequest."""
-TIMEOUT = 180.0
+TIMEOUT = 400.0
 """Seconds that an action of kubelet may take on a busy machine. Its back-off for volumes reaches 2 minutes."""
 ADMIN_PORT = 19809
 

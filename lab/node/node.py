@@ -17,8 +17,10 @@ from lab.process import Process, Startable
 from lab.programs import node_programs
 
 KUBELET_ROOT = Path("/var/lib/kubelet")
-READY_TIMEOUT = 180.0
+READY_TIMEOUT = 420.0
 """Seconds until each program must be ready. All programs together need 8 on an idle machine."""
+POD_TIMEOUT = 400.0
+"""Seconds until a pod must be ready on a busy machine. The back-off of kubelet for volumes reaches 2 minutes."""
 
 
 class Node(Startable):
@@ -96,7 +98,12 @@ class Node(Startable):
     def wait_for_pod(self, name: str, namespace: str, *, condition: str = "condition=Ready") -> None:
         """Wait for a condition of a pod. Raise RuntimeError with the events of the pod on timeout."""
         result = self.kubectl.run(
-            "wait", f"--for={condition}", f"pod/{name}", "--timeout=120s", namespace=namespace, timeout=READY_TIMEOUT
+            "wait",
+            f"--for={condition}",
+            f"pod/{name}",
+            f"--timeout={POD_TIMEOUT:.0f}s",
+            namespace=namespace,
+            timeout=READY_TIMEOUT,
         )
         if result.returncode != 0:
             raise RuntimeError(

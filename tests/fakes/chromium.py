@@ -17,7 +17,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-PATIENCE: Final = 60.0
+PATIENCE: Final = 120.0
 """Seconds that a browser needs at most to start, or to answer a command, on a busy machine."""
 _OPTIONS: Final = (
     "--headless", "--remote-debugging-port=0", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",

@@ -32,7 +32,7 @@ from connector_store.folder.signing_key import SigningKey
 from tests.fakes.waiting import until
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds that a test waits for an event that must happen."""
 
 
