@@ -16,7 +16,7 @@ from tests.monitoring.queries import MONITORING
 PROGRAMS = {"connectors-proxy": 9091, "connectors-controller": 9091, "connectors-csi": 9091}
 """Pods by app.kubernetes.io/name, and their admin port."""
 INTERVAL = "1s"
-START_TIMEOUT = 60.0
+START_TIMEOUT = 180.0
 
 
 class Prometheus:
@@ -71,7 +71,7 @@ class Prometheus:
 
     def _get(self, path: str) -> Any:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(self.url + path, timeout=30) as answer:
+        with opener.open(self.url + path, timeout=120) as answer:
             return json.load(answer)
 
     def _configuration(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ PARTS = (
 """Files of the module's config folder, in the order in which they are applied."""
 PROGRAMS = {"tekton-pipelines-controller": "controller", "webhook": "webhook"}
 """Container -> program."""
-TIMEOUT = 240.0
+TIMEOUT = 400.0
 
 
 def install(product: Product, folder: Path) -> None:

@@ -73,7 +73,7 @@ def test_the_page_about_kind_leads_to_kubectl_through_a_port_forward(
     )
     process.start()
     try:
-        process.wait_until(lambda: "Forwarding from" in process.log.read_text(), timeout=60)
+        process.wait_until(lambda: "Forwarding from" in process.log.read_text(), timeout=180)
         printed = product.shell([use])
     finally:
         process.stop()
@@ -95,7 +95,7 @@ def test_an_upgrade_replaces_the_pods_that_read_a_changed_setting(
     before = proxies(product)
     product.shell([blocks[UPGRADE]])
     assert drain(product) == "30"
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 400
     while before & proxies(product):
         assert time.monotonic() < deadline, product.state()
         time.sleep(0.5)

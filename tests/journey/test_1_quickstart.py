@@ -2,10 +2,12 @@
 
 import base64
 import json
+from typing import Any
 
 import pytest
 
 from lab.kubectl import Kubectl
+from lab.node.csi_driver import eventually
 from tests.journey.documents import BY_CALLER, shell_blocks
 from tests.journey.product import Product
 
@@ -50,8 +52,11 @@ def test_nothing_in_the_product_logs_a_token(kubectl: Kubectl) -> None:
 
 
 def test_the_proxies_account_for_the_job(product: Product, quickstart: str) -> None:
-    lines = product.audit()
-    [listed] = [each for each in lines if each.get("resource") == "namespaces" and each.get("verb") == "list"]
+    def lists() -> list[dict[str, Any]]:
+        lines = product.audit()
+        return [each for each in lines if each.get("resource") == "namespaces" and each.get("verb") == "list"]
+
+    [listed] = eventually(lists)
     assert listed["connector"] == "team-a/target"
     assert listed["caller"]["user"] == "system:serviceaccount:team-a:pipeline"
     assert listed["caller"]["pod"].startswith("list-namespaces-")

@@ -75,18 +75,23 @@ def test_port_forward_carries_a_connection(worker: Worker, peer: Peer) -> None:
         f"export {' '.join(peer.environment)}; "
         f"k='kubectl -n {NAMESPACE}'; $k port-forward pod/{peer.pod} 8000:8000 >/tmp/forward 2>&1 & forward=$!; "
         "until grep -q Forwarding /tmp/forward; do kill -0 $forward; sleep 0.2; done; "
-        "printf 'GET /passwd HTTP/1.0\\r\\n\\r\\n' | nc -w 30 127.0.0.1 8000; kill $forward; wait $forward || true"
+        "printf 'GET /passwd HTTP/1.0\\r\\n\\r\\n' | nc -w 120 127.0.0.1 8000; kill $forward; wait $forward || true"
     )
     assert "nobody" in answer
     assert audited_streams(worker, peer, "portforward") == {(peer.verb, 101)}
 
 
 def test_logs_are_followed_to_their_end(worker: Worker) -> None:
-    script = "for i in 1 2 3; do echo line $i; sleep 1; done"
+    script = "echo line 1; until [ -e /tmp/go ]; do sleep 0.2; done; echo line 2; sleep 1; echo line 3"
     box = worker.product.node.box_image
     worker.must("run", "talker", f"--image={box}", "--restart=Never", "--", "sh", "-c", script)
-    worker.must("wait", "--for=jsonpath={.status.containerStatuses[0].started}=true", "pod/talker", "--timeout=60s")
-    assert worker.must("logs", "-f", "talker") == "line 1\nline 2\nline 3\n"
+    worker.must("wait", "--for=condition=Ready", "pod/talker", "--timeout=250s")
+    with started(worker.command("logs", "-f", "talker")) as log:
+        assert log.stdout is not None
+        assert log.stdout.readline() == "line 1\n"
+        worker.must("exec", "talker", "--", "touch", "/tmp/go")
+        assert log.stdout.read() == "line 2\nline 3\n"
+        assert log.wait() == 0
 
 
 def test_a_watch_sees_a_change_as_it_happens(worker: Worker) -> None:
@@ -100,9 +105,9 @@ def test_a_watch_sees_a_change_as_it_happens(worker: Worker) -> None:
 
 @contextmanager
 def started(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
-    """Killed at the end, or after two minutes."""
+    """Killed at the end, or after ten minutes."""
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    timer = Timer(120, child.kill)
+    timer = Timer(600, child.kill)
     timer.start()
     try:
         yield child

@@ -17,7 +17,7 @@ def stranger(product: Product, quickstart: str) -> str:
     """A namespace whose accounts may use no Connector."""
     name = f"stranger-{time.monotonic_ns()}"
     product.kubectl("create", "namespace", name)
-    product.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s", namespace=name)
+    product.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=150s", namespace=name)
     return name
 
 
@@ -81,15 +81,14 @@ def test_a_token_does_not_work_for_a_connector_that_its_pod_may_not_use(product:
     assert code != 0
     assert "Forbidden" in answer
     # A grant is cached for connector_recheck, 30 s; then the response is that of a Connector that does not exist.
-    deadline = time.monotonic() + 120
-    while (result := ask(product, stranger, "/connector/kubeconfig"))[0] == 0:
-        assert time.monotonic() < deadline, "still allowed two minutes after the binding was taken away"
+    deadline = time.monotonic() + 400
+    while (result := ask(product, stranger, "/connector/kubeconfig")[1].replace("target", "absent")) != answer:
+        assert time.monotonic() < deadline, f"long after the binding was taken away: {result}"
         time.sleep(1)
-    assert result[1].replace("target", "absent") == answer
 
 
 def _event(product: Product, namespace: str) -> str:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
         events = json.loads(product.kubectl("get", "events", "-o", "json", namespace=namespace))["items"]
         for each in events:

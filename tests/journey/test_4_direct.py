@@ -31,7 +31,7 @@ def pods(worker: Worker) -> Product:
 
 def kubectl(product: Product, pod: str, *arguments: str) -> str:
     command = ["exec", pod, "--", "kubectl", f"--namespace={NAMESPACE}", *arguments]
-    done = product.kubectl.run(*command, namespace=NAMESPACE, timeout=120)
+    done = product.kubectl.run(*command, namespace=NAMESPACE, timeout=300)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{product.state()}"
     return done.stdout
 
@@ -64,8 +64,8 @@ def test_with_proxy_tls_every_kubeconfig_uses_tls_to_the_proxy(pods: Product, wo
         patch = json.dumps({"data": {"proxy-tls": value}})
         pods.kubectl("patch", "configmap", "connectors-config", "--type=merge", "--patch", patch, namespace=SYSTEM)
         pods.kubectl("rollout", "restart", "daemonset/connectors-csi", namespace="connectors-csi")
-        rollout = ["rollout", "status", "daemonset/connectors-csi", "--timeout=150s"]
-        assert pods.kubectl.run(*rollout, namespace="connectors-csi", timeout=170).returncode == 0, pods.state()
+        rollout = ["rollout", "status", "daemonset/connectors-csi", "--timeout=400s"]
+        assert pods.kubectl.run(*rollout, namespace="connectors-csi", timeout=420).returncode == 0, pods.state()
 
     kubeconfig = volume_path(pods.node, NAMESPACE, WORKER) / "kubeconfig"
     set_tls("true")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.node.csi_driver import eventually
 from tests.journey import tekton
 from tests.journey.product import ROOT, Product
 
@@ -32,7 +33,7 @@ def target_token(product: Product, quickstart: str) -> str:
     target.kubectl("run", "idle", "--image=idle", namespace=NAMESPACE)
     target.kubectl("apply", "-k", str(EXAMPLES / "target"))
     minter = ("secret/pipelines-minter", "-o=jsonpath={.data.token}")
-    target.kubectl("wait", minter[0], "--for=jsonpath={.data.token}", "--timeout=60s", namespace="default")
+    target.kubectl("wait", minter[0], "--for=jsonpath={.data.token}", "--timeout=150s", namespace="default")
     ca = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -60,7 +61,7 @@ def pods(product: Product, target_token: str) -> str:
 def finished(product: Product, job: str, namespace: str) -> str:
     """Its log."""
     done = product.kubectl.run(
-        "wait", "--for=condition=Complete", f"job/{job}", "--timeout=150s", namespace=namespace, timeout=180
+        "wait", "--for=condition=Complete", f"job/{job}", "--timeout=400s", namespace=namespace, timeout=420
     )
     assert done.returncode == 0, f"{done.stderr}\n{product.state()}"
     return product.kubectl("logs", f"job/{job}", namespace=namespace)
@@ -78,19 +79,20 @@ def test_the_cron_job_restarts_the_targets_deployment(product: Product, pods: st
 
 
 def test_the_deployment_watches_the_target(product: Product, pods: str) -> None:
-    product.kubectl("rollout", "status", "deployment/watcher", "--timeout=50s", namespace=pods)
-    deadline = time.monotonic() + 120
-    while "ADDED" not in (log := product.kubectl("logs", "deployment/watcher", namespace=pods)):
+    product.kubectl("rollout", "status", "deployment/watcher", "--timeout=170s", namespace=pods)
+    deadline = time.monotonic() + 400
+    while not all(
+        word in (log := product.kubectl("logs", "deployment/watcher", namespace=pods)) for word in ("ADDED", "idle")
+    ):
         assert time.monotonic() < deadline, f"{log}\n{product.state()}"
         time.sleep(0.5)
-    assert "idle" in log
 
 
 def test_a_shared_connector_serves_the_namespaces_that_are_bound(product: Product, target_token: str) -> None:
     text = (EXAMPLES / "shared" / "connector.yaml").read_text()
     product.kubectl("apply", "-f", "-", stdin=filled(product, target_token, text))
     product.kubectl("create", "namespace", "team-c")
-    product.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s", namespace="team-c")
+    product.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=150s", namespace="team-c")
     product.kubectl("apply", "-f", str(EXAMPLES / "shared" / "pod.yaml"), namespace="team-c")
     product.node.wait_for_pod("uses-shared", "team-c", condition="jsonpath={.status.phase}=Succeeded")
     assert STAGING in product.kubectl("logs", "uses-shared", namespace="team-c")
@@ -126,10 +128,15 @@ def pipelines(product: Product, pods: str, tmp_path_factory: pytest.TempPathFact
 
 def succeeded(product: Product, run: str, namespace: str) -> None:
     done = product.kubectl.run(
-        "wait", "--for=condition=Succeeded", run, "--timeout=240s", namespace=namespace, timeout=260
+        "wait", "--for=condition=Succeeded", run, "--timeout=600s", namespace=namespace, timeout=620
     )
     runs = product.kubectl.run("get", "pipelineruns,taskruns", "-o", "yaml", namespace=namespace).stdout
     assert done.returncode == 0, f"{done.stderr}\n{runs}\n{product.state()}"
+
+
+def calling_pods(product: Product) -> set[str]:
+    """Return the pods in the audit log of the Connector. A line may come a moment after the pod has ended."""
+    return {(each["caller"] or {}).get("pod", "") for each in product.audit() if each["connector"] == CONNECTOR}
 
 
 def log_of(product: Product, task_run: str, namespace: str) -> str:
@@ -166,8 +173,7 @@ def test_the_tekton_pipeline_deploys_to_the_target(product: Product, pipelines: 
     succeeded(product, "pipelinerun/deploy-to-staging", pipelines)
     assert DEPLOYED in product.target.kubectl("get", "deployments", "-o", "name", namespace=STAGING)
     assert DEPLOYED in log_of(product, "deploy-to-staging-look", pipelines)
-    callers = {(each["caller"] or {}).get("pod") for each in product.audit() if each["connector"] == CONNECTOR}
-    assert {"deploy-to-staging-deploy-pod", "deploy-to-staging-look-pod"} <= callers
+    eventually(lambda: {"deploy-to-staging-deploy-pod", "deploy-to-staging-look-pod"} <= calling_pods(product))
 
 
 def test_the_tekton_pipeline_with_the_direct_kubeconfig_scales_on_the_target(product: Product, pipelines: str) -> None:
@@ -176,5 +182,4 @@ def test_the_tekton_pipeline_with_the_direct_kubeconfig_scales_on_the_target(pro
     replicas = "jsonpath={.spec.replicas}"
     assert product.target.kubectl("get", "deployment", "web", "-o", replicas, namespace=STAGING) == "3"
     assert "deployment.apps/web scaled" in log_of(product, "scale-directly-scale", pipelines)
-    callers = {(each["caller"] or {}).get("pod") for each in product.audit() if each["connector"] == CONNECTOR}
-    assert "scale-directly-scale-pod" in callers
+    eventually(lambda: "scale-directly-scale-pod" in calling_pods(product))

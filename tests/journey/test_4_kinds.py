@@ -58,7 +58,7 @@ def pods(worker: Worker) -> Product:
 def test_exec_passes_output_and_the_exit_code(pods: Product, name: str, websockets: str) -> None:
     switch = f"KUBECTL_REMOTE_COMMAND_WEBSOCKETS={websockets}"
     inside = ["kubectl", f"--namespace={NAMESPACE}", "exec", OTHER, "--", "sh", "-c", "echo hello; exit 7"]
-    done = pods.kubectl.run("exec", name, "--", "env", switch, *inside, namespace=NAMESPACE, timeout=120)
+    done = pods.kubectl.run("exec", name, "--", "env", switch, *inside, namespace=NAMESPACE, timeout=300)
     assert (done.returncode, done.stdout) == (7, "hello\n"), f"{done.stderr}\n{pods.state()}"
 
 

@@ -49,7 +49,7 @@ busybox cmp a b
 $k port-forward "pod/$peer" :8000 >forward 2>&1 &
 forward=$!
 until grep -q '127.0.0.1:[0-9]* ->' forward; do kill -0 $forward; sleep 0.2; done
-printf 'GET /passwd HTTP/1.0\r\n\r\n' | nc -w 30 127.0.0.1 "$(sed -n 's/.*127.0.0.1:\([0-9]*\) ->.*/\1/p' forward)"
+printf 'GET /passwd HTTP/1.0\r\n\r\n' | nc -w 120 127.0.0.1 "$(sed -n 's/.*127.0.0.1:\([0-9]*\) ->.*/\1/p' forward)"
 kill $forward
 """
 
@@ -87,7 +87,7 @@ def test_kubectl_gets_watches_executes_copies_and_forwards(
     settings = {"file": file, "change": change, "says": says, "program": program, "namespace": NAMESPACE}
     environment = [f"{name}={value}" for name, value in (settings | {"peer": peer.pod}).items()]
     command = ["exec", POD, "--", "env", *environment, *peer.environment, "sh", "-c", EVERYTHING]
-    done = worker.product.kubectl.run(*command, namespace=NAMESPACE, timeout=240)
+    done = worker.product.kubectl.run(*command, namespace=NAMESPACE, timeout=600)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{worker.product.state()}"
     assert "nobody" in done.stdout
     for subresource in ("exec", "portforward"):

@@ -45,12 +45,12 @@ def test_a_driver_that_cannot_list_is_not_ready_and_stops_the_rollout(worker: Wo
         assert not rolled_out(product, 20)
         [status] = driver(product)["status"]["containerStatuses"]
         assert (status["ready"], status["restartCount"]) == (False, 0)
-        events = product.kubectl("get", "events", "-o", "jsonpath={.items[*].message}", namespace=CSI)
-        assert "Readiness probe failed" in events
+        events = ("get", "events", "-o", "jsonpath={.items[*].message}")
+        eventually(lambda: "Readiness probe failed" in product.kubectl(*events, namespace=CSI))
         assert OTHER in worker.must("get", "pods", "--output=name")
     finally:
         product.kubectl("apply", "-f", str(ROOT / "deploy" / "csi" / "rbac.yaml"))
-    assert rolled_out(product, 150), product.state()
+    assert rolled_out(product, 400), product.state()
 
 
 def test_pods_start_and_stop_while_it_is_replaced(worker: Worker) -> None:
@@ -62,7 +62,7 @@ def test_pods_start_and_stop_while_it_is_replaced(worker: Worker) -> None:
     restart(product)
     product.kubectl("delete", "pod", "going", "--wait=false", namespace=NAMESPACE)
     product.api.apply(worker_pod(box, "coming"), namespace=NAMESPACE)
-    assert rolled_out(product, 150), product.state()
+    assert rolled_out(product, 400), product.state()
     product.node.wait_for_pod("coming", NAMESPACE)
     eventually(lambda: not (product.node.kubelet_root / "pods" / uid).exists())
     mounts = Path("/proc/self/mountinfo").read_text()

@@ -23,7 +23,7 @@ from board import prometheus_query, render_board
 
 REFUSED = "refused"
 """A ServiceAccount, and its pod, whose right to the Connector goes."""
-TIMEOUT = 180.0
+TIMEOUT = 600.0
 PICTURE_SECONDS = 120.0
 RECORDS = [each["record"] for each in rules() if "record" in each]
 QUESTIONS = {each.get("alert") or f"rule {each['record']}": queried_expression(each) for each in rules()}
@@ -71,15 +71,25 @@ def use(worker: Worker) -> None:
 def test_doctor_finds_no_problem_in_an_installation_that_works(worker: Worker) -> None:
     worker.must("get", "pods")
     kubeconfig = {"KUBECONFIG": str(worker.product.node.control_plane.kubeconfig)}
-    done = subprocess.run(
-        [sys.executable, "-m", "connectorctl", "doctor"],
-        env=os.environ | environment_without_proxies() | kubeconfig,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert {line.split()[0] for line in done.stdout.splitlines()} == {"ok"}, done.stdout
+    output = ""
+
+    def finds_nothing() -> bool:
+        """Each check has a time limit, which a busy machine can exceed."""
+        nonlocal output
+        done = subprocess.run(
+            [sys.executable, "-m", "connectorctl", "doctor"],
+            env=os.environ | environment_without_proxies() | kubeconfig,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        output = done.stdout + done.stderr
+        return done.returncode == 0 and {line.split()[0] for line in done.stdout.splitlines()} == {"ok"}
+
+    try:
+        eventually(finds_nothing)
+    except TimeoutError as error:
+        raise AssertionError(output) from error
 
 
 def test_every_query_of_rules_and_board_has_a_result(worker: Worker, at_work: Prometheus) -> None:

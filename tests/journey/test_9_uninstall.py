@@ -38,7 +38,7 @@ def delete_users(product: Product, blocks: list[str], *, but: str = "") -> None:
         namespace, _, name = pod.partition("/")
         product.kubectl("delete", "cronjob,deployment,job", "--all", "--wait=false", namespace=namespace)
         product.kubectl("delete", "pod", name, "--wait=false", "--ignore-not-found", namespace=namespace)
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 400
     while pods := remaining_pods():
         assert time.monotonic() < deadline, f"{pods}\n{product.state()}"
         time.sleep(0.5)
@@ -50,7 +50,7 @@ def test_installing_again_frees_a_pod_that_was_stuck(product: Product, worker: W
     product.kubectl("delete", "pod", WORKER, "--wait=false", namespace=NAMESPACE)
     product.shell(["kubectl apply -k deploy"])
     result = product.kubectl.run(
-        "wait", "--for=delete", f"pod/{WORKER}", "--timeout=400s", namespace=NAMESPACE, timeout=420
+        "wait", "--for=delete", f"pod/{WORKER}", "--timeout=600s", namespace=NAMESPACE, timeout=620
     )
     assert result.returncode == 0, product.state()
     product.api.apply(worker_pod(product.node.box_image), namespace=NAMESPACE)

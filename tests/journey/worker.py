@@ -21,7 +21,7 @@ class Worker:
         self.product = product
         kubectl = product.kubectl
         kubectl("create", "namespace", NAMESPACE)
-        kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=60s", namespace=NAMESPACE)
+        kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=150s", namespace=NAMESPACE)
         kubectl("create", "serviceaccount", "target", namespace=NAMESPACE)
         kubectl(
             "create",
@@ -55,7 +55,7 @@ class Worker:
     ) -> subprocess.CompletedProcess[str]:
         """`environment` has NAME=VALUE for kubectl."""
         command = _inside(arguments, environment)
-        return self.product.kubectl.run(*command, namespace=NAMESPACE, stdin=stdin, timeout=120)
+        return self.product.kubectl.run(*command, namespace=NAMESPACE, stdin=stdin, timeout=300)
 
     def must(self, *arguments: str, stdin: str = "", environment: Sequence[str] = ()) -> str:
         done = self.run(*arguments, stdin=stdin, environment=environment)
@@ -64,7 +64,7 @@ class Worker:
 
     def shell(self, script: str) -> str:
         """A shell in the worker."""
-        done = self.product.kubectl.run("exec", WORKER, "--", "sh", "-euc", script, namespace=NAMESPACE, timeout=180)
+        done = self.product.kubectl.run("exec", WORKER, "--", "sh", "-euc", script, namespace=NAMESPACE, timeout=300)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.product.state()}"
         return done.stdout
 

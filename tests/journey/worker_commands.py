@@ -13,7 +13,7 @@ PROXIES = "app.kubernetes.io/name=connectors-proxy"
 PORT = 8080
 WATCHES = 20
 EXECS = 2
-WAIT_TIMEOUT = 180.0
+WAIT_TIMEOUT = 400.0
 """Seconds that a test waits for what must happen, on a busy machine."""
 
 # kubectl reports a truncated raw response and exits with 1; it reports nothing for another kind of watch.
@@ -28,7 +28,7 @@ for n in $(busybox seq {WATCHES}); do
 done
 for n in $(busybox seq {EXECS}); do
   begin exec-$n kubectl --namespace {NAMESPACE} exec {OTHER} -- \
-    sh -c 'for n in $(busybox seq 600); do date +%s || exit; sleep 1; done'
+    sh -c 'for n in $(busybox seq 3600); do date +%s || exit; sleep 1; done'
 done
 """
 _SHOW = """

@@ -16,7 +16,7 @@ import pytest
 
 from connector_store.version import VERSION
 from lab.node.isolation import is_isolated
-from lab.node.node import READY_TIMEOUT, Node
+from lab.node.node import Node
 from lab.node.requirements import find_missing
 from lab.programs import CSI_TEST, ProgramsMissingError, ensure_programs, node_programs, prometheus_programs
 
@@ -60,7 +60,7 @@ def product_image(node: Node) -> str:
 def node_namespace(node: Node) -> Iterator[str]:
     name = f"test-{next(_NUMBERS)}"
     node.kubectl("create", "namespace", name)
-    node.kubectl("wait", "--for=create", "serviceaccount/default", f"--timeout={READY_TIMEOUT:.0f}s", namespace=name)
+    node.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=150s", namespace=name)
     yield name
     node.kubectl("delete", "namespace", name, "--wait=false")
 

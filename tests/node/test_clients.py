@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.node.node import READY_TIMEOUT, Node
+from lab.node.node import Node
 from lab.process import environment_without_proxies, tie_to_parent
 from lab.programs import ProgramsMissingError
 from tests.clients.pod_view import (
@@ -60,7 +60,7 @@ WITHOUT_STDIN = {"kr8s", "ansible"}
 ASK_ENVIRONMENT = {"kubernetes-aio", "kubernetes-asyncio"}
 """For a WebSocket these ask aiohttp's wss_proxy, and no kubeconfig."""
 MAX_CONCURRENT_RUNS = 4
-TIMEOUT = 240.0
+TIMEOUT = 600.0
 """Seconds for one of them, on a busy machine."""
 RUNS = [(client, way) for client, ways in WAYS.items() for way in ways]
 
@@ -99,7 +99,7 @@ def proxy(node: Node, client_commands: object, tmp_path_factory: pytest.TempPath
     """It serves the node's cluster, where the pod runs."""
     kubectl = node.kubectl
     kubectl("create", "namespace", NAMESPACE)
-    wait = ("wait", "--for=create", "serviceaccount/default", f"--timeout={READY_TIMEOUT:.0f}s")
+    wait = ("wait", "--for=create", "serviceaccount/default", "--timeout=150s")
     kubectl(*wait, namespace=NAMESPACE)
     kubectl("run", POD, f"--image={node.box_image}", namespace=NAMESPACE)
     install(node.control_plane)

@@ -30,7 +30,7 @@ def waiting(node: Node, driver: CsiDriver) -> str:
     """The namespace of a pod whose token is renewed while other tests run; none of those restarts kubelet."""
     name = "csi-renewal"
     node.kubectl("create", "namespace", name)
-    node.kubectl("wait", "--for=create", "serviceaccount/default", f"--timeout={TIMEOUT:.0f}s", namespace=name)
+    node.kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=150s", namespace=name)
     return prepare(node, name)
 
 
@@ -316,7 +316,7 @@ def test_the_node_names_the_driver(node: Node, driver: CsiDriver) -> None:
     assert [(each["name"], each["nodeID"]) for each in drivers] == [("connectors-csi", "node")]
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_kubelet_renews_a_token_in_time(node: Node, driver: CsiDriver, waiting: str, renewing: str) -> None:
     """Late: by now a part of the time has passed. kubelet renews at 80 % of the lifetime (token_manager.go)."""
     new = read_when(node, waiting, "renewing", "context.token", lambda token: token != renewing, timeout=900)

@@ -59,7 +59,7 @@ def test_it_passes_every_test_that_applies(
             "--ginkgo.skip=Controller Service|Controller Server",
             "--ginkgo.no-color",
         ]
-        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     match = re.search(r"(\d+) Passed \| (\d+) Failed", result.stdout)
     assert match is not None, result.stdout + result.stderr
     assert (int(match[1]), int(match[2])) == (EXPECTED, 0), result.stdout

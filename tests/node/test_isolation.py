@@ -14,11 +14,11 @@ from lab.node.requirements import find_missing
 from lab.scratch import PREFIX
 
 CLUSTER = Path(__file__).parents[2] / "scripts" / "cluster"
-TIMEOUT = 200.0
+TIMEOUT = 400.0
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(bool(find_missing()), reason=find_missing() or "all is here"),
 ]
 
