@@ -17,12 +17,12 @@ from typing import IO, Final
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connectorctl import proxy_client, supervision
-from connectorctl.proxy_ca import read_proxy_ca
+from connectorctl.proxy_ca import confdir_or_default, read_proxy_ca
 from connectorctl.proxy_program import command_line
 
 LOOPBACK: Final = "127.0.0.1"
-START_TIMEOUT: Final = 60.0
-"""Seconds for the proxy to answer."""
+START_TIMEOUT: Final = 180.0
+"""Seconds for the proxy to answer. A proxy that exits earlier is reported at once."""
 _POLL_INTERVAL: Final = 0.05
 _ERROR: Final = "error: "
 """Start of the line that a proxy with a wrong configuration writes."""
@@ -86,8 +86,10 @@ class LocalProxy:
 @contextlib.contextmanager
 def start_local_proxy(folder: Path, *, confdir: Path | None, log: Path) -> Iterator[LocalProxy]:
     """Start a proxy on `folder`, and stop it at the end."""
+    # mitmproxy creates its CA before it listens only if confdir is set. Otherwise, it listens first.
+    keys = confdir_or_default(confdir)
     with reserved_port() as port:
-        words = command_line("mitmdump", source=str(folder), listen=f"{LOOPBACK}:{port}", confdir=confdir)
+        words = command_line("mitmdump", source=str(folder), listen=f"{LOOPBACK}:{port}", confdir=keys)
         with open_private_log(log) as stream:
             options = ["--set", "connector_admin=", "--set", "connector_sessions="]
             process = supervision.start_helper([*words, *options], stream)

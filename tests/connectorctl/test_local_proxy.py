@@ -26,7 +26,7 @@ def blocked() -> Iterator[None]:
 @pytest.mark.slow
 def test_a_refusal_has_the_proxys_sentence_and_the_proxy_is_gone_after_it(connectors: Path, workdir: Path) -> None:
     log = workdir / "log"
-    started = start_local_proxy(connectors, confdir=workdir / "keys", log=log)
+    started = start_local_proxy(connectors, confdir=None, log=log)  # the first proxy of this HOME
     with pytest.raises(ParseError, match="the token is not valid, has expired"), started as proxy:
         proxy.wait_until_usable(KEY, "not-a-token")
     assert proxy.process.returncode is not None

@@ -14,7 +14,7 @@ from lab.process import Process
 from tests.connectorctl.cli_result import RunCli
 
 ROOT = Path(__file__).parents[3]
-START_TIMEOUT = 60.0
+START_TIMEOUT = 180.0
 
 
 WEB_COLUMNS = [
