@@ -20,6 +20,8 @@ def read_proxy_ca(confdir: Path | None) -> bytes:
     try:
         return b"".join(parse_certificates(path.read_bytes()))
     except FileNotFoundError:
-        raise ParseError(str(path), "not found; start the proxy once with: connectorctl proxy, or name its --confdir") from None
+        raise ParseError(
+            str(path), "not found; start the proxy once with: connectorctl proxy, or name its --confdir"
+        ) from None
     except ParseError as error:
         raise ParseError(str(path), error.reason) from error

@@ -25,6 +25,7 @@ TOKEN_TIMEOUT: Final = 60.0
 """Seconds for the target to write the token of the second account into its Secret."""
 TOKEN_PLACEHOLDER: Final = "TOKEN-OF-THE-ACCOUNT"  # noqa: S105 - not a token
 """Value of the token in the documents of a script, which the script replaces."""
+_ALREADY_EXISTS: Final = "AlreadyExists"
 _POLL_INTERVAL: Final = 0.25
 _RBAC: Final = "rbac.authorization.k8s.io"
 
@@ -98,10 +99,13 @@ async def _create(account: ObjectKey, role: str, kubeconfig: Path, context: str 
                 await client.create(each.path, dict(each.manifest))
                 created.append(each)
             return await _read_token(client, SECRETS.path(account.namespace, f"{account.name}-minter"))
-        except (ApiError, ParseError):
+        except (ApiError, ParseError) as error:
+            if isinstance(error, ApiError) and error.reason == _ALREADY_EXISTS:
+                existing = objects[len(created)]
+                print_message(f"warning: the target has {existing} already; delete it, or name another --account")
             if created:
                 names = ", ".join(map(str, created))
-                print_message(f"warning: on the target, these were created and stay: {names}")
+                print_message(f"warning: the target keeps these; delete them before you try again: {names}")
             raise
 
 

@@ -96,7 +96,17 @@ async def test_what_was_created_before_an_error_is_named(
     with pytest.raises(ApiError):
         await create(tmp_path)
     names = "ServiceAccount deployer, ClusterRoleBinding deployer, ServiceAccount deployer-minter"
-    assert capsys.readouterr().err == f"warning: on the target, these were created and stay: {names}\n"
+    assert capsys.readouterr().err == f"warning: the target keeps these; delete them before you try again: {names}\n"
+
+
+async def test_an_object_that_exists_is_named_with_the_next_step(
+    server: FakeApiServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.faults.append(lambda request: refusal(409, "AlreadyExists", "no") if request.method == "POST" else None)
+    with pytest.raises(ApiError):
+        await create(tmp_path)
+    message = "the target has ServiceAccount deployer already; delete it, or name another --account"
+    assert capsys.readouterr().err == f"warning: {message}\n"
 
 
 async def test_a_token_that_does_not_come_is_an_error(
