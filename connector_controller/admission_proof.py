@@ -5,6 +5,8 @@ dry runs. The API server must refuse each of them by the policy that is for it, 
 controller writes `enforced-since`, the API server's time after the proof. Objects that are older do not count. If a
 forged object is admitted, the controller removes that time, and the proxies grant nothing.
 
+The proof tries few objects, so the controller also compares each policy with the one of this release.
+
 A proof says nothing about the time before it. Next to `enforced-since`, the controller stores the version of each
 policy and binding. If one differs at the next proof, objects may have been created without it. The time begins again.
 """
@@ -30,6 +32,7 @@ from connector_store.domain.grants.admission import (
     format_policy_versions,
     parse_enforced_since,
 )
+from connector_store.domain.grants.shipped_policies import has_shipped_spec
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import (
@@ -150,7 +153,7 @@ class AdmissionProof:
         """Prove that the policies are in force, and publish the result. Return the seconds until the next proof."""
         user = (await self._client.create(SELF_SUBJECT_REVIEWS.path(), _SELF_SUBJECT_REVIEW))["status"]["userInfo"]
         # Read the versions before the proof. A change after this read has another version at the next proof.
-        versions, problem = await self._read_policies()
+        versions, problem = await self._read_policies(user["username"])
         for _round in range(ROUNDS):
             problem = problem or await self._find_problem(user["username"])
         enforced_since = await self._publish(versions, problem)
@@ -158,7 +161,7 @@ class AdmissionProof:
         self._on_proof(enforced_since)
         return PROOF_INTERVAL
 
-    async def _read_policies(self) -> tuple[str, str | None]:
+    async def _read_policies(self, user: str) -> tuple[str, str | None]:
         """Return the versions of the policies and bindings, and why one of them does not check every object."""
         policies = []
         remedies: dict[int, str] = {
@@ -177,6 +180,11 @@ class AdmissionProof:
                 exemption = find_exemption(policy)
                 if exemption is not None:
                     return "", f"the {resource.kind} {name} has {exemption}; delete it, and {self._proof.remedy}"
+                if resource is VALIDATING_ADMISSION_POLICIES and not has_shipped_spec(policy, user):
+                    return (
+                        "",
+                        f"the spec of the {resource.kind} {name} is not that of this release; {self._proof.remedy}",
+                    )
                 policies.append(policy)
         return format_policy_versions(policies), None
 

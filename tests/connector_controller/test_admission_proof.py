@@ -1,9 +1,11 @@
 """The proof of the admission policies, with a fake API server that has some of them."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aiohttp import web
 
 from connector_controller.admission_proof import FORGED_USER, PROOF_INTERVAL, ROUNDS, AdmissionProof
@@ -26,7 +28,11 @@ from tests.fakes.api_server import FakeApiServer, refusal
 
 CONTROLLER = "system:serviceaccount:connectors-system:connectors-controller"
 SYSTEM = "connectors-system"
-BINDING_SPEC = {"policyName": "x", "validationActions": ["Deny"]}
+SHIPPED = list(yaml.safe_load_all((Path(__file__).parents[2] / "deploy/policy/access.yaml").read_text()))
+SPECS: dict[tuple[str, str], dict[str, Any]] = {
+    (each["kind"], each["metadata"]["name"]): each["spec"] for each in SHIPPED
+}
+APPROVALS = "accessapprovals.connectors.alauda.io"
 RULES = ("requester", "subject", "by", "approve", "policy")
 
 
@@ -68,14 +74,20 @@ class Admission:
         ]
         return next((text for rule, violated, text in checks if violated and rule in self.rules), None)
 
-    async def put_policies(self, *, generation: int = 1, spec: dict[str, Any] | None = None) -> None:
-        """Put all policies and their bindings. Those of `accessapprovals` have this generation and binding."""
+    async def put_policies(
+        self, *, generation: int = 1, policy: dict[str, Any] | None = None, binding: dict[str, Any] | None = None
+    ) -> None:
+        """Put all policies and their bindings. Those of `accessapprovals` have this generation and these fields."""
         for name in ADMISSION_POLICIES:
-            is_changed = name.startswith("accessapprovals")
-            metadata = {"name": name, "generation": generation if is_changed else 1}
-            await self.server.put(VALIDATING_ADMISSION_POLICIES, {"metadata": metadata, "spec": {}})
-            binding = {"metadata": {"name": name}, "spec": spec if spec and is_changed else BINDING_SPEC}
-            await self.server.put(VALIDATING_ADMISSION_POLICY_BINDINGS, binding)
+            is_changed = name == APPROVALS
+            for resource, change in (
+                (VALIDATING_ADMISSION_POLICIES, policy),
+                (VALIDATING_ADMISSION_POLICY_BINDINGS, binding),
+            ):
+                is_policy = resource is VALIDATING_ADMISSION_POLICIES
+                metadata = {"name": name, "generation": generation if is_policy and is_changed else 1}
+                spec = SPECS[resource.kind, name] | (change if change and is_changed else {})
+                await self.server.put(resource, {"metadata": metadata, "spec": spec})
 
     def published(self) -> dict[str, Any] | None:
         """Return the ConfigMap that proxies read."""
@@ -200,7 +212,7 @@ async def test_a_policy_that_changed_while_no_controller_ran_ends_all_grants(
     published = admission.published()
     assert parse_enforced_since(published) == first + 61
     assert published is not None
-    policy = "ValidatingAdmissionPolicy accessapprovals.connectors.alauda.io"
+    policy = f"ValidatingAdmissionPolicy {APPROVALS}"
     assert published["data"][REASON] == f"changed since the last proof: {policy}; ask again"
     assert policy in caplog.text
     await proof.reconcile("admission")
@@ -224,7 +236,7 @@ async def test_a_time_without_the_versions_of_the_policies_begins_again(
 async def test_a_policy_that_does_not_check_all_namespaces_is_not_in_force(
     admission: Admission, proof: AdmissionProof
 ) -> None:
-    await admission.put_policies(spec=BINDING_SPEC | {"matchResources": {"namespaceSelector": {"matchLabels": {}}}})
+    await admission.put_policies(binding={"matchResources": {"namespaceSelector": {"matchLabels": {}}}})
     await proof.reconcile("admission")
     published = admission.published()
     assert published is not None
@@ -232,6 +244,20 @@ async def test_a_policy_that_does_not_check_all_namespaces_is_not_in_force(
         REASON: "the ValidatingAdmissionPolicyBinding accessapprovals.connectors.alauda.io has spec.matchResources; "
         "delete it, and apply deploy/policy"
     }
+
+
+async def test_a_policy_with_another_expression_is_not_in_force(admission: Admission, proof: AdmissionProof) -> None:
+    """The forged objects are refused, because they violate the other rules of the policy."""
+    await proof.reconcile("admission")
+    validations = SPECS["ValidatingAdmissionPolicy", APPROVALS]["validations"]
+    await admission.put_policies(policy={"validations": [*validations[:-1], {"expression": "true"}]})
+    await proof.reconcile("admission")
+    published = admission.published()
+    assert published is not None
+    assert ENFORCED_SINCE not in published["data"]
+    assert published["data"][REASON] == (
+        f"the spec of the ValidatingAdmissionPolicy {APPROVALS} is not that of this release; apply deploy/policy"
+    )
 
 
 @pytest.mark.parametrize(("status", "remedy"), [(404, "deploy/policy"), (403, "deploy/system/controller-rbac.yaml")])

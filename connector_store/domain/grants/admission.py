@@ -62,6 +62,8 @@ def find_exemption(policy: Mapping[str, Any]) -> str | None:
     if policy["kind"].endswith("Binding"):
         if "Deny" not in spec.get("validationActions", ()):
             return "spec.validationActions without Deny"
+        if spec.get("policyName") != policy["metadata"]["name"]:
+            return "another spec.policyName"
         return next((f"spec.{field}" for field in ("matchResources", "paramRef") if spec.get(field)), None)
     if spec.get("failurePolicy", "Fail") != "Fail":
         return "spec.failurePolicy"

@@ -10,6 +10,7 @@ import yaml
 
 from connector_store.domain.config import settings
 from connector_store.domain.decision.direct_access import PATH_PREFIX
+from connector_store.domain.grants.shipped_policies import SPEC_DIGESTS, has_shipped_spec
 from lab.helm import Helm
 from lab.kubectl import Kubectl
 from tests.cluster.deploy.rendering import Key, Objects, objects_in, without_rollout
@@ -429,6 +430,13 @@ def test_other_namespaces_reach_every_place_that_names_them(render: Render) -> N
     driver = container_of(objects["DaemonSet", "platform-nodes", CSI])
     assert {"name": "CONNECTORS_SYSTEM_NAMESPACE", "value": "platform"} in driver["env"]
     assert ("Namespace", "", "platform-nodes") in objects
+
+
+def test_the_controller_accepts_admission_policies_with_other_names(render: Render) -> None:
+    accounts = {program: {"serviceAccount": {"name": f"a-{program}"}} for program in ("controller", "csi")}
+    objects = render({"namespaces": {"system": "platform", "csi": "platform-nodes"}, **accounts})
+    policies = [objects["ValidatingAdmissionPolicy", "", name] for name in SPEC_DIGESTS]
+    assert all(has_shipped_spec(each, "system:serviceaccount:platform:a-controller") for each in policies)
 
 
 def test_the_releases_own_namespace_is_not_created(render: Render) -> None:

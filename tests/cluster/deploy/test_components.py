@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from connector_store.domain.grants.shipped_policies import SPEC_DIGESTS, has_shipped_spec
 from lab.kubectl import Kubectl
 from tests.cluster.deploy.rendering import Key, Objects, objects_in
 
@@ -130,6 +131,8 @@ def test_another_system_namespace_reaches_every_place_that_names_it_and_changes_
     assert sorted(yaml.safe_load(there), key=str) == sorted(product.values(), key=str)
     assert SYSTEM not in yaml.safe_dump(list(after.values()))
     assert ("Namespace", "", ELSEWHERE) in after
+    controller = f"system:serviceaccount:{ELSEWHERE}:connectors-controller"
+    assert all(has_shipped_spec(after["ValidatingAdmissionPolicy", "", name], controller) for name in SPEC_DIGESTS)
 
 
 def selected(label: str) -> dict[str, str]:

@@ -67,6 +67,7 @@ def test_the_shipped_policies_exempt_nothing_and_are_those_that_the_controller_r
     [
         (BINDING, {"validationActions": ["Audit", "Warn"]}, "spec.validationActions without Deny"),
         (BINDING, {"validationActions": ["Deny", "Audit"]}, None),
+        (BINDING, {"policyName": "b"}, "another spec.policyName"),
         (BINDING, {"matchResources": {"namespaceSelector": {"matchLabels": {"a": "b"}}}}, "spec.matchResources"),
         (BINDING, {"paramRef": {"name": "a", "parameterNotFoundAction": "Allow"}}, "spec.paramRef"),
         (POLICY, {"failurePolicy": "Ignore"}, "spec.failurePolicy"),
@@ -84,4 +85,4 @@ def test_a_policy_that_does_not_check_every_object_is_found(
     kind: str, change: dict[str, Any], exemption: str | None
 ) -> None:
     spec = {"policyName": "a", "validationActions": ["Deny"]} if kind == BINDING else {"validations": []}
-    assert find_exemption({"kind": kind, "spec": spec | change}) == exemption
+    assert find_exemption({"kind": kind, "metadata": {"name": "a"}, "spec": spec | change}) == exemption
