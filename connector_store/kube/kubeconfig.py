@@ -21,6 +21,8 @@ from connector_store.kube.configuration import Configuration, CredentialError, T
 
 _EXPIRY_LEEWAY: Final = 60.0
 """Seconds before its expiry that a plugin's credential is replaced."""
+_IMPERSONATION_FIELDS: Final = ("as", "as-uid", "as-groups", "as-user-extra")
+"""Fields of a user that the library ignores, so that the request would have the rights of another user."""
 
 
 async def read_kubeconfig(
@@ -43,6 +45,7 @@ async def read_kubeconfig(
 async def _read(paths: str, context: str | None, now: Callable[[], float], clock: Callable[[], float]) -> Configuration:
     merged = _merge_files(paths)
     user = _find_user(merged, context)
+    _check_impersonation(user)
     # The library would run the plugin itself, and would log its failure and continue.
     plugin = user.value.pop("exec", None)
     # A token file has precedence over an inline token (client-go). The library does the opposite.
@@ -98,6 +101,12 @@ def _find_user(merged: ConfigNode, context: str | None) -> ConfigNode:
     context_entry = contexts.get_with_name(name)["context"]
     user: ConfigNode = merged["users"].get_with_name(context_entry["user"])["user"]
     return user
+
+
+def _check_impersonation(user: ConfigNode) -> None:
+    for name in _IMPERSONATION_FIELDS:
+        if name in user.value:
+            raise CredentialError(f"{user.name}/{name}: is not supported; use a credential of that user")
 
 
 def _check_plugin(plugin: object, location: str) -> None:

@@ -154,6 +154,9 @@ def test_reads_none_of_the_modules_that_the_image_leaves_out() -> None:
         pytest.param(lambda path: text(path, "clusters: 1"), None, "no access", id="another shape"),
         pytest.param(lambda path: write(path, {"tokenFile": "none"}), None, "none", id="no such token file"),
         pytest.param(
+            lambda path: write(path, {"token": "t", "as": "jane"}), None, "/as: is not supported", id="impersonation"
+        ),
+        pytest.param(
             lambda path: write(path, plugin(path, None, code=3)),
             None,
             "returned 3",
