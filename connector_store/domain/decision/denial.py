@@ -456,7 +456,7 @@ def failed_addon() -> Deny:
 
 def watch_error(reason: str) -> bytes:
     """Return an event of type ERROR that ends a watch: a WatchEvent (meta/v1) as a line of JSON."""
-    status = Deny(status=403, message=f"the watch was cut: {reason}", cause="access")
+    status = Deny(status=403, message=f"the proxy closed the watch: {reason}", cause="access")
     return b'{"type":"ERROR","object":%b}\n' % status.body
 
 

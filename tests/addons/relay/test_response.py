@@ -168,7 +168,7 @@ def test_a_watch_that_is_closed_between_events_gets_an_error_event() -> None:
     response.receive(b"1\r\n\n\r\n")
     error_event = response.render_error_event("no more")
     event = json.loads(error_event.split(b"\r\n")[1])
-    assert (event["type"], event["object"]["message"]) == ("ERROR", "the watch was cut: no more")
+    assert (event["type"], event["object"]["message"]) == ("ERROR", "the proxy closed the watch: no more")
 
 
 @pytest.mark.parametrize(

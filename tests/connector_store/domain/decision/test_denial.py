@@ -188,7 +188,7 @@ def test_a_watch_error_is_an_error_event() -> None:
     event = json.loads(denial.watch_error("its caller may not use the Connector any more"))
     assert event["type"] == "ERROR"
     assert event["object"]["code"] == 403
-    assert event["object"]["message"] == "the watch was cut: its caller may not use the Connector any more"
+    assert event["object"]["message"] == "the proxy closed the watch: its caller may not use the Connector any more"
 
 
 def test_a_refusal_says_how_to_ask_only_to_those_who_may() -> None:
