@@ -149,6 +149,8 @@ def judge_programs(pods: Sequence[ProgramPod]) -> str:
 
 def judge_versions(pods: Sequence[ProgramPod], own_version: str) -> str:
     """A release works with the one before and the one after it."""
+    if not pods:
+        raise CheckSkippedError("no program runs")
     by_program = {name: sorted({pod.version for pod in pods if pod.program == name}) for name in _programs(pods)}
     text = ", ".join(f"{name} {' and '.join(each or 'unknown' for each in by_program[name])}" for name in by_program)
     releases = {_release(pod.version) for pod in pods} - {None}
@@ -212,6 +214,8 @@ def judge_clocks(metrics: Mapping[str, Metrics]) -> str:
 
 def judge_rights(refused: Iterable[Right], count: int) -> str:
     """`refused` are those of `count` rights that the API server does not grant."""
+    if not count:
+        raise CheckSkippedError("no program runs")
     missing = [str(right) for right in refused]
     if missing:
         raise CheckFailedError(

@@ -64,7 +64,8 @@ OK: list[Any] = [
                  id="one release"),
     pytest.param(lambda: health.judge_versions([pod(PROXY, version="0.1.9"), pod(PROXY, version="")], "0.2.0"),
                  "connectors-proxy unknown and 0.1.9, connectorctl 0.2.0", id="two releases, and an unknown one"),
-    pytest.param(lambda: health.judge_versions([], "unknown"), ", connectorctl unknown", id="no version at all"),
+    pytest.param(lambda: health.judge_versions([pod(PROXY, version="")], "unknown"),
+                 "connectors-proxy unknown, connectorctl unknown", id="no version at all"),
     pytest.param(lambda: health.judge_expiry("it", [10 * DAY, 9 * DAY], 0.0, DAY, "do"), "it expires in 9 days",
                  id="an expiry that is far"),
     pytest.param(lambda: health.judge_settings({"p": {"connector_settings_rejected": [0.0]}}),
@@ -164,6 +165,8 @@ def test_a_problem_has_a_next_step(judge: Callable[[], str], detail: str, next_s
         pytest.param(lambda: health.judge_watches({"p": {}}, 60), id="metrics of another release"),
         pytest.param(lambda: health.judge_clocks({}), id="no clock"),
         pytest.param(lambda: health.judge_nodes([node("a")], [pod(PROXY)]), id="no driver"),
+        pytest.param(lambda: health.judge_versions([], "0.2.0"), id="no program"),
+        pytest.param(lambda: health.judge_rights([], 0), id="no account"),
     ],
 )
 def test_what_is_unknown_is_skipped(judge: Callable[[], str]) -> None:
