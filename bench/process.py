@@ -13,7 +13,7 @@ from pathlib import Path
 from lab.ports import Port
 
 TICK = os.sysconf("SC_CLK_TCK")
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 STOP_SECONDS = 10.0
 
 

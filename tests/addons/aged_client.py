@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-TIMEOUT = 30.0
+TIMEOUT = 90.0
 ROUTES = ("tunnel", "path", "alias")
 ALL_SERVED = dict.fromkeys(ROUTES, 200)
 

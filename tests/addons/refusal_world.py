@@ -218,7 +218,7 @@ async def running_world(home: Path, confdir: Path, *, watched: bool) -> AsyncIte
                 folder,
                 confdir,
                 connector_flows="on" if watched else "off",
-                connector_connect_timeout="1",
+                connector_connect_timeout="3",
                 connector_max_connections="1",
                 connector_targets_deny=",".join(DENIED),
             )

@@ -17,7 +17,7 @@ from tests.addons.judge import Field, Message, read
 from tests.fakes.manifests import TARGET_TOKEN, connector, secret, write
 from tests.fakes.proxy import Proxy, copy_confdir, running_proxy
 from tests.fakes.target import FakeTarget, TargetConnection
-from tests.fakes.waiting import until
+from tests.fakes.waiting import PATIENCE, until
 from tests.fuzz import examples
 
 pytestmark = pytest.mark.slow
@@ -81,17 +81,17 @@ async def swallow(conversation: TargetConnection) -> None:
                 break
 
 
-async def received_by_target(world: tuple[Proxy, FakeTarget], message: bytes) -> bytes:
+async def received_by_target(world: tuple[Proxy, FakeTarget], message: bytes, patience: float = LONG_ENOUGH) -> bytes:
     """Return all bytes that the target received after a caller sent `message` and waited for the end of the connection.
 
-    A request with an incomplete body never ends. The caller closes after LONG_ENOUGH seconds without a response.
+    A request with an incomplete body never ends. The caller closes after `patience` seconds without a response.
     """
     proxy, target = world
     before = {id(each): len(each.received) for each in target.connections}
     client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
     await client.send(fill_in(message, target))
     with suppress(OSError, TimeoutError):
-        while await asyncio.wait_for(client.reader.read(65536), LONG_ENOUGH):
+        while await asyncio.wait_for(client.reader.read(65536), patience):
             pass
     client.close()
     await until(lambda: proxy.connection_count == 0)
@@ -190,7 +190,7 @@ async def test_every_odd_byte_gives_the_target_whole_messages_or_none(
 ) -> None:
     """Another parser finds no fault in the received bytes, and only requests that it finds in the sent bytes."""
     message = GOOD[:place] + odd + GOOD[place + cut :]
-    arrived_messages = read(await asyncio.wait_for(received_by_target(world, message), 60))
+    arrived_messages = read(await asyncio.wait_for(received_by_target(world, message), 2 * PATIENCE))
     assert not arrived_messages.fault
     sent_messages = read(fill_in(message, world[1])).messages
     assert len(arrived_messages.messages) <= len(sent_messages)
@@ -200,7 +200,7 @@ async def test_every_odd_byte_gives_the_target_whole_messages_or_none(
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_unambiguous_messages_arrive(world: tuple[Proxy, FakeTarget]) -> None:
-    arrived_messages = read(await received_by_target(world, GOOD))
+    arrived_messages = read(await received_by_target(world, GOOD, patience=PATIENCE))
     assert [(each.target, bytes(each.body), each.whole) for each in arrived_messages.messages] == [
         (b"/a", b"abc", True),
         (b"/b", b"", True),

@@ -153,7 +153,7 @@ async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path, watched: bool) -
         dump = tmp_path / "dump"
         proxy = RunningProxy(
             tmp_path / "home",
-            options={"termlog_verbosity": "debug", "flow_detail": "4", "connector_connect_timeout": "5"},
+            options={"termlog_verbosity": "debug", "flow_detail": "4", "connector_connect_timeout": "60"},
             arguments=["-w", str(dump)] if watched else [],
         )
         write(proxy, target.port, ca)

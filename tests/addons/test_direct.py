@@ -183,7 +183,7 @@ async def test_a_large_answer_waits_for_a_client_within_two_sessions(proxy: Prox
     stream.writer.transport.resume_reading()  # type: ignore[attr-defined]  # ditto
     results = 0
     while results < size:
-        results += len(await asyncio.wait_for(stream.reader.read(1 << 20), 30))
+        results += len(await asyncio.wait_for(stream.reader.read(1 << 20), 120))
     assert results == size
 
 

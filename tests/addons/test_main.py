@@ -17,7 +17,7 @@ from lab.process import environment_without_proxies, tie_to_parent
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0
+PATIENCE = 180.0
 LEFT_OUT = ("flask", "ldap3", "werkzeug", "pyperclip", "mitmproxy.addons.onboarding")
 
 

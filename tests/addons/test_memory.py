@@ -22,7 +22,7 @@ from tests.fakes.proxy import ClientConnection, running_proxy
 from tests.fakes.target import OK, FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SIZE = 96 * 1024 * 1024
 PIECE = b"x" * 65536

@@ -49,6 +49,7 @@ from tests.fakes.waiting import until
 pytestmark = pytest.mark.slow
 
 KEY = "team-a/k8s"
+TRIES = 10
 LONGEST = 10.0
 """Seconds for an exchange, ten times each of the proxy's limits. A broken exchange may never end by itself."""
 CARRIERS = (
@@ -159,8 +160,12 @@ async def try_all_refusals(proxy: Proxy, target: FakeTarget) -> None:
 
 
 async def still_serves(proxy: Proxy, target: FakeTarget) -> None:
-    response = await run_exchange(proxy, target, f"{KEY}:{proxy.token(KEY)}", f"127.0.0.1:{target.port}", get(target))
-    assert response.startswith(b"HTTP/1.1 200")
+    """Assert that the proxy serves an exchange. On a busy machine, one can exceed the short timeouts of the proxy."""
+    responses: list[bytes] = []
+    while not (responses and responses[-1].startswith(b"HTTP/1.1 200")):
+        assert len(responses) < TRIES, responses
+        credentials = f"{KEY}:{proxy.token(KEY)}"
+        responses.append(await run_exchange(proxy, target, credentials, f"127.0.0.1:{target.port}", get(target)))
 
     def all_closed() -> bool:
         # The recheck does the same. If it raised, the whole proxy would stop.

@@ -40,7 +40,7 @@ class Renegotiating:
         with suppress(OSError, SSL.Error):
             accepted, _ = self._listener.accept()
             with accepted:
-                accepted.settimeout(30)
+                accepted.settimeout(120)
                 # pyOpenSSL does not wait on a socket with a timeout.
                 accepted.setblocking(True)
                 tls = SSL.Connection(self._context, accepted)

@@ -23,14 +23,17 @@ pytestmark = pytest.mark.slow
 
 KEY = "team-a/k8s"
 SILENT = "team-a/silent"
+CONFIGURED = 3
+"""Seconds of the timeouts. A connection must get to its silence within them, also on a busy machine."""
 TICK = 0.1
 """Seconds between two ticks of the event loop that runs the proxy."""
 
 
 @pytest.fixture
 async def short_timeouts(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
-    """Proxy with timeouts of one second for clients and targets."""
-    async with running_proxy(folder, confdir, connector_client_timeout="1", connector_connect_timeout="1") as proxy:
+    """Proxy with timeouts of CONFIGURED seconds for clients and targets."""
+    timeouts = {f"connector_{peer}_timeout": str(CONFIGURED) for peer in ("client", "connect")}
+    async with running_proxy(folder, confdir, **timeouts) as proxy:
         before = len(asyncio.all_tasks())
         yield proxy
         proxy.close()
@@ -67,7 +70,7 @@ def mute() -> Iterator[socket.socket]:
 
 
 @asynccontextmanager
-async def one_second() -> AsyncIterator[None]:
+async def configured_time() -> AsyncIterator[None]:
     """Assert that the body of this context takes the configured time: no less, and not much more.
 
     The maximum is a number of ticks of the event loop, so a pause of this process does not count.
@@ -84,8 +87,8 @@ async def one_second() -> AsyncIterator[None]:
     yield
     ticking.cancel()
     await asyncio.gather(ticking, return_exceptions=True)
-    assert time.monotonic() - began >= 0.9
-    assert tick_count * TICK < 5
+    assert time.monotonic() - began >= CONFIGURED - 0.1
+    assert tick_count * TICK < CONFIGURED + 4
 
 
 async def accepted(mute: socket.socket) -> socket.socket:
@@ -115,7 +118,7 @@ def get(port: int) -> bytes:
     ],
 )
 async def test_a_client_without_a_whole_connect_is_closed(short_timeouts: Proxy, data: bytes) -> None:
-    async with one_second():
+    async with configured_time():
         client = await short_timeouts.open()
         await client.send(data)
         assert await client.read_to_eof() == b""
@@ -127,7 +130,7 @@ async def test_a_client_that_sends_byte_by_byte_is_closed_too(short_timeouts: Pr
             await client.send(bytes([byte]))
             await asyncio.sleep(0.02)
 
-    async with one_second():
+    async with configured_time():
         client = await short_timeouts.open()
         dribbling = asyncio.ensure_future(send_bytewise(client))
         assert await client.read_to_eof() == b""
@@ -141,7 +144,7 @@ async def test_half_a_client_hello_in_the_tunnel_is_closed(short_timeouts: Proxy
     with pytest.raises(ssl.SSLWantReadError):
         session.do_handshake()
     hello = outgoing.read()
-    async with one_second():
+    async with configured_time():
         client, answer = await short_timeouts.connect(f"127.0.0.1:{target.port}", f"{KEY}:{short_timeouts.token(KEY)}")
         assert answer.status == 200
         await client.send(hello[: len(hello) // 2])
@@ -153,7 +156,7 @@ async def test_half_a_client_hello_in_the_tunnel_is_closed(short_timeouts: Proxy
 async def test_a_tunnel_without_a_whole_request_is_closed(
     short_timeouts: Proxy, target: FakeTarget, inside: bytes
 ) -> None:
-    async with one_second():
+    async with configured_time():
         client = await short_timeouts.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{short_timeouts.token(KEY)}")
         await client.send(inside)
         assert await client.read_to_eof() == b""
@@ -184,11 +187,11 @@ async def open_silent_tunnel(proxy: Proxy, port: int, ca: KeyPair) -> ClientConn
 
 async def test_a_target_that_drops_syns_gives_504(short_timeouts: Proxy, full_port: int, target_ca: KeyPair) -> None:
     client = await open_silent_tunnel(short_timeouts, full_port, target_ca)
-    async with one_second():
+    async with configured_time():
         await client.send(get(full_port))
         answer = await client.read_response()
     assert answer.status == 504
-    assert "did not answer within 1 s" in answer.json()["message"]
+    assert f"did not answer within {CONFIGURED} s" in answer.json()["message"]
 
 
 async def test_a_target_that_accepts_and_is_silent_gives_504_and_is_closed(
@@ -196,7 +199,7 @@ async def test_a_target_that_accepts_and_is_silent_gives_504_and_is_closed(
 ) -> None:
     port = mute.getsockname()[1]
     client = await open_silent_tunnel(short_timeouts, port, target_ca)
-    async with one_second():
+    async with configured_time():
         await client.send(get(port))
         answer = await client.read_response()
         await closed_by_the_proxy(await accepted(mute))
@@ -269,7 +272,7 @@ async def test_a_client_that_leaves_during_a_dial_ends_with_the_dial(
     before = len(asyncio.all_tasks())
     port = mute.getsockname()[1]
     client = await open_silent_tunnel(short_timeouts, port, target_ca)
-    async with one_second():
+    async with configured_time():
         await client.send(get(port))
         connection = await accepted(mute)
         client.close()
@@ -290,4 +293,4 @@ async def test_a_client_that_leaves_a_waiting_target_ends_both(short_timeouts: P
     await client.send(get(target.port))
     await until(lambda: bool(target.received))
     client.close()
-    await asyncio.wait_for(left.wait(), 30)
+    await asyncio.wait_for(left.wait(), 120)

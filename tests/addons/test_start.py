@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 MITMDUMP = Path(sys.executable).with_name("mitmdump")
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 @pytest.fixture

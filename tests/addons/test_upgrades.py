@@ -65,7 +65,7 @@ async def test_binary_data_passes_unchanged_in_both_directions(
     status, _, headers = await client.read_head()
     assert (status, headers["upgrade"], headers["connection"]) == (101, protocol, "Upgrade")
     sending = asyncio.ensure_future(client.send(BINARY))
-    assert await asyncio.wait_for(client.reader.readexactly(len(BINARY)), 30) == BINARY
+    assert await asyncio.wait_for(client.reader.readexactly(len(BINARY)), 120) == BINARY
     await sending
     client.close()
 
@@ -120,7 +120,7 @@ async def test_the_eof_of_the_client_reaches_the_target(
     client = await ask(proxy, target, lines)
     await client.read_head()
     client.close()
-    await asyncio.wait_for(left.wait(), 30)
+    await asyncio.wait_for(left.wait(), 120)
 
 
 @BOTH

@@ -318,7 +318,7 @@ async def test_names_with_silent_servers_do_not_delay_other_targets_or_the_end_o
                 spec = {**obj["spec"], "address": f"https://{name}.silent:6443"}
                 await world.server.put(CONNECTORS, {"metadata": {"name": name, "namespace": "a"}, "spec": spec})
             obj["spec"]["address"] = f"https://good.example:{server.port}"
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 async with running(world.term):
                     await until(lambda: {f"{name}.silent" for name in names} <= set(name_server.queries))
                     await world.server.put(CONNECTORS, obj)

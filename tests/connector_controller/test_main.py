@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 def get(url: str) -> tuple[int, str] | None:
     """Return None while the port is closed."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own http URL
+        with urllib.request.urlopen(url, timeout=120) as answer:  # noqa: S310 - our own http URL
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -140,7 +140,7 @@ async def test_without_a_ca_there_is_no_bundle(world: World) -> None:
 
 async def test_without_the_kind_it_returns_at_once(world: World) -> None:
     world.versions = []
-    await asyncio.wait_for(world.bundle.run(world.bundle.reconcile), 30)
+    await asyncio.wait_for(world.bundle.run(world.bundle.reconcile), 120)
     assert world.writes == []
 
 

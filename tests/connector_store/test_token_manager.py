@@ -77,7 +77,7 @@ class World:
         self.request_results: list[str] = []
         self.counted_keys: set[ObjectKey] = set()
         client = TargetClient(TrustStore(), AddressPolicy(), Resolver(), user_agent="test")
-        self.manager = TokenManager(client, timeout=30, clock=self.clock, on_token_request=self.count)
+        self.manager = TokenManager(client, timeout=300, clock=self.clock, on_token_request=self.count)
 
     def count(self, key: ObjectKey, result: str) -> None:
         self.request_results.append(result)
@@ -311,7 +311,7 @@ async def test_connectors_of_a_hanging_target_do_not_delay_other_targets_and_sha
         hanging.silent, healthy.respond = True, Grants()
         world, healthy_world = World(hanging), World(healthy)
         world.manager = healthy_world.manager = TokenManager(
-            TargetClient(TrustStore(), AddressPolicy(), Resolver(), user_agent="test"), timeout=5, clock=world.clock
+            TargetClient(TrustStore(), AddressPolicy(), Resolver(), user_agent="test"), timeout=10, clock=world.clock
         )
         keys = [ObjectKey("n", f"c{number}") for number in range(200)]
         waiting = [asyncio.ensure_future(world.manager.get_token(world.source(key=key))) for key in keys]

@@ -79,7 +79,7 @@ def test_another_kubeconfig_is_an_error(tmp_path: Path, change: dict[str, Any], 
 def test_a_plugin_is_run_as_kubectl_runs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, result: str
 ) -> None:
-    monkeypatch.setattr(connector_context, "PLUGIN_TIMEOUT", 0.2 if "sleep" in script else 60.0)
+    monkeypatch.setattr(connector_context, "PLUGIN_TIMEOUT", 0.2 if "sleep" in script else 180.0)
     (tmp_path / "plugin").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "plugin").chmod(0o755)
     plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "./plugin", "args": ["c"],

@@ -43,7 +43,7 @@ print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
 sys.exit(os.waitstatus_to_exitcode(status))
 """
 """Program that runs another one and prints its cost. It is small, because the size of a process before exec counts."""
-MAX_PAIRS = 12
+MAX_PAIRS = 40
 """Maximum number of measurements."""
 BASE = [sys.executable, "-c", "import json, ssl, http.client"]
 

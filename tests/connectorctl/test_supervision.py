@@ -47,7 +47,7 @@ def test_the_exit_code_is_that_of_the_command(script: str, code: int) -> None:
         "    process = supervision.start_command(['sh', '-c', sys.argv[1]], os.environ)",
         "    print(supervision.wait(process, 3600.0, lambda: 3600.0))",
     ])  # fmt: skip
-    result = subprocess.run([sys.executable, "-c", program, script], capture_output=True, text=True, timeout=60)
+    result = subprocess.run([sys.executable, "-c", program, script], capture_output=True, text=True, timeout=180)
     assert (result.stdout, result.stderr) == (f"{code}\n", "")
 
 

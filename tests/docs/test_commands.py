@@ -64,9 +64,9 @@ def test_the_connector_of_a_page_is_the_one_that_init_writes() -> None:
 def test_files_that_the_readme_creates_are_ignored_by_git(tmp_path: Path) -> None:
     shutil.copy(ROOT / ".gitignore", tmp_path)
     files = ["team.kubeconfig", "context.token", "connectors/my-cluster.yaml"]
-    subprocess.run(["git", "init", "-q", tmp_path], check=True, timeout=60)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True, timeout=180)
     ignored = subprocess.run(
-        ["git", "-C", tmp_path, "check-ignore", *files], capture_output=True, text=True, timeout=60, check=False
+        ["git", "-C", tmp_path, "check-ignore", *files], capture_output=True, text=True, timeout=180, check=False
     )
     assert ignored.stdout.split() == files
 

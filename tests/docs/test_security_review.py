@@ -111,7 +111,7 @@ def test_each_jq_command_of_the_page_prints_something(tmp_path: Path, monkeypatc
     commands = re.split(r"(?<=proxy\.log)\n", block.strip())
     for command in commands:
         done = subprocess.run(
-            ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+            ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False
         )
         assert (done.returncode, done.stderr) == (0, ""), command
         assert done.stdout, command

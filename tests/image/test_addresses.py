@@ -25,7 +25,7 @@ process = subprocess.Popen(command, stdout=sys.stderr)
 try:
     for host in hosts.split():
         for port in ports.split():
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 180
             while True:
                 try:
                     socket.create_connection((host, int(port)), 5).close()

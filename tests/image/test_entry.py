@@ -113,7 +113,7 @@ def test_the_entry_becomes_the_program_and_removes_the_key_log(component: str, t
         text=True,
         env=ALONE | {"SSLKEYLOGFILE": str(tmp_path / "keys"), "OTHER": "kept"},
     ) as start_proxy:
-        output, _ = start_proxy.communicate(timeout=60)
+        output, _ = start_proxy.communicate(timeout=180)
     assert output == f"{start_proxy.pid} -m connector_{component} --an=argument none kept\n"
     assert start_proxy.returncode == 0
 

@@ -92,7 +92,7 @@ def test_a_paused_api_server_does_not_respond_until_it_is_resumed(disturbed_cont
     with pytest.raises(TimeoutError):
         disturbed_control_plane.api.request("GET", "/readyz", timeout=1)
     disturbed_control_plane.resume()
-    disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.is_ready, timeout=60)
+    disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.is_ready, timeout=240)
 
 
 def test_a_watch_from_before_a_compaction_fails_with_410(disturbed_control_plane: ControlPlane) -> None:
@@ -108,7 +108,7 @@ def test_a_watch_from_before_a_compaction_fails_with_410(disturbed_control_plane
 
 def test_the_api_server_recovers_from_a_restart_of_etcd(disturbed_control_plane: ControlPlane) -> None:
     disturbed_control_plane.etcd.restart()
-    disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.is_ready, timeout=60)
+    disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.is_ready, timeout=240)
     disturbed_control_plane.api.call("GET", "/api/v1/namespaces/default")
 
 

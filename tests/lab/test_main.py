@@ -11,7 +11,7 @@ from lab.scratch import remove_stale_folders
 from lab.waiting import wait_until
 
 CLUSTER = Path(__file__).parents[2] / "scripts" / "cluster"
-TIMEOUT = 100.0
+TIMEOUT = 400.0
 
 
 def processes_with(text: str) -> list[str]:

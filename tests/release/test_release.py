@@ -22,7 +22,7 @@ SBOM = f"kubernetes-connector-{VERSION}.cdx.json"
 def release(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(ROOT / "scripts" / "release"), *arguments]
     environment = os.environ | {"DIST": str(folder), "SOURCE_DATE_EPOCH": "1700000000"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=200)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=600)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_a_release_is_two_commands_and_a_commit(repository: Path, helm: Helm, tm
     environment = os.environ | {"DIST": str(tmp_path / "dist")}
 
     def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=200)
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=600)
 
     assert "run scripts/version.py 7.8.9 --release, and commit" in run().stderr
     script = [sys.executable, str(repository / "scripts" / "version.py"), "7.8.9", "--release"]

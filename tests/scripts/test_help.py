@@ -16,7 +16,7 @@ PYTHON = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
 BEHIND_SHELL_SCRIPTS = {"demo.py", "mutants.py"}
 """Programs whose help the shell scripts of the same name print."""
 MODULES = {"lanes.py", "terminal.py", "usage.py"}
-TIMEOUT = 60.0
+TIMEOUT = 180.0
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from lanes import INTERRUPTED, Lane, LaneFunction, Prerequisite, Progress, run_c
 pytestmark = pytest.mark.slow
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-TIMEOUT = 60.0
+TIMEOUT = 180.0
 DRIVER = """\
 import sys
 from pathlib import Path

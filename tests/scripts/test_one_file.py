@@ -24,7 +24,7 @@ TARGET = ["--oidc", "file:token", "--proxy", "https://proxy.example.com", "--ca"
 
 
 def build(path: Path) -> None:
-    subprocess.run([sys.executable, ROOT / "scripts" / "one_file.py", path], check=True, timeout=60)
+    subprocess.run([sys.executable, ROOT / "scripts" / "one_file.py", path], check=True, timeout=180)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, python: str, *words: str) -> subprocess.CompletedProcess[str]:
     command = [python, "-I", str(folder / "connectorctl"), *words]
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=180, check=False
+    )
 
 
 def test_the_same_sources_give_the_same_file_with_its_checksum(folder: Path, tmp_path: Path) -> None:

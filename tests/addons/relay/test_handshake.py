@@ -18,7 +18,7 @@ async def test_plaintext_in_a_tunnel_closes_it(proxy: Proxy, target: FakeTarget)
 
 
 async def test_a_partial_client_hello_times_out(folder: Path, confdir: Path, target: FakeTarget) -> None:
-    async with running_proxy(folder, confdir, connector_client_timeout="1") as proxy:
+    async with running_proxy(folder, confdir, connector_client_timeout="3") as proxy:
         client, response = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
         assert response.status == 200
         await client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01")
@@ -27,7 +27,7 @@ async def test_a_partial_client_hello_times_out(folder: Path, confdir: Path, tar
 
 
 async def test_a_tunnel_without_a_request_times_out(folder: Path, confdir: Path, target: FakeTarget) -> None:
-    async with running_proxy(folder, confdir, connector_client_timeout="1") as proxy:
+    async with running_proxy(folder, confdir, connector_client_timeout="3") as proxy:
         client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
         assert await client.read_to_eof() == b""
         await until(lambda: proxy.connection_count == 0)

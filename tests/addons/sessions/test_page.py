@@ -32,7 +32,7 @@ async def tab(tmp_path: Path) -> AsyncIterator[Tab]:
 
 
 async def wait_for(tab: Tab, expression: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not await tab.evaluate(expression):  # noqa: ASYNC110 - the browser reports no change
             await asyncio.sleep(0.05)
 

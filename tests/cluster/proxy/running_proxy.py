@@ -22,7 +22,7 @@ from lab.ports import Port
 from lab.process import Process
 
 ROOT = Path(__file__).parents[3]
-WAIT_TIMEOUT = 60.0
+WAIT_TIMEOUT = 180.0
 """Seconds that a test waits for what must happen, on a busy machine."""
 AUDIENCE = "connectors-proxy"
 

@@ -32,7 +32,7 @@ metadata: {name: s}
 type: connectors.cpaas.io/bearer-token
 stringData: {token: one}
 """
-DEADLINE = 60.0
+DEADLINE = 120.0
 """Seconds that a change may take on a busy machine."""
 
 

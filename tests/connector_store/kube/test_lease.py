@@ -108,7 +108,7 @@ class Candidate:
 
 
 async def soon(event: asyncio.Event) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         await event.wait()
 
 

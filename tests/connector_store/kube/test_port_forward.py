@@ -229,7 +229,7 @@ async def test_the_end_of_the_block_closes_the_connection(client: KubeClient, ku
     kubelet.behaviour = wait_for_close
     async with forward_port(client, "n", "p", PORT):
         pass
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         await closed.wait()
 
 

@@ -16,7 +16,7 @@ from connector_store.kube.resources import CONNECTORS, SECRETS
 from tests.fakes.api_server import FakeApiServer, refusal
 from tests.fakes.waiting import until
 
-DEADLINE = 20.0
+DEADLINE = 120.0
 
 
 class Names:

@@ -92,7 +92,7 @@ async def test_a_reflector_of_one_object_asks_for_its_name() -> None:
     async with FakeApiServer().serving() as server, KubeClient(server.configuration) as client:
         reflector = object_reflector(client, CONFIG_MAPS, KEY, lambda raw: None)
         task = asyncio.create_task(reflector.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await reflector.synced.wait()
         task.cancel()
         _, path, query = server.requests[0]

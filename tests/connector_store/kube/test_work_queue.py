@@ -6,8 +6,6 @@ import pytest
 from connector_store.kube.errors import ApiError
 from connector_store.kube.work_queue import INITIAL_BACKOFF, MAX_BACKOFF, WorkQueue, run_workers
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def queue() -> WorkQueue[str]:
     return WorkQueue("things", rng=random.Random(1))  # noqa: S311 - pauses, and the same ones each time
@@ -67,7 +65,7 @@ async def test_the_backoff_doubles_up_to_its_maximum_and_restarts_after_success(
 
 async def run(q: WorkQueue[str], reconcile, until: asyncio.Event, workers: int = 1) -> None:
     task = asyncio.ensure_future(run_workers(q, reconcile, workers=workers))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         await until.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -332,7 +332,7 @@ async def test_an_issuer_that_hangs_does_not_use_up_the_places_of_another(server
     tokens = [SigningKey("k").sign({"iss": hanging.url, "jti": str(number)}) for number in range(10)]
     waiting = [asyncio.ensure_future(world.check(token)) for token in tokens]
     await until(lambda: urls)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         for number in range(5):
             assert isinstance(await world.check(server.issue_token(jti=str(number))), Granted)
     assert not any(each.done() for each in waiting)

@@ -25,7 +25,7 @@ def test_bash_completes_a_command(run_cli: RunCli, workdir: Path) -> None:
     words = "COMP_WORDS=(connectorctl kubec); COMP_CWORD=1"
     ask = f"source ./completion.bash; {words}; _connectorctl_completion connectorctl; echo ${{COMPREPLY[*]}}"
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
-    result = subprocess.run([bash, "-c", ask], capture_output=True, text=True, env=environment, timeout=60)
+    result = subprocess.run([bash, "-c", ask], capture_output=True, text=True, env=environment, timeout=180)
     assert (result.stdout, result.stderr) == ("kubeconfig\n", "")
 
 

@@ -38,14 +38,14 @@ class Browser:
 
 def get_sessions(url: str) -> bytes:
     """Get the sessions, on a connection of its own."""
-    with urllib.request.urlopen(url + "sessions", timeout=30) as response:  # noqa: S310 - a port of this test
+    with urllib.request.urlopen(url + "sessions", timeout=120) as response:  # noqa: S310 - a port of this test
         body: bytes = response.read()
         return body
 
 
 def connect(url: str) -> socket.socket:
     host, _, port = url.removeprefix("http://").strip("/").partition(":")
-    return socket.create_connection((host, int(port)), timeout=30)
+    return socket.create_connection((host, int(port)), timeout=120)
 
 
 def get_nothing(url: str) -> bytes:

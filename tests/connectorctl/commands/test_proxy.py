@@ -152,7 +152,7 @@ def test_the_proxy_starts_and_writes_no_session_keys(connectors: Path, workdir: 
 
 def accepts_connections(port: int) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=10):
+        with socket.create_connection(("127.0.0.1", port), timeout=120):
             return True
     except ConnectionRefusedError:
         return False

@@ -159,7 +159,7 @@ def test_messages_are_wrapped_on_a_terminal_unless_wide(connectors: Path, form: 
 def on_terminal(command: list[str], *, columns: int) -> str:
     leader, follower = pty.openpty()
     program = str(Path(sys.executable).with_name(command[0]))
-    subprocess.run([program, *command[1:]], stdout=follower, env=os.environ | {"COLUMNS": str(columns)}, timeout=60)
+    subprocess.run([program, *command[1:]], stdout=follower, env=os.environ | {"COLUMNS": str(columns)}, timeout=180)
     os.close(follower)
     output = os.read(leader, 65536).decode()
     os.close(leader)
