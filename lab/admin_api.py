@@ -3,11 +3,15 @@
 import http.client
 import json
 import ssl
+import time
 import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
+
+from lab.waiting import TIMEOUT, sleep_before_retry
 
 APPLY_QUERY: Final = "?fieldManager=lab&force=true&fieldValidation=Strict"
 """https://kubernetes.io/docs/reference/using-api/server-side-apply/"""
@@ -43,7 +47,7 @@ class AdminApi:
         body: Any = None,
         *,
         patch_type: str = "merge-patch+json",
-        timeout: float = 120,
+        timeout: float = TIMEOUT,
         user: str = "",
         groups: Sequence[str] = (),
     ) -> Response:
@@ -71,8 +75,16 @@ class AdminApi:
             connection.close()
 
     def call(self, method: str, path: str, body: Any = None, *, patch_type: str = "merge-patch+json") -> Any:
-        """Send a request and return the JSON of the response. Raise RuntimeError for a status of 400 or more."""
+        """Send a request and return the JSON of the response. Raise RuntimeError for a status of 400 or more.
+
+        After 429, the request is sent again: the API server has not begun to process it, such as a list of a kind whose
+        watch cache is not initialized.
+        """
+        started_at = time.monotonic()
         response = self.request(method, path, body, patch_type=patch_type)
+        while response.status == HTTPStatus.TOO_MANY_REQUESTS and time.monotonic() < started_at + TIMEOUT:
+            sleep_before_retry(started_at)
+            response = self.request(method, path, body, patch_type=patch_type)
         if response.status >= 400:
             raise RuntimeError(f"{method} {path}: {response.status} {response.body.decode(errors='replace')}")
         return response.json()

@@ -22,7 +22,7 @@ ISSUER = "https://kubernetes.default.svc.cluster.local"
 SERVICE_CIDR = "10.96.0.0/16"
 SERVICE_ADDRESS = "10.96.0.1"
 """Address of the Service `kubernetes`."""
-READY_TIMEOUT = 240.0
+READY_TIMEOUT = 300.0
 """Seconds until /readyz succeeds; about 3 on an idle machine."""
 AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
 

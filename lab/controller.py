@@ -13,6 +13,7 @@ from lab import manifests
 from lab.control_plane import ControlPlane
 from lab.ports import Port
 from lab.process import Process
+from lab.rbac import wait_for_rbac
 from lab.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +22,7 @@ API_PATH = "/apis/connectors.alauda.io/v1alpha1"
 
 SETTINGS = {
     "CONNECTORS_PROBE_INTERVAL": "1",
-    "CONNECTORS_CA_OVERLAP": "3",
+    "CONNECTORS_CA_OVERLAP": "15",
     "CONNECTORS_CA_SECRET": "connectors-proxy-ca",
     "CONNECTORS_TARGETS_DENY": "127.9.0.0/16",
 }
@@ -54,7 +55,7 @@ class Controller:
         self._port.release()
 
     def get(self, path: str) -> str:
-        with urllib.request.urlopen(self.admin + path, timeout=10) as response:  # noqa: S310 - our own http URL
+        with urllib.request.urlopen(self.admin + path, timeout=60) as response:  # noqa: S310 - our own http URL
             text: str = response.read().decode()
             return text
 
@@ -87,6 +88,7 @@ class ConnectorCluster:
         plane.kubectl("apply", "-f", str(ROOT / "deploy/system/controller-rbac.yaml"))
         plane.kubectl("apply", "-f", str(ROOT / "deploy/system/proxy-service.yaml"))
         plane.kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+        wait_for_rbac(plane.api)
 
     def remove_objects(self) -> None:
         """Remove the Connectors and what controllers created, while none runs."""

@@ -102,7 +102,7 @@ class Etcd:
             return False
 
     def _request(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self._client_port.number, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self._client_port.number, timeout=120)
         try:
             connection.request(method, path, body)
             response = connection.getresponse()

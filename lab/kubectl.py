@@ -64,8 +64,8 @@ class Kubectl:
         """Wait until objects of the kinds can be listed, which is a moment after the condition Established."""
         started_at = time.monotonic()
         while self.run("get", ",".join(crds), "--all-namespaces", "--output=name").returncode != 0:
-            if time.monotonic() > started_at + 2 * TIMEOUT:
-                raise TimeoutError(f"not served within {2 * TIMEOUT:.0f} s: {', '.join(crds)}")
+            if time.monotonic() > started_at + TIMEOUT:
+                raise TimeoutError(f"not served within {TIMEOUT:.0f} s: {', '.join(crds)}")
             sleep_before_retry(started_at, min_interval=0.1)
 
     def json(self, *arguments: str, namespace: str | None = None) -> Any:

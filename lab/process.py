@@ -14,7 +14,7 @@ from typing import Self
 
 from lab.waiting import sleep_before_retry, wait_until
 
-STOP_GRACE = 10.0
+STOP_GRACE = 30.0
 """Seconds between SIGTERM and SIGKILL."""
 
 
@@ -26,6 +26,11 @@ def tie_to_parent(command: Sequence[str]) -> list[str]:
     """Return the command such that the kernel kills it when its parent dies (Linux with util-linux)."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else list(command)
+
+
+def complete_lines(log: Path) -> list[str]:
+    """Return the lines of a log that a program may be writing, without one that is not whole yet."""
+    return log.read_text(errors="replace").rpartition("\n")[0].splitlines()
 
 
 def environment_without_proxies() -> dict[str, str]:

@@ -21,8 +21,8 @@ from lab.programs import KUBERNETES, ProgramsMissingError, control_plane_program
 from lab.scratch import scratch_folder
 
 NAMESPACE = "connector-demo"
-START_TIMEOUT = 60.0
-WATCH_TIMEOUT = 30.0
+START_TIMEOUT = 180.0
+WATCH_TIMEOUT = 120.0
 
 CONNECTOR = """\
 apiVersion: connectors.alauda.io/v1alpha1

@@ -33,11 +33,11 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.g
 
 FIXTURE_MARKS = {
     "promtool": ("node", 1800),
-    "cluster_programs": ("cluster", 600),
-    "helm": ("cluster", 600),
-    "request_info_program": ("cluster", 600),
-    "gateway_programs": ("cluster", 600),
-    "lua_program": ("cluster", 600),
+    "cluster_programs": ("cluster", 900),
+    "helm": ("cluster", 900),
+    "request_info_program": ("cluster", 900),
+    "gateway_programs": ("cluster", 900),
+    "lua_program": ("cluster", 900),
     "client_programs": ("clients", 1800),
     "mcp_folder": ("clients", 1800),
     "axe_script": ("clients", 1800),

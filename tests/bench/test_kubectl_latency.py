@@ -19,16 +19,22 @@ from bench.kubectl_latency import (
     time_calls,
 )
 from lab.control_plane import ControlPlane
+from lab.process import complete_lines
+from lab.waiting import wait_until
 
 
 def test_kubectl_lists_objects_in_all_ways(control_plane: ControlPlane, tmp_path: Path) -> None:
     by_way = measure(control_plane, tmp_path, calls=2)
     assert set(by_way) == {ALONE, SERVER, CONNECT, DIRECT}
     assert all(0 < figures["median, ms"] <= figures["p90, ms"] for figures in by_way.values())
-    events = [json.loads(line) for line in control_plane.audit_log.read_text().splitlines()]
-    lists = [event.get("objectRef", {}) for event in events if event["verb"] == "list"]
-    requests = [ref for ref in lists if (ref.get("namespace"), ref.get("resource")) == (NAMESPACE, "configmaps")]
-    assert len(requests) >= 3 * (WARM_UP_CALLS + 2)
+
+    def all_are_audited() -> bool:
+        events = [json.loads(line) for line in complete_lines(control_plane.audit_log)]
+        lists = [event.get("objectRef", {}) for event in events if event["verb"] == "list"]
+        requests = [ref for ref in lists if (ref.get("namespace"), ref.get("resource")) == (NAMESPACE, "configmaps")]
+        return len(requests) >= 3 * (WARM_UP_CALLS + 2)
+
+    wait_until(all_are_audited, "the lists in the audit log")
 
 
 def test_the_ways_take_turns_and_the_first_calls_are_not_counted() -> None:

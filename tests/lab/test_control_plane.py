@@ -2,11 +2,13 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lab.control_plane import ControlPlane
+from lab.control_plane import READY_TIMEOUT, ControlPlane
 from lab.kubectl import Kubectl
+from lab.process import complete_lines
 from lab.waiting import wait_until
 
 
@@ -74,8 +76,12 @@ def test_apply_creates_and_changes_objects_and_rejects_unknown_fields(
 
 def test_every_request_is_in_the_audit_log(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.api.call("GET", f"/api/v1/namespaces/{namespace}/pods?limit=1")
-    events = [json.loads(line) for line in control_plane.audit_log.read_text().splitlines()]
-    [event] = [event for event in events if event["requestURI"] == f"/api/v1/namespaces/{namespace}/pods?limit=1"]
+
+    def own_events() -> list[dict[str, Any]]:
+        events = [json.loads(line) for line in complete_lines(control_plane.audit_log)]
+        return [event for event in events if event["requestURI"] == f"/api/v1/namespaces/{namespace}/pods?limit=1"]
+
+    [event] = wait_until(own_events, "the event, which the API server may write after its response")
     assert (event["verb"], event["objectRef"]["resource"], event["user"]["username"]) == ("list", "pods", "admin")
 
 
@@ -92,7 +98,7 @@ def test_a_paused_api_server_does_not_respond_until_it_is_resumed(disturbed_cont
     with pytest.raises(TimeoutError):
         disturbed_control_plane.api.request("GET", "/readyz", timeout=1)
     disturbed_control_plane.resume()
-    disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.is_ready, timeout=240)
+    disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.is_ready, timeout=READY_TIMEOUT)
 
 
 def test_a_watch_from_before_a_compaction_fails_with_410(disturbed_control_plane: ControlPlane) -> None:
@@ -101,15 +107,16 @@ def test_a_watch_from_before_a_compaction_fails_with_410(disturbed_control_plane
     plane.create_namespace("newer")
     plane.etcd.compact()
     plane.restart_apiserver()
-    resume = f"/api/v1/namespaces?watch=1&resourceVersion={old}&timeoutSeconds=1"
+    resume = f"/api/v1/namespaces?watch=1&resourceVersion={old}&timeoutSeconds=30"
     event = json.loads(plane.api.request("GET", resume).body)
     assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
 
 
 def test_the_api_server_recovers_from_a_restart_of_etcd(disturbed_control_plane: ControlPlane) -> None:
     disturbed_control_plane.etcd.restart()
-    disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.is_ready, timeout=240)
-    disturbed_control_plane.api.call("GET", "/api/v1/namespaces/default")
+    disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.is_ready, timeout=READY_TIMEOUT)
+    api = disturbed_control_plane.api
+    wait_until(lambda: api.request("GET", "/api/v1/namespaces/default").status == 200, "a read from etcd")
 
 
 @pytest.fixture

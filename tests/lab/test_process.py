@@ -1,8 +1,10 @@
 """The context manager of processes."""
 
+from pathlib import Path
+
 import pytest
 
-from lab.process import Startable
+from lab.process import Startable, complete_lines
 
 
 class Recorder(Startable):
@@ -29,3 +31,11 @@ def test_an_object_that_started_in_part_is_closed() -> None:
     with pytest.raises(RuntimeError, match="half"), recorder:
         pass
     assert recorder.calls == ["start", "close"]
+
+
+def test_a_line_that_is_not_whole_yet_is_left_out(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    contents = {"": [], "a": [], "a\n": ["a"], "a\nb": ["a"], "a\n\nb\n": ["a", "", "b"]}
+    for content, lines in contents.items():
+        log.write_text(content)
+        assert complete_lines(log) == lines

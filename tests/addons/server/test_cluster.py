@@ -12,6 +12,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Identity, Unavailable
 from lab.certificates import KeyPair, make_ca
 from lab.control_plane import ControlPlane
+from lab.rbac import wait_for_rbac
 from tests.fakes.manifests import connector, secret
 from tests.fakes.proxy import ROOT, running_proxy
 from tests.fakes.target import FakeTarget
@@ -56,6 +57,7 @@ async def test_a_service_account_with_the_right_reaches_the_target_and_others_do
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "other", "namespace": namespace}},
         *may_use(namespace, "default"),
     )
+    wait_for_rbac(plane.api)
     signing = make_ca("shared CA")
     plane.api.apply(
         {

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.models import Target, Unusable
@@ -11,9 +11,6 @@ from connector_store.kube.client import KubeClient
 from connector_store.kube.cluster_watches import ClusterWatches
 from connector_store.store import Store
 from tests.cluster.kube.installation import SYSTEM
-
-DEADLINE: Final = 60.0
-"""Seconds to wait on a busy machine before a test fails."""
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from connector_store.kube.client import KubeClient
 from lab import manifests
 from lab.control_plane import ControlPlane
 from lab.kubectl import write_kubeconfig
+from lab.rbac import wait_for_rbac
 
 DEPLOY: Final = Path(__file__).parents[3] / "deploy"
 SYSTEM: Final = "connectors-system"
@@ -26,9 +27,10 @@ def install_definitions(plane: ControlPlane) -> None:
 
 
 def install_roles(plane: ControlPlane) -> None:
-    """The system namespace and deploy/rbac."""
+    """The system namespace and deploy/rbac, in force when this returns."""
     plane.kubectl("apply", "-f", str(DEPLOY / "system" / "namespace.yaml"))
     plane.kubectl("apply", "-k", str(DEPLOY / "rbac"))
+    wait_for_rbac(plane.api)
 
 
 def install(plane: ControlPlane) -> None:
@@ -63,11 +65,12 @@ def connector(
 
 
 def grant_use(plane: ControlPlane, namespace: str, *, subject: dict[str, str], name: str = "use") -> None:
-    """A RoleBinding of connectors-user in that namespace."""
+    """A RoleBinding of connectors-user in that namespace, in force when this returns."""
     bind(plane, namespace, "connectors-user", subject=subject, name=name)
 
 
 def bind(plane: ControlPlane, namespace: str, cluster_role: str, *, subject: dict[str, str], name: str) -> None:
+    """A RoleBinding of that ClusterRole, in force when this returns."""
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": cluster_role}
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -77,6 +80,7 @@ def bind(plane: ControlPlane, namespace: str, cluster_role: str, *, subject: dic
         "subjects": [subject],
     }
     plane.api.apply(binding, namespace=namespace)
+    wait_for_rbac(plane.api)
 
 
 def account_subject(namespace: str, name: str = "default") -> dict[str, str]:

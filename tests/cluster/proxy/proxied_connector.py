@@ -7,6 +7,7 @@ from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.manifests import connector, secret
+from lab.rbac import wait_for_rbac
 from tests.cluster.proxy.running_proxy import RunningProxy
 
 TARGET_USER = "target"
@@ -43,4 +44,5 @@ def target_token(plane: ControlPlane, namespace: str) -> str:
     plane.kubectl("create", "rolebinding", TARGET_USER, "--clusterrole=cluster-admin", f"--serviceaccount={account}",
                   namespace=namespace)  # fmt: skip
     plane.kubectl("create", "clusterrolebinding", namespace, "--clusterrole=view", f"--serviceaccount={account}")
+    wait_for_rbac(plane.api)
     return plane.issue_token(namespace, TARGET_USER, lifetime=7 * 24 * 3600)

@@ -19,7 +19,7 @@ from connector_store.folder.signing_key import SigningKey
 from lab import manifests
 from lab.kubectl import Kubectl
 from lab.ports import Port
-from lab.process import Process
+from lab.process import Process, complete_lines
 
 ROOT = Path(__file__).parents[3]
 WAIT_TIMEOUT = 180.0
@@ -102,8 +102,9 @@ class RunningProxy:
 
     def audit(self) -> list[dict[str, Any]]:
         """The audit lines so far."""
-        lines = self.log.read_text(errors="replace").splitlines()
-        return [json.loads(each) for each in lines if each.startswith('{"time"') and '"event":' in each]
+        return [
+            json.loads(each) for each in complete_lines(self.log) if each.startswith('{"time"') and '"event":' in each
+        ]
 
     def token(self, key: ObjectKey, *, ttl: int = 3600) -> str:
         return SigningKey.load_or_create(self.confdir).issue(key, ttl=ttl, now=time.time(), audience=AUDIENCE)
