@@ -26,6 +26,7 @@ from connectorctl.cluster_checks import CHECKS, ClusterSubject
 from connectorctl.diagnosis import diagnose
 from lab.admin_api import Response
 from lab.control_plane import ControlPlane
+from lab.rbac import wait_for_rbac
 from lab.waiting import wait_until
 from tests.cluster.controller.approval_run import (
     GATE,
@@ -112,6 +113,7 @@ def bind(plane: ControlPlane, namespace: str) -> None:
         role = {"kind": "Role", "name": name, "apiGroup": rbac}
         binding = {"metadata": metadata, "subjects": subjects, "roleRef": role}
         plane.api.apply({"apiVersion": api, "kind": "RoleBinding"} | binding)
+    wait_for_rbac(plane.api)
 
 
 def rule(group: str, resource: str, verb: str) -> dict[str, list[str]]:
@@ -445,6 +447,7 @@ def test_the_shipped_roles_give_what_their_names_say(plane: ControlPlane, namesp
     for role, user in (("requester", "rita"), ("approver", "paul")):
         words = ("create", "rolebinding", role, f"--clusterrole=connectors-{role}", f"--user={user}")
         plane.kubectl(*words, namespace=namespace)
+    wait_for_rbac(plane.api)
     rita = request(requester="rita", subject={"kind": "User", "name": "rita"})
     paul = approval({"name": "r", "uid": "1"}, {"name": "on-call", "uid": "2"}, by="paul")
     assert create(plane, namespace, "rita", rita).status == 201

@@ -13,6 +13,7 @@ from connectorctl.cluster_health import OLDEST_WITHOUT_COMPONENT
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.programs import GATEWAY_API, ensure_programs
+from lab.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -213,7 +214,7 @@ def test_the_example_grants_only_tokens_of_one_account_at_the_target(fresh: Kube
     def may(*what: str) -> str:
         return fresh.run("auth", "can-i", "create", *what, minter, namespace="default").stdout.strip()
 
-    assert may("serviceaccounts/pipelines", "--subresource=token") == "yes"
+    wait_until(lambda: may("serviceaccounts/pipelines", "--subresource=token") == "yes", "the binding in force")
     assert may("serviceaccounts/default", "--subresource=token") == "no"
     assert may("pods") == "no"
     params = {

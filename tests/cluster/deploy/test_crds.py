@@ -1,8 +1,8 @@
 """The CRDs and the admission policy on a real API server: what applies, and what is refused with which words."""
 
 import json
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import yaml
 from connector_store.domain.permissions.impersonation import DEFAULT_PREFIX
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
+from lab.rbac import wait_for_rbac
+from lab.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 CORPUS = Path(__file__).parent / "corpus"
-DEADLINE = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,12 @@ def create(kubectl: Kubectl, namespace: str, manifest: dict[str, Any]) -> str:
         "create", "--dry-run=server", "--validate=strict", "-f", "-", namespace=namespace, stdin=json.dumps(manifest)
     )
     return result.stdout or result.stderr
+
+
+def refusal(kubectl: Kubectl, namespace: str, manifest: dict[str, Any]) -> str:
+    """Return why the API server refuses an object; an empty text if it accepts it."""
+    output = create(kubectl, namespace, manifest)
+    return "" if "created" in output else output
 
 
 def arrays(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -114,9 +121,7 @@ def test_an_empty_class_name_is_refused(installed: Kubectl, namespace: str) -> N
 def test_a_secret_of_another_namespace_is_refused_early(installed: Kubectl, namespace: str) -> None:
     elsewhere = connector(auth={"name": "a", "secretRef": {"name": "s", "namespace": "elsewhere"}})
     # A new policy takes effect a moment after it was stored.
-    deadline = time.monotonic() + DEADLINE
-    while "created" in (output := create(installed, namespace, elsewhere)) and time.monotonic() < deadline:
-        pass
+    output = wait_until(partial(refusal, installed, namespace, elsewhere), "a policy in force")
     assert f"must be the Connector's own namespace, {namespace}" in output
 
 
@@ -132,10 +137,8 @@ def test_objects_older_than_the_policy_can_be_labelled_finalized_and_deleted(
     older["metadata"]["finalizers"] = ["example.test/wait"]
     private_control_plane.api.apply(older, namespace="old")
     kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/policy"))
-    deadline = time.monotonic() + DEADLINE
     fresh = connector(auth=foreign) | {"metadata": {"name": "fresh"}}
-    while "created" in (output := create(kubectl, "old", fresh)) and time.monotonic() < deadline:
-        pass
+    output = wait_until(partial(refusal, kubectl, "old", fresh), "a policy in force")
     assert "must be the Connector's own namespace" in output
     foreign_connector = connector(auth=foreign, connectorClassName="git") | {"metadata": {"name": "theirs"}}
     assert "created" in create(kubectl, "old", foreign_connector)
@@ -277,6 +280,7 @@ def test_a_user_without_get_on_a_secret_cannot_name_it(
     installed(
         "create", "rolebinding", "writer", "--role=writer", f"--serviceaccount={namespace}:writer", namespace=namespace
     )
+    wait_for_rbac(control_plane.api)
 
     def write(*arguments: str, spec: dict[str, Any]) -> str:
         result = installed.run(
@@ -285,10 +289,8 @@ def test_a_user_without_get_on_a_secret_cannot_name_it(
         return result.stdout or result.stderr
 
     refused = f'spec.auth.secretRef.name: you may not get secrets "lent" in the namespace "{namespace}"'
-    deadline = time.monotonic() + DEADLINE
     # A new policy takes effect a moment after it was stored.
-    while refused not in (output := write("create", "--dry-run=server", spec=SECRET)):
-        assert time.monotonic() < deadline, output
+    wait_until(lambda: refused in write("create", "--dry-run=server", spec=SECRET), "a policy in force")
     assert "you may not get" in write("create", "--dry-run=server", spec={"caCertSecretRef": {"name": "lent"}})
     assert "created" in write("create", spec={})
     assert refused in write("apply", "--server-side", spec=SECRET)
@@ -303,6 +305,7 @@ def test_a_user_without_get_on_a_secret_cannot_name_it(
     installed(
         "create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={namespace}:writer", namespace=namespace
     )
+    wait_for_rbac(control_plane.api)
     assert "patched" in installed(*patch, '{"spec":{"address":"https://mine"}}', namespace=namespace)
     other = {"auth": {"secretRef": {"name": "other"}}}
     assert "you may not get" in write("apply", "--server-side", "--force-conflicts", spec=other)

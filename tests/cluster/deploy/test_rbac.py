@@ -6,6 +6,7 @@ import pytest
 
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
+from lab.rbac import wait_for_rbac
 
 ROOT = Path(__file__).parents[3]
 CONTROLLER = "system:serviceaccount:connectors-system:connectors-controller"
@@ -22,6 +23,7 @@ def installed(control_plane: ControlPlane) -> Kubectl:
     for file in ("system/controller-rbac", "csi/namespace", "csi/rbac"):
         kubectl("apply", "-f", str(ROOT / f"deploy/{file}.yaml"))
     kubectl.wait_for_crds("connectors.connectors.alauda.io")
+    wait_for_rbac(control_plane.api)
     return kubectl
 
 
@@ -225,9 +227,18 @@ def test_in_its_own_namespace_the_controller_writes_by_name(
         ("connectors-approver", "create", "accessrequests.connectors.alauda.io", False),
     ],
 )
-def test_a_role_gives(installed: Kubectl, namespace: str, role: str, verb: str, resource: str, allowed: bool) -> None:
+def test_a_role_gives(
+    installed: Kubectl,
+    control_plane: ControlPlane,
+    namespace: str,
+    role: str,
+    verb: str,
+    resource: str,
+    allowed: bool,
+) -> None:
     user = f"u-{namespace}"
     installed("create", "rolebinding", "b", f"--clusterrole={role}", f"--user={user}", namespace=namespace)
+    wait_for_rbac(control_plane.api)
     assert can(installed, user, verb, resource, "--namespace", namespace) is allowed
 
 

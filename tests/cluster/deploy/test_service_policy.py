@@ -13,6 +13,7 @@ from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.process import Process
 from lab.programs import KUBERNETES, ensure_programs
+from lab.rbac import wait_for_rbac
 from lab.waiting import wait_until
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
@@ -80,6 +81,7 @@ def namespace(plane: ControlPlane) -> str:
     plane.kubectl("create", "namespace", name)
     plane.kubectl("create", "role", "editor", "--verb=*", "--resource=services,services/status", namespace=name)
     plane.kubectl("create", "rolebinding", "editor", "--role=editor", f"--user={EDITOR}", namespace=name)
+    wait_for_rbac(plane.api)
     output = write(plane.kubectl, "create", alias(plane, name), name, CONTROLLER)
     assert output.returncode == 0, output.stderr
     return name

@@ -106,7 +106,7 @@ class AuthorizationProbe:
     def _connection(self) -> http.client.HTTPSConnection:
         connection: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = http.client.HTTPSConnection(self._authority, context=self._context, timeout=30)
+            connection = http.client.HTTPSConnection(self._authority, context=self._context, timeout=120)
             self._local.connection = connection
             self._open.append(connection)
         return connection

@@ -11,6 +11,7 @@ import pytest
 from connector_store.domain.base.request_info import RequestInfo
 from connector_store.domain.permissions.evaluator import NotAllowed
 from lab.control_plane import ControlPlane
+from lab.rbac import wait_for_rbac
 from tests.cluster.permissions.authorization_probe import AuthorizationProbe
 from tests.cluster.permissions.denial_model import DenialModel
 from tests.cluster.permissions.generated_requests import MERGE, NAMES, NAMESPACES, Request, roles, served_resources
@@ -84,10 +85,12 @@ def entries(control_plane: ControlPlane) -> list[Bound]:
         for name, (rules, spaces) in ENTRIES.items()
     ]
     generated = roles(served_resources(control_plane.api), GENERATED)
-    return named + [
+    bound = named + [
         Bound(control_plane, f"deny-generated-{number}", {"rules": rules}, spaces, field="deny")
         for number, (rules, spaces) in enumerate(generated)
     ]
+    wait_for_rbac(control_plane.api)
+    return bound
 
 
 @pytest.mark.slow

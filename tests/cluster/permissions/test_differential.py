@@ -17,6 +17,7 @@ from connector_store.domain.permissions.permissions import parse_permissions
 from connector_store.domain.permissions.rbac import ClusterRole, parse_cluster_role
 from connector_store.domain.permissions.request_attributes import RequestAttributes, is_canonical_path, may_create
 from lab.control_plane import ControlPlane
+from lab.rbac import wait_for_rbac
 from tests.cluster.permissions.authorization_probe import AuthorizationProbe
 from tests.cluster.permissions.generated_requests import NAMESPACES, Request, requests, roles, served_resources
 
@@ -99,6 +100,7 @@ def bound(control_plane: ControlPlane) -> list[Bound]:
         rules = {"rules": role_manifest(BUILTIN_ROLES[name])["rules"]}
         bindings.append(Bound(control_plane, f"all-{name}", rules, None))
         bindings.append(Bound(control_plane, f"web-{name}", rules, ["web"]))
+    wait_for_rbac(control_plane.api)
     return bindings
 
 

@@ -16,10 +16,10 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
-from lab.process import environment_without_proxies
+from lab.process import complete_lines, environment_without_proxies
 from tests.cluster.permissions.generated_requests import Resource, served_resources
 from tests.cluster.proxy.proxied_connector import TARGET_USER, manifests
-from tests.cluster.proxy.running_proxy import RunningProxy
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 
 KEY = ObjectKey("team-a", "plan")
 VOLATILE = ("/registry/leases/", "/registry/masterleases/", "/registry/peerserverleases/", "/registry/events/")
@@ -59,7 +59,9 @@ class World:
 
     def _connect(self) -> http.client.HTTPSConnection:
         host, port = urllib.parse.urlsplit(self.plane.url).netloc.split(":")
-        connection = http.client.HTTPSConnection("127.0.0.1", self.proxy.port, context=self.context, timeout=60)
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", self.proxy.port, context=self.context, timeout=WAIT_TIMEOUT
+        )
         login = base64.b64encode(f"{KEY}:{self.proxy.token(KEY)}".encode()).decode()
         connection.set_tunnel(host, int(port), headers={"Proxy-Authorization": f"Basic {login}"})
         return connection
@@ -75,7 +77,7 @@ class World:
     def audited_writes(self) -> list[dict[str, Any]]:
         """Return what the target's audit log says of the writes of this account."""
         user = f"system:serviceaccount:{self.namespace}:{TARGET_USER}"
-        lines = (json.loads(line) for line in self.plane.audit_log.read_text().splitlines())
+        lines = (json.loads(line) for line in complete_lines(self.plane.audit_log))
         return [line for line in lines if line["user"].get("username") == user and line["verb"] not in READS]
 
 
@@ -164,7 +166,7 @@ def test_client_go_plans(world: World, client_program: Path) -> None:
     result = subprocess.run(
         [client_program, "write", world.namespace],
         env=environment_without_proxies() | {"KUBECONFIG": str(world.kubectl.kubeconfig)},
-        capture_output=True, text=True, check=False, timeout=120,
+        capture_output=True, text=True, check=False, timeout=WAIT_TIMEOUT,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     answers = [line.split("\t") for line in result.stdout.splitlines()]
