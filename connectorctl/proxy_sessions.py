@@ -142,7 +142,7 @@ class LoopbackProxy:
         try:
             url = read_url(self._confdir)
             if url is None:
-                problem = f"does not run with the confdir {self._confdir}; start one: connectorctl proxy"
+                problem = f"has no address in {self._confdir}; start it, or start it again: connectorctl proxy"
                 return ProxyAnswer(proxy="local", problem=problem)
             parts = urlsplit(url)
             connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)

@@ -258,4 +258,4 @@ async def test_a_confdir_that_cannot_be_read_is_a_problem(tmp_path: Path) -> Non
 
 async def test_without_a_file_the_next_step_is_named(tmp_path: Path) -> None:
     local = await read_local(tmp_path)
-    assert local.problem == f"does not run with the confdir {tmp_path}; start one: connectorctl proxy"
+    assert local.problem == f"has no address in {tmp_path}; start it, or start it again: connectorctl proxy"

@@ -128,4 +128,4 @@ async def test_a_folder_means_the_proxy_of_this_machine(run_cli: RunCli, workdir
 def test_without_a_proxy_on_this_machine(run_cli: RunCli) -> None:
     code, out, err = run_cli("refusals --confdir confdir")
     assert (code, out) == (1, "")
-    assert "proxy local does not run with the confdir confdir; start one: connectorctl proxy" in err
+    assert "proxy local has no address in confdir; start it, or start it again: connectorctl proxy" in err
