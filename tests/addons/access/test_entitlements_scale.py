@@ -3,6 +3,8 @@
 import time
 from dataclasses import replace
 
+import pytest
+
 from addons.access.entitlements import Entitlements
 from connector_store.boot_time import boot_time
 from connector_store.domain.base.names import ObjectKey
@@ -23,7 +25,8 @@ MAX_COST = 4e-6
 """Seconds of CPU that one decision may take more than without any policy and request: twice the limit of 2 µs, because
 other tests run at the same time."""
 REPETITIONS = 2000
-ROUNDS = 15
+ROUNDS = 300
+"""Maximum number of measurements. Other work on the machine can only make one worse."""
 
 
 def objects() -> list[StoreObject]:
@@ -62,5 +65,7 @@ def test_a_decision_costs_little_more_and_nothing_where_there_are_no_policies() 
             ("elsewhere", full, refused, elsewhere),
         ):
             best[name] = min(best[name], seconds_of_one(entitlements, access, key))
-    extra = {name: seconds - best["empty"] for name, seconds in best.items()}
-    assert max(extra.values()) < MAX_COST, extra
+        extra = {name: seconds - best["empty"] for name, seconds in best.items()}
+        if max(extra.values()) < MAX_COST:
+            return
+    pytest.fail(f"seconds more than without policies: {extra}")
