@@ -35,7 +35,7 @@ def peer(testbed: Testbed) -> Iterator[Endpoint]:
     started.process.stop()
 
 
-@pytest.mark.parametrize("case", make_cases(seconds=0.3, size=1 << 20, streams=3), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", make_cases(seconds=1, size=1 << 20, streams=3), ids=lambda case: case.name)
 def test_every_case_gives_positive_figures(testbed: Testbed, peer: Endpoint, case: Case) -> None:
     figures = case.figures(measure(testbed, peer, case.mode, peak=False, **case.flags))
     assert figures

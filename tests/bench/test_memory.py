@@ -10,6 +10,8 @@ from bench.memory import GB, MB, Growth, MemoryCase, format_row, make_cases, mea
 from bench.testbed import Testbed, open_testbed
 
 CASES = make_cases(size=100_000_000, events=30_000, streams=200)
+MAX_MEASUREMENTS = 3
+"""Maximum number of measurements. A busy machine can only make one worse."""
 SMALL = ("down", "up", "exec-websocket", "exec-spdy", "watch", "idle")
 """The other cases wait for timeouts; tests/addons tests them with shorter ones."""
 
@@ -25,6 +27,10 @@ def testbed() -> Iterator[Testbed]:
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in SMALL], ids=lambda case: case.name)
 def test_memory_stays_flat(testbed: Testbed, case: MemoryCase) -> None:
     growth = measure_growth(testbed, case)
+    for _ in range(MAX_MEASUREMENTS - 1):
+        if not growth.problem:
+            break
+        growth = measure_growth(testbed, case)
     assert not growth.problem, f"{growth.name} grew by {growth.megabytes:.1f} MB: {growth.problem}"
     assert growth.bytes_passed or growth.events or case.mode == "idle"
 
