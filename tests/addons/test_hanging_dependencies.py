@@ -6,7 +6,7 @@ import math
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,13 +24,15 @@ from tests.fakes.background import background
 from tests.fakes.latency import FLOOR, Latency, is_as_fast
 from tests.fakes.manifests import connector, secret
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 HANGING_CALLERS: Final = 600
 ADDRESSES: Final = 6
 """Source addresses of these callers. Each may have 200 unauthenticated connections."""
 CALLS: Final = 100
-ROUNDS: Final = 6
+HANG_SECONDS: Final = 60
+"""Seconds after which the proxy refuses a caller that hangs."""
+ROUNDS: Final = 30
 """Maximum number of comparisons for one dependency. Other work on the machine can only make one worse."""
 ISSUER: Final = "https://kubernetes.default.svc"
 NAMESPACE: Final = "team-a"
@@ -125,14 +127,15 @@ async def measure(port: int) -> Latency:
 async def wait_until_quick(port: int, limit: float) -> None:
     """Wait until the proxy has accepted the burst of callers, which costs about 1 s of CPU.
 
-    Then ten calls in a row take less than `limit` seconds each.
+    Then ten calls in a row take less than `limit` seconds each. Do not wait for as long as callers hang.
     """
-    async with asyncio.timeout(60):
-        quick_count = 0
-        while quick_count < 10:
-            started_at = time.perf_counter()
-            await call(port, VERIFIED)
-            quick_count = quick_count + 1 if time.perf_counter() - started_at < limit else 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(HANG_SECONDS / 2):
+            quick_count = 0
+            while quick_count < 10:
+                started_at = time.perf_counter()
+                await call(port, VERIFIED)
+                quick_count = quick_count + 1 if time.perf_counter() - started_at < limit else 0
 
 
 async def compare(port: int, hanging: list[tuple[str, str]]) -> tuple[Latency, Latency]:
@@ -173,7 +176,7 @@ def test_callers_of_something_else_do_not_wait_for_a_dependency_that_hangs(
             "connector_source": "kubernetes",
             "connector_targets_allow": "127.0.0.0/8",
             "connector_recheck": "600",
-            "connector_connect_timeout": "60",
+            "connector_connect_timeout": str(HANG_SECONDS),
             "connector_authentication": str(authentication_file(tmp_path / "authentication.yaml", silent_url)),
         }
         environment = {"KUBECONFIG": str(kubeconfig), "NAME_SERVER": silent_name_server}
