@@ -9,7 +9,7 @@ from connectorctl.proxy_sessions import Item, ProxyAnswer, format_age, number, t
 
 MAX_SECONDS: Final = 15 * 60
 """Seconds for which a proxy keeps a caller."""
-HEADER: Final = ("USED", "CALLER", "CONNECTOR", "REQUESTS (15m)", "ERRORS (15m)", "LAST ERROR")
+CALLER_HEADER: Final = ("USED", "CALLER", "CONNECTOR", "REQUESTS (15m)", "ERRORS (15m)", "LAST ERROR")
 
 
 def join_callers(answers: Sequence[ProxyAnswer], selection: Selection, since: float) -> list[dict[str, Any]]:
@@ -36,7 +36,7 @@ def caller_notes(answers: Sequence[ProxyAnswer]) -> Iterator[str]:
 
 
 def caller_cells(row: Item) -> tuple[str, ...]:
-    """Return the cells for HEADER."""
+    """Return the cells for CALLER_HEADER."""
     return (
         format_age(time.time() - number(row, "lastUsed")),
         text(row, "caller"),

@@ -1,14 +1,13 @@
 """Command `refusals`: show the last refusals of the proxies."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from connectorctl.command import make_command
-from connectorctl.commands.sessions import join_rows, notes, proxy_documents, render_cells
+from connectorctl.commands.sessions import notes, proxy_documents, render_cells
 from connectorctl.invocation import Invocation
 from connectorctl.option_values import Selection, SourceOptions
 from connectorctl.options import (
@@ -19,7 +18,8 @@ from connectorctl.options import (
     make_since_option,
 )
 from connectorctl.output import print_message, write, write_value
-from connectorctl.proxy_sessions import Item, ProxyAnswer, number, open_proxies, text
+from connectorctl.proxy_sessions import ProxyAnswer, open_proxies
+from connectorctl.recent_refusals import REFUSAL_HEADER, join_refusals, refusal_cells
 
 
 @make_command(
@@ -55,25 +55,13 @@ def command(
             return await proxies.read("/refusals")
 
     answers = asyncio.run(read())
-    rows = sorted(join_rows(answers, selection, since), key=lambda row: -number(row, "time"))
+    rows = join_refusals(answers, selection, since)
     if form in ("json", "yaml"):
         write_value({"proxies": proxy_documents(answers), "items": rows}, form)
     elif rows:
-        header = ("TIME", "STATUS", "CALLER", "CONNECTOR", "REQUEST", "MESSAGE")
-        write(render_cells(header, [_cells(row) for row in rows], wide=form == "wide"))
+        write(render_cells(REFUSAL_HEADER, [refusal_cells(row) for row in rows], wide=form == "wide"))
     elif any(answer.has_answered for answer in answers):
         print_message("No refusals")
     for note in notes(answers):
         print_message(note)
     return 0 if any(answer.has_answered for answer in answers) else 1
-
-
-def _cells(row: Item) -> tuple[str, ...]:
-    return (
-        time.strftime("%H:%M:%S", time.localtime(number(row, "time"))),
-        f"{number(row, 'status'):g}",
-        text(row, "caller") or f"from {text(row, 'sourceIP')}",
-        text(row, "connector"),
-        text(row, "request"),
-        text(row, "message") or text(row, "reason"),
-    )

@@ -22,7 +22,8 @@ from connectorctl.options import (
 )
 from connectorctl.output import print_message, write, write_value
 from connectorctl.proxy_sessions import Item, Proxies, ProxyAnswer, format_age, number, open_proxies, text
-from connectorctl.recent_callers import HEADER, MAX_SECONDS, caller_cells, caller_notes, join_callers
+from connectorctl.recent_callers import CALLER_HEADER, MAX_SECONDS, caller_cells, caller_notes, join_callers
+from connectorctl.recent_refusals import REFUSAL_HEADER, join_refusals, refusal_cells
 from connectorctl.table import render_table
 
 SORT_KEYS: Final[Mapping[str, Callable[[Item], Any]]] = {
@@ -49,7 +50,7 @@ _UNITS: Final = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
 @click.option(
     "--sort", type=click.Choice(tuple(SORT_KEYS)), default="age", show_default=True, help="Order of the rows."
 )
-@make_since_option("Show who used a Connector in this time, at most 15m, also if the requests have ended.")
+@make_since_option("Show who used a Connector in this time, at most 15m, and what was refused.")
 @add_format_option("wide", "json", "yaml")
 @confdir_option
 @add_selection
@@ -66,6 +67,8 @@ def command(
     confdir: Path | None,
 ) -> int:
     """Show the live connections of all proxies: who is connected, to what, and since when.
+
+    With --since, show who used a Connector in that time, also if the requests have ended, and below what was refused.
 
     In a cluster, it asks each proxy by port-forward, so you need the right to create pods/portforward. With a folder,
     it asks the proxy on this machine.
@@ -102,17 +105,24 @@ async def _show_once(proxies: Proxies, selection: Selection, sort: str, form: st
 
 
 async def _show_recent(proxies: Proxies, selection: Selection, since: float, form: str | None) -> int:
-    answers = await proxies.read("/connectors")
-    rows = join_callers(answers, selection, since)
+    answers, refusal_answers = await proxies.read("/connectors"), await proxies.read("/refusals")
+    callers = join_callers(answers, selection, since)
+    refusals = join_refusals(refusal_answers, selection, since)
+    has_answer = any(answer.has_answered for answer in answers)
     if form in ("json", "yaml"):
-        write_value({"proxies": proxy_documents(answers), "items": rows}, form)
-    elif rows:
-        write(render_cells(HEADER, [caller_cells(row) for row in rows], wide=form == "wide"))
-    elif any(answer.has_answered for answer in answers):
-        print_message("No callers in this time")
-    for note in (*notes(answers), *caller_notes(answers)):
+        write_value({"proxies": proxy_documents(answers), "items": callers, "refusals": refusals}, form)
+    else:
+        tables = (
+            (CALLER_HEADER, [caller_cells(row) for row in callers], "No callers in this time"),
+            (REFUSAL_HEADER, [refusal_cells(row) for row in refusals], "No refusals in this time"),
+        )
+        if callers or refusals:
+            write("\n".join(render_cells(header, rows, wide=form == "wide") for header, rows, _ in tables if rows))
+        for message in (message for _, rows, message in tables if has_answer and not rows):
+            print_message(message)
+    for note in dict.fromkeys((*notes(answers), *notes(refusal_answers), *caller_notes(answers))):
         print_message(note)
-    return 0 if any(answer.has_answered for answer in answers) else 1
+    return 0 if has_answer else 1
 
 
 async def _render(proxies: Proxies, selection: Selection, sort: str, *, wide: bool) -> tuple[str, Sequence[str]]:
@@ -122,14 +132,13 @@ async def _render(proxies: Proxies, selection: Selection, sort: str, *, wide: bo
     return _render_rows(rows, wide=wide) if rows else "No live connections\n", list(notes(answers))
 
 
-def join_rows(answers: Sequence[ProxyAnswer], selection: Selection, since: float | None = None) -> list[dict[str, Any]]:
-    """Return the items of all proxies, each with the name of its proxy, of the last `since` seconds."""
+def join_rows(answers: Sequence[ProxyAnswer], selection: Selection) -> list[dict[str, Any]]:
+    """Return the items of all proxies, each with the name of its proxy."""
     return [
         {"proxy": answer.proxy, **item}
         for answer in answers
         for item in answer.items
         if selection.includes(text(item, "connector"))
-        if since is None or number(item, "time") >= answer.time - since
     ]
 
 

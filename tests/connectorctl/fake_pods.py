@@ -115,10 +115,11 @@ class FakePods:
 
 
 class FakePage:
-    """Server of one proxy's JSON."""
+    """Server of one proxy's JSON. `answers` has the answers of single paths, by their names."""
 
-    def __init__(self, answer: dict[str, Any]) -> None:
+    def __init__(self, answer: dict[str, Any], **answers: dict[str, Any]) -> None:
         self.answer = answer
+        self.answers = answers
         self.authorizations: list[str] = []
         self._runner: web.AppRunner | None = None
         self.port = 0
@@ -142,4 +143,4 @@ class FakePage:
 
     async def _serve(self, request: web.Request) -> web.Response:
         self.authorizations.append(request.headers.get("Authorization", ""))
-        return web.json_response(self.answer)
+        return web.json_response(self.answers.get(request.match_info["name"], self.answer))

@@ -111,7 +111,8 @@ async def test_the_callers_of_the_last_minute_by_the_clocks_of_the_proxies(
         code, out, err = await run_in_cluster("sessions --since 1m -n team-a")
         document = json.loads((await run_in_cluster("sessions --since 1m -o json")).out)
         of_one = json.loads((await run_in_cluster("sessions team-b/prod --since 1m -o json")).out)
-    assert (code, err) == (0, "warning: proxy proxy-a shows 3 of 25 callers of team-a/prod\n")
+    assert code == 0
+    assert err == "No refusals in this time\nwarning: proxy proxy-a shows 3 of 25 callers of team-a/prod\n"
     header, *lines = out.splitlines()
     assert re.split("  +", header) == ["USED", "CALLER", "CONNECTOR", "REQUESTS (15m)", "ERRORS (15m)", "LAST ERROR"]
     assert [line.split()[1:5] for line in lines] == [
@@ -122,6 +123,39 @@ async def test_the_callers_of_the_last_minute_by_the_clocks_of_the_proxies(
         ("ci:b", "team-a/prod"), ("ci:c", "team-b/prod"), ("ci:a", "team-a/prod"),
     ]  # fmt: skip
     assert [each["caller"] for each in of_one["items"]] == ["ci:c"]
+
+
+def refusal(caller: str, ago: float, **values: object) -> dict[str, Any]:
+    return {"time": NOW - ago, "status": 403, "caller": caller, "connector": "team-a/prod", "message": "no"} | values
+
+
+async def test_one_command_says_who_used_a_connector_and_what_was_refused(
+    run_in_cluster: RunInCluster, pods: FakePods
+) -> None:
+    refusals = answer(
+        refusal("ci:b", 50), refusal("", 5, sourceIP="::1"), refusal("ci:old", 70),
+        refusal("ci:c", 1, connector="team-b/prod"), time=NOW,
+    )  # fmt: skip
+    async with FakePage(answer(connector(use("ci:a", 5)), time=NOW), refusals=refusals) as one:
+        pods.ports = {"proxy-a": one.port, "proxy-b": None}
+        code, out, err = await run_in_cluster("sessions --since 1m team-a/prod")
+        document = json.loads((await run_in_cluster("sessions --since 1m team-a/prod -o json")).out)
+        only_refusals = await run_in_cluster("refusals --since 1m team-a/prod")
+        one.answers["refusals"] = answer(time=NOW)
+        only_callers = (await run_in_cluster("sessions --since 1m team-a/prod")).out
+        one.answer = answer(time=NOW)
+        nothing = await run_in_cluster("sessions --since 1m team-a/prod")
+    assert (code, err) == (0, "warning: proxy proxy-b does not answer: the port-forward failed: connection refused\n")
+    callers, refused = out.split("\n\n")
+    assert [line.split()[1] for line in callers.splitlines()] == ["CALLER", "ci:a"]
+    assert refused == only_refusals.out
+    assert [line.split()[2] for line in refused.splitlines()] == ["CALLER", "from", "ci:b"]
+    assert only_callers == f"{callers}\n"
+    assert (nothing.code, nothing.out) == (0, "")
+    assert nothing.err.startswith("No callers in this time\nNo refusals in this time\nwarning: ")
+    assert [each["caller"] for each in document["items"]] == ["ci:a"]
+    assert [(each["proxy"], each["caller"]) for each in document["refusals"]] == [("proxy-a", ""), ("proxy-a", "ci:b")]
+    assert [each["name"] for each in document["proxies"]] == ["proxy-a", "proxy-b"]
 
 
 @pytest.mark.parametrize(
