@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
+from connector_store.boot_time import boot_time
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
+from connector_store.domain.grants.access_index import AccessClock
 from connector_store.domain.permissions.bindings import (
     Bindings,
     parse_cluster_role_binding,
@@ -38,7 +40,7 @@ MAX_EVENTS: Final = 10
 async def read_details(client: KubeClient, key: ObjectKey, settings: Settings) -> ConnectorDetails:
     """Return the details of a Connector. Raises ApiError if it does not exist or cannot be read."""
     raw = await client.get(CONNECTORS.path(key.namespace, key.name))
-    store = Store()
+    store = Store(clock=AccessClock(client.clock.now, boot_time))
     ready = await fill_store(store, client, system_namespace=settings.system_namespace, namespace=key.namespace)
     return ConnectorDetails(
         inventory=Inventory(store=store, ready_conditions=ready),

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from connector_store.boot_time import boot_time
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.connector_source import ClusterSource
 from connector_store.domain.config.settings import Settings
+from connector_store.domain.grants.access_index import AccessClock
 from connector_store.kube import config_loader
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
@@ -25,7 +27,7 @@ def load_inventory(
     """Load what a proxy in this cluster would have, of `namespace` only (None: all)."""
 
     async def list_objects(client: KubeClient) -> Inventory:
-        store = Store()
+        store = Store(clock=AccessClock(client.clock.now, boot_time))
         ready = await fill_store(store, client, system_namespace=settings.system_namespace, namespace=namespace)
         return Inventory(store=store, ready_conditions=ready)
 

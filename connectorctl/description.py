@@ -13,6 +13,7 @@ from connector_store.domain.objects.models import Connector
 from connector_store.domain.permissions.permissions import Permissions, RoleEntry
 from connector_store.domain.status.status import Condition
 from connectorctl.inventory import Inventory, build_rows, not_found_error, row_document
+from connectorctl.lock_rows import describe_locks_of, lock_cells
 from connectorctl.table import STATUS_COLOURS, style_cell
 
 LABEL_WIDTH: Final = 14
@@ -41,10 +42,12 @@ def build_description(details: ConnectorDetails, key: ObjectKey) -> dict[str, An
     if connector is None:
         raise not_found_error(details.inventory.store, key)
     [row] = [row for row in build_rows(details.inventory, key.namespace) if row.connector == key]
+    locks = describe_locks_of(details.inventory.store, connector) if isinstance(connector, Connector) else []
     return {
         **row_document(row),
         **(_describe_spec(connector) if isinstance(connector, Connector) else {}),
         "callers": list(details.callers),
+        **({"locks": locks} if locks else {}),
         "conditions": [_describe_condition(condition) for condition in details.conditions],
         "events": [dict(event) for event in details.events],
         "kubeconfig": details.kubeconfig_command,
@@ -111,6 +114,8 @@ def _sections(description: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]
         ["no known expiry" if expires is None else f"expires {format_relative_time(expires - time.time())}"],
     )
     yield "Callers", description["callers"]
+    if "locks" in description:
+        yield "Locks", [_lock_line(lock) for lock in description["locks"]]
     if description["conditions"]:
         yield "Conditions", [_join(each, "type", "status", "reason", "message") for each in description["conditions"]]
     if description["events"]:
@@ -137,6 +142,11 @@ def _entry_line(entry: Mapping[str, Any]) -> str:
     namespaces = entry["namespaces"]
     scope = f"in namespaces {', '.join(namespaces)}" if namespaces else "in all namespaces"
     return f"ClusterRole {entry['clusterRole']} {scope}"
+
+
+def _lock_line(lock: Mapping[str, Any]) -> str:
+    key, callers, _, until, reason = lock_cells(lock)
+    return _GAP.join([key, callers, *([f"until {until}"] if until else []), reason])
 
 
 def _join(values: Mapping[str, str], *names: str) -> str:

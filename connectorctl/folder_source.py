@@ -30,6 +30,7 @@ def load_store(folder: Path, settings: Settings) -> Store:
     if not folder.is_dir():
         raise missing_folder_error(folder)
     store = Store()
+    store.access.system_namespace = settings.system_namespace
     FolderWatch(folder, store, system_namespace=settings.system_namespace).load_once()
     return store
 

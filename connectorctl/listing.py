@@ -1,6 +1,6 @@
 """Filling of the store from a cluster, once, with the same lists that the proxy watches."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -10,7 +10,15 @@ from connector_store.domain.objects.models import Connector
 from connector_store.domain.status.status import Condition, parse_status
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
-from connector_store.kube.resources import CA_SECRETS, CLUSTER_ROLES, CONNECTOR_CLASSES, CONNECTORS, SECRETS, Resource
+from connector_store.kube.resources import (
+    ACCESS_LOCKS,
+    CA_SECRETS,
+    CLUSTER_ROLES,
+    CONNECTOR_CLASSES,
+    CONNECTORS,
+    SECRETS,
+    Resource,
+)
 from connector_store.kube.sinks import make_parser
 from connector_store.store import Store, StoreObject
 from connectorctl.missing_crd import missing_crd_error
@@ -19,10 +27,11 @@ from connectorctl.missing_crd import missing_crd_error
 async def fill_store(
     store: Store, client: KubeClient, *, system_namespace: str, namespace: str | None
 ) -> Mapping[ObjectKey, Condition]:
-    """List Connectors and Secrets of `namespace` (None: all), classes, and shared CAs into the store.
+    """List Connectors, Secrets and locks of `namespace` (None: all), classes, and shared CAs into the store.
 
     Return the condition Ready of each Connector that has one.
     """
+    store.access.system_namespace = system_namespace
     queries: tuple[tuple[Resource, str | None, Mapping[str, str]], ...] = (
         (CONNECTOR_CLASSES, None, {}),
         (CONNECTORS, namespace, {}),
@@ -36,6 +45,8 @@ async def fill_store(
         store.replace(f"list {index}", [obj for raw in items if (obj := parse(raw)) is not None])
         if resource is CONNECTORS:
             ready = dict(_ready_conditions(items))
+    locks = await _list_locks(client, namespace, system_namespace)
+    store.replace("locks", [obj for raw in locks if (obj := parse(raw)) is not None])
     store.replace("named", await _get_named_secrets(store, client, system_namespace))
     store.replace("roles", await _get_roles(store, client, system_namespace))
     return ready
@@ -52,6 +63,20 @@ async def _list(
     except ApiError as error:
         raise missing_crd_error(resource, error) or error from error
     return [{**raw, **kind} for page in pages for raw in page["items"]]
+
+
+async def _list_locks(client: KubeClient, namespace: str | None, system_namespace: str) -> list[dict[str, Any]]:
+    """List the AccessLocks that hold for a namespace (None: all) and that the user may list."""
+    namespaces: Iterable[str | None] = (None,) if namespace is None else sorted({namespace, system_namespace})
+    items: list[dict[str, Any]] = []
+    for lock_namespace in namespaces:
+        try:
+            items += await _list(client, ACCESS_LOCKS, lock_namespace, {})
+        except ApiError as error:
+            # A cluster with the definitions of an earlier release does not have this kind.
+            if error.status not in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
+                raise
+    return items
 
 
 def _ready_conditions(items: list[dict[str, Any]]) -> Iterator[tuple[ObjectKey, Condition]]:

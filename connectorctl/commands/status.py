@@ -1,9 +1,9 @@
 """Command `status`: show the Connectors that a proxy would serve."""
 
 import shutil
-import sys
 import time
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import click
 
@@ -11,6 +11,8 @@ from connector_store.domain.base.expiry import format_relative_time
 from connectorctl.command import make_command
 from connectorctl.inventory import Inventory, Row, build_rows, row_document
 from connectorctl.invocation import Invocation
+from connectorctl.live_table import is_terminal
+from connectorctl.lock_rows import LOCK_HEADER, describe_locks, lock_cells
 from connectorctl.option_values import SourceOptions
 from connectorctl.options import add_folder_argument, add_format_option, add_source_options
 from connectorctl.output import print_message, write, write_value
@@ -43,25 +45,31 @@ def command(
 
     USABLE says whether a proxy serves the Connector. READY is the last result of the cluster's controller. ALLOWS says
     what its permissions allow: all that the credential can do, all but denied, or roles only. EXPIRES is the expiry of
-    the credential in the Secret, if it has one. -o wide adds IMPERSONATES.
+    the credential in the Secret, if it has one. -o wide adds IMPERSONATES. A second table has the locks in force.
     """
     if watch and form in ("json", "yaml"):
         raise click.UsageError("--watch is for tables; leave -o out, or write -o wide")
     inventory = load_inventory(source_options, invocation, namespace=namespace)
     rows = build_rows(inventory, namespace)
+    locks = describe_locks(inventory.store, namespace)
     if form in ("json", "yaml"):
-        write_value({"items": [row_document(row) for row in rows]}, form)
+        write_value({"items": [row_document(row) for row in rows], **({"locks": locks} if locks else {})}, form)
         return
     if not rows:
         print_message("No resources found" + (f" in {namespace} namespace." if namespace else ""))
     else:
         write(_render_rows(inventory, rows, wide=form == "wide"))
+    if locks:
+        write("\n" * bool(rows) + _render_locks(locks, wide=form == "wide"))
     while watch:
         time.sleep(WATCH_INTERVAL)
         inventory = load_inventory(source_options, invocation, namespace=namespace)
         previous_rows, rows = rows, build_rows(inventory, namespace)
         if changed_rows := [row for row in rows if row not in previous_rows]:
             write(_render_rows(inventory, changed_rows, wide=form == "wide"))
+        previous_locks, locks = locks, describe_locks(inventory.store, namespace)
+        if locks != previous_locks:
+            write(_render_locks(locks, wide=form == "wide"))
 
 
 def _render_rows(inventory: Inventory, rows: list[Row], *, wide: bool) -> str:
@@ -70,12 +78,17 @@ def _render_rows(inventory: Inventory, rows: list[Row], *, wide: bool) -> str:
         *("CONNECTOR", "ADDRESS", "USABLE", *(("READY",) if ready else ()), "AUTH", "ALLOWS"),
         *(*(("IMPERSONATES",) if wide else ()), "EXPIRES", "REASON", "MESSAGE"),
     )
-    # sys.stdout is None if it was closed at start.
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    width = None if wide or not terminal else shutil.get_terminal_size().columns
-    return render_table(
-        header, [_cells(row, ready=ready, wide=wide) for row in rows], width=width, colours=STATUS_COLOURS
-    )
+    cells = [_cells(row, ready=ready, wide=wide) for row in rows]
+    return render_table(header, cells, width=_width(wide=wide), colours=STATUS_COLOURS)
+
+
+def _render_locks(locks: Sequence[Mapping[str, Any]], *, wide: bool) -> str:
+    return render_table(LOCK_HEADER, [lock_cells(lock) for lock in locks], width=_width(wide=wide))
+
+
+def _width(*, wide: bool) -> int | None:
+    """Return the width of the terminal, or None if lines are not wrapped."""
+    return None if wide or not is_terminal() else shutil.get_terminal_size().columns
 
 
 def _cells(row: Row, *, ready: bool, wide: bool) -> tuple[str, ...]:

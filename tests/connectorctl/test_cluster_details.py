@@ -11,6 +11,7 @@ from connector_store.domain.config.settings import Settings
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import (
+    ACCESS_LOCKS,
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
     CONNECTORS,
@@ -18,6 +19,7 @@ from connector_store.kube.resources import (
     ROLE_BINDINGS,
     ROLES,
 )
+from connector_store.kube.server_clock import ServerClock
 from connectorctl.cluster_details import MAX_EVENTS, read_details
 from connectorctl.description import ConnectorDetails
 from tests.fakes.api_server import FakeApiServer, refusal
@@ -109,3 +111,12 @@ async def test_another_failure_is_an_error(server: FakeApiServer, plural: str) -
 async def test_a_connector_that_does_not_exist_is_an_error(server: FakeApiServer) -> None:
     with pytest.raises(ApiError):
         await read(server, ObjectKey("a", "absent"))
+
+
+async def test_the_clock_of_the_api_server_ends_locks(server: FakeApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    await server.put(
+        ACCESS_LOCKS,
+        {"metadata": {"name": "l", "namespace": "a"}, "spec": {"until": "2020-01-01T00:00:00Z", "reason": "x"}},
+    )
+    monkeypatch.setattr(ServerClock, "now", lambda _: 1e9)
+    assert [lock.key.name for lock in (await read(server)).inventory.store.access.current_locks()] == ["l"]

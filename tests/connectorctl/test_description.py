@@ -9,6 +9,7 @@ import pytest
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BearerToken
+from connector_store.domain.objects.access_objects import AccessLock
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Secret
 from connector_store.domain.status.status import Condition
@@ -91,6 +92,21 @@ def test_an_unlimited_connector_says_so() -> None:
     assert lines["Credential"] == "expires in 2 h"
     absent = ("Impersonates", "Denies", "On request", "Masks", "Dry run", "Limits")
     assert [lines[name] for name in absent] == ["no", "none", "none", "none", "no", "none"]
+
+
+def test_locks_in_force_are_shown_if_there_are_any() -> None:
+    details = make_details()
+    assert "locks" not in build_description(details, KEY)
+    lock = AccessLock(
+        key=ObjectKey("a", "k8s-1"), users=frozenset({"jane"}), until=4102444800.0, reason="stolen laptop"
+    )
+    others = AccessLock(key=ObjectKey("a", "k8s-2"), groups=frozenset({"ops"}), reason="x\ny")
+    elsewhere = AccessLock(key=ObjectKey("b", "l"), reason="x")
+    details.inventory.store.replace("locks", [lock, others, elsewhere])
+    assert [each["name"] for each in build_description(details, KEY)["locks"]] == ["k8s-1", "k8s-2"]
+    assert describe(details)["Locks"] == (
+        "a/k8s-1  jane  until 2100-01-01T00:00:00Z  stolen laptop | a/k8s-2  group ops  x?y"
+    )
 
 
 def test_an_invalid_connector_has_the_reason_and_no_spec() -> None:

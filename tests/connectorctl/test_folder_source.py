@@ -50,6 +50,11 @@ def token(caller_options: CallerOptions, workdir: Path, now: float = 0.0) -> str
     return folder_source.issue_token(workdir, KEY, caller_options, SETTINGS, now)
 
 
+def test_the_store_has_the_system_namespace_for_locks(tmp_path: Path) -> None:
+    store = folder_source.load_store(tmp_path, Settings(system_namespace="installed"))
+    assert store.access.system_namespace == "installed"
+
+
 def test_an_entry_has_a_token_that_the_proxy_accepts(caller_options: CallerOptions, tmp_path: Path) -> None:
     (entry,) = entries(caller_options, tmp_path / "connectors", 1000.0)
     assert entry.key == KEY

@@ -12,7 +12,7 @@ from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
 from connector_store.domain.objects.models import Target, Unusable
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
-from connector_store.kube.resources import CONNECTORS, SECRETS
+from connector_store.kube.resources import ACCESS_LOCKS, CONNECTORS, SECRETS
 from connector_store.store import Store
 from connectorctl.listing import fill_store
 from lab.certificates import make_ca
@@ -74,6 +74,48 @@ async def test_only_the_namespace_is_listed(server: FakeApiServer) -> None:
     await server.put(CONNECTORS, connector("a"))
     await server.put(CONNECTORS, connector("b"))
     assert [connector.key.namespace for connector in (await list_store(server, "b")).connectors()] == ["b"]
+
+
+async def put_lock(server: FakeApiServer, namespace: str) -> None:
+    await server.put(ACCESS_LOCKS, {"metadata": {"name": "l", "namespace": namespace}, "spec": {"reason": "x"}})
+
+
+def fail_locks(server: FakeApiServer, status: int, namespace: str) -> None:
+    path = ACCESS_LOCKS.path(namespace)
+    server.faults.append(lambda request: refusal(status, "Reason", "no") if request.path == path else None)
+
+
+def lock_namespaces(store: Store) -> list[str]:
+    return [lock.key.namespace for lock in store.access.current_locks()]
+
+
+@pytest.mark.parametrize(
+    ("namespace", "expected"), [(None, ["a", "b", SYSTEM]), ("b", ["b", SYSTEM]), (SYSTEM, [SYSTEM])]
+)
+async def test_the_locks_of_a_namespace_and_of_the_system_namespace_are_listed(
+    server: FakeApiServer, namespace: str | None, expected: list[str]
+) -> None:
+    for each in ("a", "b", SYSTEM):
+        await put_lock(server, each)
+    store = await list_store(server, namespace)
+    assert lock_namespaces(store) == expected
+    assert store.access.system_namespace == SYSTEM
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_locks_that_the_user_cannot_list_are_left_out(server: FakeApiServer, status: int) -> None:
+    for each in ("a", SYSTEM):
+        await put_lock(server, each)
+    fail_locks(server, status, SYSTEM)
+    assert lock_namespaces(await list_store(server, "a")) == ["a"]
+    fail_locks(server, status, "a")
+    assert lock_namespaces(await list_store(server, "a")) == []
+
+
+async def test_another_failure_of_locks_is_an_error(server: FakeApiServer) -> None:
+    fail_locks(server, 500, "a")
+    with pytest.raises(ApiError):
+        await list_store(server, "a")
 
 
 async def test_a_refusal_is_not_an_empty_list(server: FakeApiServer) -> None:

@@ -22,7 +22,7 @@ from connector_store.domain.grants.access_grant import (
     judges,
 )
 from connector_store.domain.grants.default_permission import find_default_policy
-from connector_store.domain.grants.locks import applies_to, find_lock
+from connector_store.domain.grants.locks import applies_to, find_lock, is_in_force
 from connector_store.domain.objects.access_objects import (
     AccessApproval,
     AccessLock,
@@ -287,6 +287,11 @@ class AccessIndex:
             )
             self._locks_by_connector[key] = locks
         return find_lock(locks, identity, self._clock.server(), exempt_group=self.exempt_group) if locks else None
+
+    def current_locks(self) -> tuple[AccessLock, ...]:
+        """Return the locks that are in force now, by name."""
+        now = self._clock.server()
+        return tuple(self._locks[name] for name in sorted(self._locks) if is_in_force(self._locks[name], now))
 
     def judge(self, request: AccessRequest) -> AccessGrant | NotGranted:
         """Return the grant of a request, which may have ended, or the reason why there is none."""

@@ -34,8 +34,13 @@ def find_lock(
     return next((lock for lock in locks if _holds_for(lock, identity, now)), None)
 
 
+def is_in_force(lock: AccessLock, now: float) -> bool:
+    """Return True if the lock has not ended at `now`, the API server's time."""
+    return lock.until is None or now < lock.until
+
+
 def _holds_for(lock: AccessLock, identity: Identity, now: float) -> bool:
-    if lock.until is not None and now >= lock.until:
+    if not is_in_force(lock, now):
         return False
     is_for_all = not lock.users and not lock.groups
     return is_for_all or identity.user in lock.users or not lock.groups.isdisjoint(identity.groups)

@@ -1,6 +1,7 @@
 """`connectorctl describe`, with a folder and with a cluster."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,12 @@ def test_another_name_is_an_error(run_cli: RunCli, connectors: Path) -> None:
     code, out, err = run_cli("describe default/absent")
     assert (code, out) == (1, "")
     assert '"absent" not found in namespace "default"' in err
+
+
+def test_a_lock_of_a_folder_is_shown(run_cli: RunCli, connectors: Path) -> None:
+    assert "Locks:" not in run_cli("describe").out
+    assert run_cli("lock default/k8s-connector --user jane --reason maintenance --source connectors").code == 0
+    assert re.search(r"^Locks: +default/k8s-connector-\w+  jane  maintenance$", run_cli("describe").out, re.MULTILINE)
 
 
 async def test_a_connector_of_a_cluster_has_its_conditions(cluster: FakeAccessCluster) -> None:

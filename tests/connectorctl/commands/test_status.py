@@ -3,10 +3,11 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from addons.server.summary import format_summary
 from connector_store.domain.base import rfc3339
 from connector_store.domain.config.connector_source import FolderSource
 from connector_store.domain.config.settings import Settings
+from connector_store.kube.resources import CONNECTORS
 from connectorctl.commands import status
 from connectorctl.folder_source import load_store
 from tests.connectorctl.cli_result import RunCli
+from tests.connectorctl.fake_access_cluster import FakeAccessCluster
 
 
 def test_the_output_is_a_table(run_cli: RunCli, connectors: Path) -> None:
@@ -99,6 +102,47 @@ def test_the_rows_are_available_as_json_and_yaml(
     }
 
 
+LOCK = "lock default/k8s-connector --user jane --reason maintenance --for 1h --source connectors"
+
+
+def test_locks_in_force_are_a_second_table(run_cli: RunCli, connectors: Path) -> None:
+    before = run_cli("status").out
+    assert run_cli(LOCK).code == 0
+    (connectors / "ended.yaml").write_text(
+        "apiVersion: connectors.alauda.io/v1alpha1\nkind: AccessLock\nmetadata: {name: ended, namespace: default}\n"
+        "spec: {until: 2020-01-01T00:00:00Z, reason: x}\n"
+    )
+    table, locks = run_cli("status").out.split("\n\n")
+    assert f"{table}\n" == before
+    head, line = locks.splitlines()
+    (document,) = json.loads(run_cli("status -o json").out)["locks"]
+    assert head.split() == ["LOCK", "CALLERS", "CONNECTORS", "UNTIL", "REASON"]
+    key, until = f"{document['namespace']}/{document['name']}", document["until"]
+    assert re.split("   +", line) == [key, "jane", "k8s-connector in default", until, "maintenance"]
+    assert run_cli("status -n other") == (0, "", "No resources found in other namespace.\n")
+
+
+def test_a_lock_of_all_connectors_is_shown_without_a_connector(run_cli: RunCli, workdir: Path) -> None:
+    Path("connectors").mkdir()
+    assert run_cli("lock --all --reason maintenance --source connectors").code == 0
+    code, out, err = run_cli("status -n other")
+    assert (code, err) == (0, "No resources found in other namespace.\n")
+    assert re.split("   +", out.splitlines()[1])[1:] == ["all callers", "all in all namespaces", "maintenance"]
+
+
+async def test_locks_of_a_cluster_are_shown(cluster: FakeAccessCluster) -> None:
+    spec = {"connectorClassName": "k8s", "address": "https://192.0.2.1:6443"}
+    await cluster.server.put(CONNECTORS, {"metadata": {"name": "prod", "namespace": "a"}, "spec": spec})
+    before = (await cluster.run("status")).out
+    assert "LOCK" not in before
+    assert (await cluster.run("lock a/prod --group ops --reason x")).code == 0
+    table, locks = (await cluster.run("status")).out.split("\n\n")
+    assert f"{table}\n" == before
+    assert "group ops" in locks
+    cluster.server.unserved.add("accesslocks")
+    assert (await cluster.run("status")).out == before
+
+
 def test_the_credential_expiry_is_shown(run_cli: RunCli, connectors: Path) -> None:
     path = connectors / "k8s-connector.yaml"
     path.write_text(path.read_text().replace("k8s.example", "k8s.corp"))
@@ -125,7 +169,19 @@ def test_a_watch_prints_changes_until_it_is_stopped(
     run_cli: RunCli, connectors: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = connectors / "k8s-connector.yaml"
-    edits = iter([lambda: None, lambda: path.write_text(path.read_text().replace("https:", "http:"))])
+    lock = connectors / "lock.yaml"
+    edits: Iterator[Callable[[], object]] = iter(
+        [
+            lambda: None,
+            lambda: path.write_text(path.read_text().replace("https:", "http:")),
+            lambda: lock.write_text(
+                "apiVersion: connectors.alauda.io/v1alpha1\nkind: AccessLock\n"
+                "metadata: {name: l, namespace: default}\nspec: {reason: x}\n"
+            ),
+            lambda: None,
+            lock.unlink,
+        ]
+    )
 
     def sleep(seconds: float) -> None:
         assert seconds == status.WATCH_INTERVAL
@@ -137,7 +193,8 @@ def test_a_watch_prints_changes_until_it_is_stopped(
     monkeypatch.setattr("connectorctl.commands.status.time.sleep", sleep)
     code, out, _ = run_cli("status -w")
     assert code == 130
-    assert [line.split()[0] for line in out.splitlines()] == ["CONNECTOR", "default/k8s-connector"] * 2
+    first_cells = [line.split()[0] for line in out.splitlines()]
+    assert first_cells == [*["CONNECTOR", "default/k8s-connector"] * 2, "LOCK", "default/l", "LOCK"]
     assert "AddressInvalid" in out.splitlines()[3]
 
 

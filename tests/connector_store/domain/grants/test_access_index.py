@@ -281,6 +281,14 @@ def test_a_lock_is_found_for_the_connector_and_the_caller() -> None:
     assert world.index.find_lock(JANE, PROD) is None
 
 
+def test_the_current_locks_are_those_that_have_not_ended() -> None:
+    ending = replace(LOCK, key=ObjectKey(SYSTEM, "a"), until=NOW + 60)
+    world = World(LOCK, ending)
+    assert world.index.current_locks() == (ending, LOCK)
+    world.pass_time(server=60)
+    assert world.index.current_locks() == (LOCK,)
+
+
 def test_a_lock_follows_a_changed_connector() -> None:
     world = World(replace(LOCK, connector=ObjectSelector(labels=(("env", "prod"),))))
     assert world.index.find_lock(JANE, PROD) is not None

@@ -7,7 +7,7 @@ import pytest
 
 from connector_store.domain.base.label_selector import ObjectSelector
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.grants.locks import applies_to, find_lock
+from connector_store.domain.grants.locks import applies_to, find_lock, is_in_force
 from connector_store.domain.objects.models import Address
 from tests.connector_store.domain.grants.access_objects import CONNECTOR, JANE, LOCK, NOW
 
@@ -63,6 +63,13 @@ def test_a_copy_of_a_connector_is_locked_by_its_secret_and_its_address() -> None
 def test_a_lock_holds_for_a_caller(change: dict[str, Any], now: float, holds: bool) -> None:
     lock = replace(LOCK, **change)
     assert find_lock([lock], JANE, now) == (lock if holds else None)
+
+
+@pytest.mark.parametrize(
+    ("until", "expected"), [(None, True), (NOW + 1, True), (NOW, False)], ids=["no end", "before its end", "at its end"]
+)
+def test_a_lock_is_in_force_until_its_end(until: float | None, expected: bool) -> None:
+    assert is_in_force(replace(LOCK, until=until), NOW) is expected
 
 
 def test_the_exempt_group_is_never_locked_out() -> None:
