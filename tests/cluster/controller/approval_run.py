@@ -13,6 +13,7 @@ from lab.admin_api import AdminApi, Response
 from lab.control_plane import ControlPlane
 from lab.controller import ROOT
 from lab.programs import TEKTON, ensure_programs
+from lab.rbac import wait_for_rbac
 from lab.waiting import wait_until
 
 Json = dict[str, Any]
@@ -64,6 +65,7 @@ def install_gate(plane: ControlPlane) -> None:
     """Install the definition of ApprovalTasks and the gate's rights."""
     plane.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump(DEFINITION) + "---" + RIGHTS)
     plane.kubectl.wait_for_crds("approvaltasks.openshift-pipelines.org")
+    wait_for_rbac(plane.api)
 
 
 def install_tekton(plane: ControlPlane) -> None:

@@ -21,6 +21,7 @@ from lab.wall_clock import DAY, WallClock
 from tests.addons.aged_client import ALL_SERVED, call_each_route
 from tests.cluster.kube.installation import account_subject, grant_use, install_roles
 from tests.cluster.kube.served_connector import ServedConnector, cluster_proxy
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT
 
 CA_SECRET: Final = "connectors-proxy-ca"
 CONFIG_MAP: Final = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/connectors-proxy-ca"
@@ -87,7 +88,7 @@ class Scene:
     def served_certificate(self) -> x509.Certificate:
         """Return the certificate that the proxy serves at its port."""
         return x509.load_pem_x509_certificate(
-            ssl.get_server_certificate(("127.0.0.1", self._served.proxy.port), timeout=60).encode()
+            ssl.get_server_certificate(("127.0.0.1", self._served.proxy.port), timeout=WAIT_TIMEOUT).encode()
         )
 
     def check(self) -> None:
@@ -150,6 +151,7 @@ def test_nothing_ends_by_age(
         world.wait_for_condition(served.namespace, "Ready", "False", "SecretInvalid")
         served.rotate(account="target", lifetime=TWO_YEARS)
         world.wait_for_condition(served.namespace, "Ready", "True")
+        wait_until(lambda: scene.call(first_pem) == ALL_SERVED, "the proxy to have read the Secret")
     assert scene.lease() == lease
 
     clock.move(CA_RENEWAL)

@@ -12,7 +12,7 @@ from lab.control_plane import ControlPlane
 from lab.controller import SYSTEM_NAMESPACE, Controller
 from lab.kubectl import Kubectl, write_kubeconfig
 from lab.process import environment_without_proxies
-from lab.waiting import wait_until
+from lab.waiting import TIMEOUT, wait_until
 from tests.cluster.kube.installation import AUDIENCE, SYSTEM, account_subject, bind, connector, grant_use, secret
 from tests.cluster.kube.served_connector import OPTIONS
 from tests.cluster.proxy.running_proxy import RunningProxy
@@ -43,7 +43,7 @@ class Site:
         environment = environment_without_proxies() | {"PATH": path, "KUBECONFIG": str(self.plane.kubeconfig)}
         command = ["bash", "-euo", "pipefail", "-c", "\n".join(blocks)]
         done = subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
         assert done.returncode == 0, f"{blocks}\n{done.stdout}{done.stderr}"
 
@@ -113,7 +113,7 @@ def site(private_control_plane: ControlPlane, tmp_path: Path) -> Iterator[Site]:
     prepared.proxy.__exit__(None, None, None)
 
 
-@pytest.mark.timeout(480)  # it starts four API servers, one after the other
+@pytest.mark.timeout(1800)  # it starts four API servers, one after the other
 def test_a_restored_cluster_has_the_same_ca_and_a_kubeconfig_from_before_works(site: Site) -> None:
     site.run(DEFINITIONS, "kubectl apply -k deploy/rbac", "kubectl apply -f deploy/system/controller-rbac.yaml")
     site.create_team()

@@ -27,7 +27,13 @@ def test_a_connector_becomes_ready_when_its_namespace_is_bound(
     world: ConnectorCluster, bound_controller: Controller
 ) -> None:
     kubectl, namespace = world.plane.kubectl, world.create_namespace()
-    account = f"--serviceaccount={SYSTEM_NAMESPACE}:connectors-controller"
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": ROLE},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": ROLE},
+        "subjects": [{"kind": "ServiceAccount", "namespace": SYSTEM_NAMESPACE, "name": "connectors-controller"}],
+    }
     with run_target() as server:
         world.put_secret(namespace, token="t", ca_crt=CA.pem)
         world.put_connector(namespace, address=server.address)
@@ -36,7 +42,7 @@ def test_a_connector_becomes_ready_when_its_namespace_is_bound(
 
         def measure() -> float:
             bound_at = time.monotonic()
-            kubectl("create", "rolebinding", ROLE, f"--clusterrole={ROLE}", account, namespace=namespace)
+            world.api.apply(binding, namespace=namespace)
             world.wait_for_condition(namespace, "Ready", "True")
             seconds = time.monotonic() - bound_at
             assert world.get_service(namespace) is not None

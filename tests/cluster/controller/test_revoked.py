@@ -3,19 +3,16 @@
 import time
 from typing import Final
 
-import pytest
-
 from lab.controller import ConnectorCluster, Controller
 from lab.waiting import wait_until
 from tests.cluster.short_tokens import ShortTokens
 from tests.fakes.background import background
 
-LIFE: Final = 12
-"""Lifetime of an issued token in seconds; the product refuses less than 10 from a target."""
+LIFE: Final = 30
+"""Lifetime of an issued token in seconds. It is renewed in its last fifth, which is enough on a busy machine."""
 MINTER: Final = "minter"
 
 
-@pytest.mark.timeout(300)
 def test_a_revoked_issuing_right_fails_auth_ready_when_the_token_expires(
     world: ConnectorCluster, controller: Controller, namespace: str
 ) -> None:

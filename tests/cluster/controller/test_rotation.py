@@ -25,21 +25,14 @@ from lab.kubectl import Kubectl
 from lab.waiting import TIMEOUT, wait_until
 from tests.cluster.kube.installation import account_subject, grant_use, install_roles
 from tests.cluster.kube.served_connector import KubectlWatch, ServedConnector, cluster_proxy
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT
 
 CA_SECRET = "connectors-proxy-ca"
 PATH = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets/{CA_SECRET}"
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases/connectors-controller"
-KILLS = 5
+KILLS = 10
 LONGEST_LIFE = 5.0
 """Maximum seconds between two kills. A controller starts within two."""
-OVERLAP = {"CONNECTORS_CA_OVERLAP": "6"}
-
-
-@pytest.fixture(scope="module")
-def controller(world: ConnectorCluster) -> Iterator[Controller]:
-    running = Controller(world.plane, OVERLAP).start()
-    yield running
-    running.close()
 
 
 @pytest.fixture
@@ -100,7 +93,7 @@ class LongLived:
 
     def __exit__(self, *_: object) -> None:
         self._ending.set()
-        self._thread.join(60)
+        self._thread.join(WAIT_TIMEOUT)
 
     def _run(self) -> None:
         while not self._ending.wait(0.1):
@@ -111,7 +104,7 @@ class LongLived:
                 self.failures.append(repr(error))
 
     def _ask(self) -> None:
-        connection = http.client.HTTPSConnection(*self._proxy, context=self._context, timeout=60)
+        connection = http.client.HTTPSConnection(*self._proxy, context=self._context, timeout=WAIT_TIMEOUT)
         with contextlib.closing(connection):
             connection.set_tunnel(self._target[0], int(self._target[2]), self._headers)
             connection.request("GET", "/version", headers={"Authorization": "Bearer fake-token"})
@@ -133,7 +126,7 @@ def test_a_rotation_under_load(world: ConnectorCluster, served: ServedConnector,
     callers = Callers(world, served, tmp_path)
     old_pem = wait_until(callers.published, "the published CA")
     old = callers.kubectl("old", old_pem)
-    assert works(old)
+    wait_until(lambda: works(old), "the proxy to have read the Connector")
     signing = ca_secret(world)["data"][SIGNING_CA_KEY]
     with (
         LongLived(served, callers, old_pem) as client,
@@ -176,9 +169,11 @@ def test_a_rotation_while_controllers_are_killed(
     """Each bundle that was published works from then on, and shares a CA with the one after it."""
     callers = Callers(world, served, tmp_path)
     bundles = [wait_until(callers.published, "the published CA")]
+    first = callers.kubectl("first", bundles[0])
+    wait_until(lambda: works(first), "the proxy to have read the Connector")
     rng = random.Random(28)  # noqa: S311 - moments to kill at
     with contextlib.ExitStack() as stack:
-        other = Controller(world.plane, OVERLAP).start()
+        other = Controller(world.plane).start()
         stack.callback(other.close)
         clients = [stack.enter_context(LongLived(served, callers, bundles[0]))]
 
@@ -218,6 +213,7 @@ def test_proxies_keep_working_without_the_controller(
 ) -> None:
     callers = Callers(world, served, tmp_path)
     kubectl = callers.kubectl("any", wait_until(callers.published, "the published CA"))
+    wait_until(lambda: works(kubectl), "the proxy to have read the Connector")
     controller.process.kill()
     try:
         assert works(kubectl)
