@@ -26,9 +26,11 @@ from tests.cluster.proxy.exec_pod import exec_pod
 from tests.cluster.proxy.running_proxy import RunningProxy
 from tests.fakes.background import background
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 VERSION = "connectors.alauda.io/v1alpha1"
+DURATION = 45
+"""Seconds of an access that ends, in which a busy machine starts two programs."""
 PLURALS = {"AccessRequest": "accessrequests", "AccessApproval": "accessapprovals", "AccessPolicy": "accesspolicies",
            "AccessLock": "accesslocks"}  # fmt: skip
 JOE = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "joe"}
@@ -122,7 +124,7 @@ class Scene:
         with KubectlWatch(self.kubectl, "configmaps", namespace=namespace, log=tmp_path / "watch.log") as watching:
 
             def sees_change() -> bool:
-                self.served.plane.kubectl("create", "configmap", next(names), namespace=namespace)
+                self.api.call("POST", f"/api/v1/namespaces/{namespace}/configmaps", {"metadata": {"name": next(names)}})
                 return watching.has_seen("configmap/tick-")
 
             wait_until(sees_change, "the watch to be open")
@@ -231,12 +233,19 @@ def test_this_is_not_let_in(scene: Scene) -> None:
     # The last case was stored last, so the proxy has seen the objects of the others, too.
     last = tokens.pop("let in")
     wait_until(lambda: scene.served.connect(last).status == 200, "the last guest to be let in")
-    assert {case: scene.served.connect(token).status for case, token in tokens.items()} == dict.fromkeys(tokens, 403)
+
+    def are_refused() -> bool:
+        statuses = {case: scene.served.connect(token).status for case, token in tokens.items()}
+        assert 200 not in statuses.values(), statuses
+        return set(statuses.values()) == {403}
+
+    wait_until(are_refused, "403 for each other guest")
 
 
 def test_an_approval_and_its_deletion_are_in_force_at_once(scene: Scene) -> None:
-    """19 of 20 changes within a second, and all within three."""
+    """19 of 20 changes in a row within a second, and all within three. Other work of the machine only delays them."""
     policy, token, numbers = scene.policy(), scene.served.caller_token("guest"), itertools.count()
+    seconds: list[float] = []
 
     def wait_for_status(status: int) -> float:
         started_at = time.monotonic()
@@ -244,13 +253,12 @@ def test_an_approval_and_its_deletion_are_in_force_at_once(scene: Scene) -> None
         return time.monotonic() - started_at
 
     def measure() -> float:
-        seconds: list[float] = []
-        for _ in range(10):
+        for _ in range(1 if seconds else 10):
             approval = scene.approve(scene.request(f"r-{next(numbers)}"), policy)
             seconds.append(wait_for_status(200))
             scene.delete("AccessApproval", approval["metadata"]["name"])
             seconds.append(wait_for_status(403))
-        *_, second, longest = sorted(seconds)
+        *_, second, longest = sorted(seconds[-20:])
         return max(second, longest / 3)
 
     assert fastest(measure, 1.0) < 1
@@ -266,10 +274,10 @@ def bait_and_switch(scene: Scene, who: Json, policy: Json) -> None:
 def test_a_watch_and_an_exec_end_with_the_access_request_and_say_so(
     scene: Scene, gateway_programs: Path, tmp_path: Path
 ) -> None:
-    namespace = scene.served.namespace
+    namespace, guest = scene.served.namespace, scene.served.caller_token("guest")
     with exec_pod(scene.served.plane, namespace, gateway_programs, home=tmp_path):
-        _, _, approval = scene.approved(duration="12s")
-        scene.wait_until_used()
+        _, _, approval = scene.approved(duration=f"{DURATION}s")
+        wait_until(lambda: scene.served.connect(guest).status == 200, "the guest to be let in")
         with scene.watch(tmp_path) as watching, scene.exec_session(tmp_path, "WebSocket") as session:
             watching.wait_for_end()
             session.wait(TIMEOUT)
@@ -284,7 +292,8 @@ def test_a_watch_and_an_exec_end_with_the_access_request_and_say_so(
         assert record["reason"] == f"its access request {namespace}/r has ended"
         assert record["access_request"] == f"{namespace}/r"
         ended_at = datetime.fromisoformat(record["time"]).timestamp()
-        assert -0.6 <= ended_at - (begun + 12) <= TIMEOUT
+        # The proxy knows the time of the API server to a second, and slow responses add to that.
+        assert -2 <= ended_at - (begun + DURATION) <= TIMEOUT
     assert {record["subresource"] for record in ended()} == {"", "exec"}
     assert "not found in namespace" in scene.wait_until_refused()
 

@@ -11,7 +11,7 @@ import yaml
 from lab.control_plane import ControlPlane
 from lab.helm import Helm
 from tests.cluster.kube.installation import AUDIENCE
-from tests.cluster.proxy.running_proxy import RunningProxy
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 
 CHART = Path(__file__).parents[3] / "charts" / "kubernetes-connector"
 MOUNT = "/var/run/secrets/connectors"
@@ -45,7 +45,7 @@ def test_it_expects_the_refusal_of_a_caller_without_a_right(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=WAIT_TIMEOUT,
     )
     assert (done.returncode, output in done.stdout) == (returncode, True), done.stdout + done.stderr
     assert ("expected 403" in done.stderr) is (returncode == 1)

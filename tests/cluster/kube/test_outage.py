@@ -14,10 +14,10 @@ from tests.cluster.kube.installation import account_subject, grant_use, install_
 from tests.cluster.kube.served_connector import RECHECK, ConnectResponse, KubectlWatch, ServedConnector, cluster_proxy
 from tests.fakes.background import background
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 """Seconds: each starts a proxy, and some a control plane, on a machine that may be busy."""
 
-OUTAGE_GRACE = 10
+OUTAGE_GRACE = 60
 """Seconds, instead of 300."""
 
 REVIEWS = ("tokenreviews", "subjectaccessreviews")
@@ -74,7 +74,7 @@ def test_a_failed_review_closes_no_live_connection(plane: ControlPlane, prepared
                 wait_until(lambda: sees_change("tick-"), "the watch to be open")
                 front.statuses.update(dict.fromkeys(REVIEWS, 500))
                 request_count = len(front.requested)
-                wait_until(lambda: reviews(front, request_count) >= 3, f"rechecks, each {RECHECK} s", timeout=90)
+                wait_until(lambda: reviews(front, request_count) >= 3, f"rechecks, each {RECHECK} s")
                 plane.kubectl("create", "configmap", "still-there", namespace=prepared)
                 wait_until(lambda: watching.has_seen("still-there"), "the stream to go on")
                 assert watching.is_running
@@ -113,7 +113,7 @@ def test_the_api_server_is_killed_and_restarted(
             return "callers that were verified keep working" in proxy.log.read_text()
 
         wait_until(uses_earlier_review, f"the last review to be {RECHECK} s old")
-        wait_until(lambda: unavailable(served.connect(token)), "the end of the grace", timeout=60)
+        wait_until(lambda: unavailable(served.connect(token)), "the end of the grace")
         plane.start_apiserver()
         wait_until(lambda: served.whoami(served.kubectl(token)) == "target", "requests to go through again")
         assert proxy.process.pid == pid

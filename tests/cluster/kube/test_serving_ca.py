@@ -18,7 +18,7 @@ from tests.cluster.kube.installation import (
 )
 from tests.cluster.kube.served_connector import ServedConnector, cluster_proxy
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 
 def kubeconfig_with_ca_file(plane: ControlPlane, ca_file: Path) -> Path:
