@@ -9,7 +9,7 @@ from pathlib import Path
 from lab.control_plane import ControlPlane
 
 DEMO = Path(__file__).parents[2] / "scripts" / "demo"
-TIMEOUT = 200.0
+TIMEOUT = 600.0
 
 
 def test_it_shows_the_whole_way_and_ends(cluster_programs: Path) -> None:

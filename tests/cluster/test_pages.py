@@ -26,6 +26,8 @@ from lab.controller import Controller
 from lab.kubectl import Kubectl
 from lab.ports import Port
 from lab.process import Process, environment_without_proxies
+from lab.rbac import wait_for_rbac
+from lab.waiting import wait_until
 from tests.cluster.proxy.running_proxy import ROOT
 from tests.journey.documents import BY_CALLER, shell_blocks
 
@@ -33,7 +35,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from recording import IMAGE, record, render_svg
 
 DOCS = ROOT / "docs"
-TIMEOUT = 120.0
+TIMEOUT = 300.0
 BOUND = {"csi.storage.k8s.io/ephemeral": "true", "csi.storage.k8s.io/pod.name": "p", "csi.storage.k8s.io/pod.uid": "u"}
 ACCOUNT = {"csi.storage.k8s.io/pod.namespace": "ci", "csi.storage.k8s.io/serviceAccount.name": "pipeline"}
 
@@ -82,6 +84,7 @@ def shop(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         # `view` is not aggregated here, because that is the controller manager's work.
         kubectl("create", "clusterrole", "looks", "--verb=list", "--resource=namespaces")
         kubectl("create", "clusterrolebinding", "looks", "--clusterrole=looks", "--serviceaccount=default:deployer")
+        wait_for_rbac(plane.api)
         yield prepared
 
 
@@ -101,6 +104,19 @@ def token_writer(plane: ControlPlane, folder: Path) -> Iterator[None]:
     )
     process.start()
     try:
+        # It needs a while to start on a busy machine, and connectorctl waits for a token for a minute.
+        plane.api.apply(
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "first"}},
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "first", "annotations": {"kubernetes.io/service-account.name": "first"}},
+                "type": "kubernetes.io/service-account-token",
+            },
+            namespace="default",
+        )
+        secret = "/api/v1/namespaces/default/secrets/first"
+        wait_until(lambda: plane.api.call("GET", secret).get("data"), "the first token")
         yield
     finally:
         process.kill()
@@ -137,6 +153,7 @@ def token(shop: Shop) -> str:
 def test_the_target_lets_the_account_impersonate_that_pipeline_only(shop: Shop) -> None:
     for block in without_waiting(shell_blocks("quickstart.md", after=BY_CALLER)):
         shop.run(block)
+    wait_for_rbac(shop.plane.api)
     token = shop.plane.issue_token("default", "deployer")
     path = shop.plane.write_kubeconfig("deployer.kubeconfig", {"token": token})
     # The headers that the proxy sends for a pod of the pipeline; test_permissions checks them.
@@ -186,6 +203,7 @@ def test_check_probes_a_target(shop: Shop) -> None:
 def ci(shop: Shop) -> Shop:
     right, _ = shell_blocks("pipelines.md")
     shop.run(right)
+    wait_for_rbac(shop.plane.api)
     return shop
 
 
@@ -259,7 +277,9 @@ def published(shop: Shop) -> Shop:
     controller = Controller(shop.plane).start()
     try:
         address = "jsonpath={.status.proxy.httpAddress.CACerts}"
-        shop.plane.kubectl("wait", "connector/target", "--for", address, "--timeout", "1m", namespace="team-a")
+        shop.plane.kubectl(
+            "wait", "connector/target", "--for", address, "--timeout", "3m", namespace="team-a", timeout=TIMEOUT
+        )
     finally:
         controller.close()
     return shop
@@ -286,7 +306,7 @@ def test_a_proxy_of_ones_own_shows_the_ca_that_its_kubeconfig_trusts(published: 
     process = Process([*line, *options], log=published.folder / "own.log", environment=environment)
     process.start()
     try:
-        process.wait_until(lambda: published_by(port.number) != "", timeout=60)
+        process.wait_until(lambda: published_by(port.number) != "", timeout=TIMEOUT)
         published.run(make.replace("8080", str(port.number)))
         shown = published_by(port.number)
     finally:
@@ -295,10 +315,18 @@ def test_a_proxy_of_ones_own_shows_the_ca_that_its_kubeconfig_trusts(published: 
     assert base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]).decode() == shown
 
 
+def is_ready(admin_port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/readyz", timeout=TIMEOUT) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 def published_by(port: int) -> str:
     """The CA that a proxy says it has; empty while it has none."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ca.crt", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ca.crt", timeout=TIMEOUT) as answer:
             page: str = answer.read().decode()
             return page
     except OSError:
@@ -332,7 +360,7 @@ def test_the_unit_of_systemd_starts_a_proxy(shop: Shop, tmp_path: Path) -> None:
     )
     process.start()
     try:
-        process.wait_until((tmp_path / "keys" / "mitmproxy-ca-cert.pem").is_file, timeout=60)
+        process.wait_until((tmp_path / "keys" / "mitmproxy-ca-cert.pem").is_file, timeout=TIMEOUT)
     finally:
         process.stop()
 
@@ -420,7 +448,7 @@ def test_a_migration_replaces_the_other_product_and_loses_no_connector(theirs: S
     assert kubectl.json("get", "connector", "target", namespace="team-b")["spec"]["address"] == "https://10.0.0.1:6443"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_a_migration_puts_connectors_back_that_went_with_their_definitions(theirs: Shop) -> None:
     keep, _, stop, _, install, _ = shell_blocks("migration.md")
     theirs.run(keep)
@@ -495,7 +523,7 @@ def started_proxy(folder: Path, start: str) -> Iterator[str]:
     process = Process(["env", "-C", folder, f"HOME={folder}", program, *shlex.split(moved)[1:]], log=folder / "log")
     process.start()
     try:
-        process.wait_until((folder / ".mitmproxy" / "mitmproxy-ca-cert.pem").is_file, timeout=60)
+        process.wait_until(lambda: is_ready(admin.number), timeout=TIMEOUT)
         yield f"http://127.0.0.1:{port.number}"
     finally:
         process.stop()

@@ -18,6 +18,7 @@ from connector_store.domain.objects.manifest import API_VERSION
 from connector_store.kube.events import Reporter, event_body
 from lab.certificates import make_ca
 from lab.control_plane import ControlPlane
+from lab.waiting import TIMEOUT
 
 ROOT = Path(__file__).parents[3]
 CA = make_ca()
@@ -97,7 +98,7 @@ def run(plane: ControlPlane, *arguments: str, kubeconfig: Path | None = None) ->
         "HOME": str(plane.folder),
     }
     command = [str(plane.programs / "kubectl"), "connector", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT)
 
 
 def review(plane: ControlPlane, token: str, audience: str) -> dict[str, Any]:

@@ -18,14 +18,14 @@ from lab.kubectl import Kubectl
 from lab.waiting import wait_until
 from tests.cluster.proxy.informer import assert_informer_recovers
 from tests.cluster.proxy.proxied_connector import TARGET_USER, manifests, target_token
-from tests.cluster.proxy.running_proxy import RunningProxy
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 
 LIFE = 2.0
 """Seconds until the first token counts as ended."""
-PATIENT = 120.0
+PATIENT = 600.0
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1500)
 def test_kubectl_gets_a_new_token_from_the_plugin_after_expiry(control_plane: ControlPlane, tmp_path: Path) -> None:
     namespace = control_plane.create_namespace("exec")
     raw, secret = manifests(control_plane, target_token(control_plane, namespace))
@@ -62,7 +62,7 @@ def make_kubeconfig(proxy: RunningProxy, connector: Connector, path: Path) -> No
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_TIMEOUT,
         check=False,
         env={key: value for key, value in os.environ.items() if not key.startswith("KUBERNETES_")},
     )

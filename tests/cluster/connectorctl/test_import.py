@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.control_plane import ControlPlane
-from lab.waiting import wait_until
+from lab.waiting import TIMEOUT, wait_until
 from tests.cluster.kube.installation import install_definitions
 
 ROOT = Path(__file__).parents[3]
@@ -70,19 +70,19 @@ def test_an_account_on_the_target_is_created_and_works(
         token = base64.b64encode(plane.issue_token(namespace, secret).encode()).decode()
         patch = json.dumps({"data": {"token": token}})
         plane.kubectl("patch", "secret", secret, "--patch", patch, namespace=namespace)
-        _, err = running.communicate(timeout=60)
+        _, err = running.communicate(timeout=TIMEOUT)
     assert running.returncode == 0, err
     file = tmp_path / "connectors" / "target.yaml"
     assert file.stat().st_mode & 0o077 == 0
-    checked = subprocess.run(
-        [sys.executable, "-m", "connectorctl", "check", "--probe"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (checked.returncode, checked.stdout) == (0, ""), checked.stderr
+
+    def is_accepted() -> bool:
+        command = [sys.executable, "-m", "connectorctl", "check", "--probe"]
+        checked = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        # A busy machine may not answer a probe in time.
+        assert checked.returncode == 0 or "did not answer" in checked.stdout + checked.stderr, checked
+        return (checked.returncode, checked.stdout) == (0, "")
+
+    wait_until(is_accepted, "a check without findings")
     binding = plane.kubectl.json("get", "clusterrolebinding", namespace)
     assert binding["roleRef"]["name"] == "view"
 

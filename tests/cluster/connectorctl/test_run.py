@@ -11,11 +11,12 @@ import pytest
 from lab.control_plane import ControlPlane
 from lab.manifests import write_manifests
 from tests.cluster.proxy.proxied_connector import TARGET_USER, manifests, target_token
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT
 
 PROGRAM = str(Path(sys.executable).with_name("connectorctl"))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_kubectl_and_doctor_run_through_a_proxy_of_their_own(control_plane: ControlPlane, tmp_path: Path) -> None:
     namespace = control_plane.create_namespace("run")
     write_manifests(tmp_path / "connectors", *manifests(control_plane, target_token(control_plane, namespace)))
@@ -31,7 +32,7 @@ def test_kubectl_and_doctor_run_through_a_proxy_of_their_own(control_plane: Cont
         [*command, "sh", "-c", script],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=WAIT_TIMEOUT,
         check=False,
         env=environment | {"TMPDIR": str(temporary), "HOME": str(tmp_path)},
     )

@@ -8,6 +8,7 @@ import pytest
 
 from tests.clients.programs import PYTHON, SECOND, SEED, has_completed
 from tests.cluster.proxy.proxied_connector import ProxiedConnector
+from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT
 
 
 @pytest.mark.parametrize("name", PYTHON)
@@ -18,7 +19,7 @@ def test_a_python_client_gets_lists_applies_and_watches(proxied: ProxiedConnecto
         [sys.executable, *PYTHON[name], "use", proxied.namespace, name, SECOND],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=WAIT_TIMEOUT,
         env=environment | {"KUBECONFIG": str(proxied.kubectl.kubeconfig)},
         check=False,
     )

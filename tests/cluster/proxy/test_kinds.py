@@ -36,7 +36,7 @@ class Kinds:
         if name == "certificate":
             auth = {"name": "clientCertificateAuth", "secretRef": {"name": name}}
         else:
-            auth = service_account_token_auth(f"{self.namespace}/target", secret=name, seconds=600)
+            auth = service_account_token_auth(f"{self.namespace}/target", secret=name, seconds=3600)
         return connector(name, self.plane.url, namespace="team-a", auth=auth)
 
     def secret(self, name: str, kind: str, **data: str) -> dict[str, Any]:

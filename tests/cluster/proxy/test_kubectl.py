@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lab.process import complete_lines
 from lab.waiting import wait_until
 from tests.cluster.kube.served_connector import KubectlWatch
 from tests.cluster.proxy.proxied_connector import ProxiedConnector
@@ -213,7 +214,7 @@ def _send(
 
 
 def _event(proxied: ProxiedConnector, agent: str) -> dict[str, Any] | None:
-    for line in proxied.plane.audit_log.read_text().splitlines():
+    for line in complete_lines(proxied.plane.audit_log):
         if agent in line:
             event: dict[str, Any] = json.loads(line)
             if event["stage"] == "ResponseComplete":
