@@ -154,6 +154,13 @@ HELM_3 = GoModule(
     kubernetes_packages=("helm.sh/helm/v3/pkg/chartutil", "helm.sh/helm/v3/pkg/lint/rules"),
     packages={"helm": "helm.sh/helm/v3/cmd/helm"},
 )
+K9S = GoModule(
+    folder="k9s",
+    upstream="github.com/derailed/k9s",
+    version_variable="github.com/derailed/k9s/cmd.version",
+    packages={"k9s": "github.com/derailed/k9s"},
+)
+"""Terminal UI for clusters, for scripts/test versions."""
 NODE_MODULES = (KUBERNETES, CONTAINERD, COREDNS, CSI_TEST, CLIENTS, TEKTON, OLD_KUBECTL)
 """Programs of tests on a node. They are built before, because its namespaces have no network. kubectl on PATH is that
 of the first module.

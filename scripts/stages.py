@@ -111,12 +111,18 @@ async def fuzz(arguments: Sequence[str]) -> int:
 
 
 async def versions(arguments: Sequence[str]) -> int:
-    """Build each API server once, which takes minutes. Run all versions, also after a failure."""
+    """Build each API server and k9s once, which takes minutes. Run all, also after a failure.
+
+    Arguments select other tests to run with each version, instead of those of VERSION_TESTS and of k9s.
+    """
     codes = []
     for kubernetes, helm in VERSIONS:
         print_heading(f"versions: Kubernetes {kubernetes}, Helm {helm}")
         command = (*PYTEST, "-m", CLUSTER, *(arguments or VERSION_TESTS))
         codes.append(await run_command(PYTHON, "-m", "lab.versions", kubernetes, helm, *command))
+    if not arguments:
+        print_heading("versions: k9s")
+        codes.append(await run_command(*PYTEST, "-m", "k9s"))
     return max(codes)
 
 

@@ -21,7 +21,7 @@ import hypothesis
 import pytest
 
 from lab import client_programs
-from lab.programs import ProgramsMissingError, control_plane_programs, node_programs
+from lab.programs import K9S, ProgramsMissingError, control_plane_programs, ensure_programs, node_programs
 from lab.wall_clock import WallClock, find_libfaketime, remove_shared_memory
 from tests import fuzz
 
@@ -41,6 +41,7 @@ FIXTURE_MARKS = {
     "client_programs": ("clients", 1800),
     "mcp_folder": ("clients", 1800),
     "axe_script": ("clients", 1800),
+    "k9s_program": ("k9s", 1800),
     "isolated_node_programs": ("node", 1800),
 }
 """Mark of the tests that use a fixture, and their time limit in seconds on a busy machine, including start-up."""
@@ -56,6 +57,7 @@ STAGE_FOLDERS = {
         "connector_store/kube/test_events.py",
     ),
     "clients": ("clients",),
+    "k9s": ("clients/test_k9s.py",),
     "node": ("node", "journey", "monitoring"),
 }
 """Folders and files that are imported for a value of `-m`."""
@@ -151,7 +153,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(mark)
                 if item.get_closest_marker("timeout") is None:
                     item.add_marker(pytest.mark.timeout(0 if is_fuzzing else seconds))
-        marks = [mark for mark in ("node", "clients", "cluster") if item.get_closest_marker(mark)]
+        marks = [mark for mark in ("node", "clients", "k9s", "cluster") if item.get_closest_marker(mark)]
         stage = next((stage for stage in STAGE_FOLDERS if marks and stage.startswith(marks[0])), None)
         if stage and not any(item.path.is_relative_to(_HERE / folder) for folder in STAGE_FOLDERS[stage]):
             raise pytest.UsageError(
@@ -180,6 +182,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             node_programs()
         if "clients" in marks:
             client_programs.build_all()
+        if "k9s" in marks:
+            ensure_programs(K9S, ["k9s"])
 
 
 # Without this, Python would search the whole heap for garbage when it ends. That takes each process a second.

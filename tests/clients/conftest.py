@@ -1,4 +1,4 @@
-"""All clients run at the same time, with one control plane and one proxy."""
+"""Most clients run at the same time, with one control plane and one proxy."""
 
 import os
 import shutil
@@ -8,6 +8,7 @@ import pytest
 
 from lab.control_plane import ControlPlane
 from lab.programs import ProgramsMissingError
+from tests.clients.agent import Agent, run_agent
 from tests.clients.client_runs import ClientRuns, commands
 from tests.cluster.kube.installation import install
 from tests.cluster.kube.served_connector import cluster_proxy
@@ -54,3 +55,9 @@ def renewed(world: ClientRuns) -> ClientRuns:
     world.renew_tokens()
     world.write_third()
     return world
+
+
+@pytest.fixture(scope="module")
+def agent(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    with run_agent(control_plane, tmp_path_factory.mktemp("agent")) as agent:
+        yield agent

@@ -4,28 +4,18 @@ containers/kubernetes-mcp-server#1415: an agent gets the kubeconfig from a tool,
 Flux159/mcp-server-kubernetes GHSA-w23h-64x4-22h9, #280, #288: Secrets come back by other spellings and other tools.
 """
 
-import base64
 import os
-import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from connector_store.domain.base.names import ObjectKey
-from connectorctl.importer import build_agent_permissions
 from lab.client_programs import MCP, ensure_clients
-from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.programs import ProgramsMissingError
-from tests.clients.mcp_client import McpServer, ToolResult
-from tests.cluster.proxy.proxied_connector import TARGET_USER, manifests
-from tests.cluster.proxy.running_proxy import RunningProxy
-
-KEY = ObjectKey("team-a", "agent")
-NAME = "database"
+from tests.clients.agent import NAME, Agent
+from tests.clients.mcp_client import McpServer
+from tests.cluster.proxy.proxied_connector import TARGET_USER
 
 
 @pytest.fixture(scope="session")
@@ -37,59 +27,6 @@ def mcp_folder() -> Path:
         if os.environ.get("CI"):
             pytest.fail(str(error), pytrace=False)
         pytest.skip(str(error))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agent:
-    """Kubeconfig of an agent for a Connector with a cluster-admin's token, and a Secret with a canary."""
-
-    plane: ControlPlane
-    kubectl: Kubectl
-    namespace: str
-    canary: str
-
-    def environment(self, home: Path) -> dict[str, str]:
-        programs = os.pathsep.join([str(self.kubectl.program.parent), os.environ["PATH"]])
-        kubeconfig = str(self.kubectl.kubeconfig)
-        return {"PATH": programs, "HOME": str(home), "KUBECONFIG": kubeconfig, "MASK_SECRETS": "false"}
-
-    def assert_masked(self, result: ToolResult) -> None:
-        """The response shows the Secret, and no value of it."""
-        assert NAME in result.text
-        self.assert_no_value(result.text)
-
-    def assert_refused(self, result: ToolResult) -> None:
-        assert result.is_error or "forbidden" in result.text
-        assert "does not allow" in result.text
-        self.assert_no_value(result.text)
-
-    def assert_no_value(self, text: str) -> None:
-        encoded = base64.b64encode(self.canary.encode()).decode()
-        assert not any(value[start : start + 8] in text for value in (self.canary, encoded) for start in range(24))
-
-    def assert_unchanged(self) -> None:
-        stored = self.plane.kubectl.json("get", "secret", NAME, namespace=self.namespace)
-        assert base64.b64decode(stored["data"]["password"]).decode() == self.canary
-
-
-@pytest.fixture(scope="module")
-def agent(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
-    home = tmp_path_factory.mktemp("mcp")
-    namespace = control_plane.create_namespace(f"mcp-{home.name}")
-    control_plane.create_service_account(namespace, TARGET_USER)
-    account = f"--serviceaccount={namespace}:{TARGET_USER}"
-    control_plane.kubectl("create", "clusterrolebinding", namespace, "--clusterrole=cluster-admin", account)
-    connector, secret = manifests(control_plane, control_plane.issue_token(namespace, TARGET_USER), name=KEY.name)
-    connector["spec"]["permissions"] = build_agent_permissions()
-    canary = secrets.token_urlsafe(48)
-    literal = f"--from-literal=password={canary}"
-    control_plane.kubectl("create", "secret", "generic", NAME, literal, namespace=namespace)
-    control_plane.kubectl("create", "configmap", "settings", "--from-literal=color=teal", namespace=namespace)
-    proxy = RunningProxy(home)
-    proxy.write("agent.yaml", connector, secret)
-    with proxy:
-        kubectl = proxy.kubectl(control_plane.kubectl, connector)
-        yield Agent(plane=control_plane, kubectl=kubectl, namespace=namespace, canary=canary)
 
 
 def test_kubernetes_mcp_server_gives_no_value_away_even_with_its_kubeconfig(
