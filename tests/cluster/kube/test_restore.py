@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,8 @@ from tests.cluster.kube.served_connector import ServedConnector, cluster_proxy
 WENT_BACK = "went back from version"
 LEADS = " leads"
 """End of the line with which a controller begins to lead."""
+WRITES = 300
+"""Writes after the backup, more than the restored API server makes until the watches are back."""
 
 
 @pytest.fixture
@@ -28,6 +31,10 @@ def controller(world: ConnectorCluster) -> Iterator[Controller]:
     running = Controller(world.plane).start()
     yield running
     running.close()
+
+
+def config_map(value: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "writes"}, "data": {"number": value}}
 
 
 def test_a_restored_etcd_is_followed(world: ConnectorCluster, controller: Controller, tmp_path: Path) -> None:
@@ -45,6 +52,8 @@ def test_a_restored_etcd_is_followed(world: ConnectorCluster, controller: Contro
         world.wait_for_condition(namespace, "Ready", "True")
         plane.etcd.save(tmp_path / "backup")
 
+        for number in range(WRITES):
+            plane.api.apply(config_map(str(number)), namespace=namespace)
         served.rotate(account="other")
         plane.api.apply(connector("later", address=plane.url), namespace=namespace)
         later = ObjectKey(namespace, "later")
