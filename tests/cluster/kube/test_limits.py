@@ -33,9 +33,11 @@ while True:
         print(response.status, flush=True)
 """
 """Program of a caller that sends one request after another, whatever the proxy answers."""
-MAX_ROUNDS = 20
+MAX_ROUNDS = 40
+MIN_REFUSALS = 40
+"""Refusals of the loop during the measurement. It gets hundreds in one round on a machine without other work."""
 SAMPLES = 40
-INTERVAL = 0.07
+INTERVAL = 0.13
 """Seconds between two requests of the measured caller, who stays within the limits."""
 
 
@@ -145,17 +147,24 @@ def loop_of(served: ServedConnector, caller: Caller) -> Iterator[subprocess.Pope
             process.kill()
 
 
-@pytest.mark.timeout(400)
+def count_limited(served: ServedConnector, user_suffix: str) -> int:
+    """Return the number of refusals by a limit in the audit log for users whose names end so."""
+    records = (each for each in served.proxy.audit() if each["caller"]["user"].endswith(user_suffix))
+    return sum(each["reason"] == "limit" for each in records)
+
+
+@pytest.mark.timeout(1200)
 def test_a_caller_in_a_loop_leaves_the_latency_of_another(served: ServedConnector) -> None:
     """The loop is stopped and continued for each request, so other programs of the machine disturb both equally."""
     config_map(served, "seed")
     served.plane.create_service_account(served.namespace, "greedy")
     grant_use(served.plane, served.namespace, subject=account_subject(served.namespace, "greedy"), name="greedy")
-    set_limits(served, requestsPerSecond=15, burst=30, deletesPerHour=1)
+    set_limits(served, requestsPerSecond=8, burst=30, deletesPerHour=1)
     outcomes: list[tuple[Latency, Latency]] = []
     with closing(Caller(served, "default")) as caller, loop_of(served, Caller(served, "greedy")) as loop:
         caller.measure()
-        while not outcomes or not is_as_fast(*outcomes[-1]):
+        # On a busy machine, the loop may get too little time in a round to keep the proxy busy.
+        while not outcomes or not is_as_fast(*outcomes[-1]) or count_limited(served, ":greedy") < MIN_REFUSALS:
             assert len(outcomes) < MAX_ROUNDS, f"latencies alone and beside the loop: {outcomes}"
             alone, beside = [], []
             for _ in range(SAMPLES):
@@ -164,6 +173,3 @@ def test_a_caller_in_a_loop_leaves_the_latency_of_another(served: ServedConnecto
                 loop.send_signal(signal.SIGCONT)
                 beside.append(caller.measure())
             outcomes.append((Latency.of(alone), Latency.of(beside)))
-    records = (each for each in served.proxy.audit() if each["caller"]["user"].endswith(":greedy"))
-    refused = sum(each["reason"] == "limit" for each in records)
-    assert refused > SAMPLES, "the loop has kept the proxy busy"
