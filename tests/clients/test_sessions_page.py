@@ -50,21 +50,23 @@ def world() -> World:
 async def test_axe_finds_nothing(axe_script: str, world: World, tmp_path: Path) -> None:
     server = SessionsServer(world.state(), secret=None)
     _, port = await server.start("127.0.0.1", 0)
-    async with browser_tab(tmp_path / "profile", ("", "")) as tab:
-        # axe is a script of another origin for the policy of the page.
-        await tab.call("Page.setBypassCSP", enabled=True)
-        for theme in ("light", "dark"):
-            for width in (1280, 360):
-                await tab.call(
-                    "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}]
-                )
-                await tab.call(
-                    "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False
-                )
-                await tab.open(f"http://127.0.0.1:{port}/")
-                await wait_for(tab, f"{texts('sessions')}.length == 3 && {texts('connectors')}.length == 2")
-                await tab.evaluate(f"{axe_script};0")
-                result = await tab.evaluate(RUN)
-                assert result["violations"] == [], (theme, width)
-                assert set(result["passes"]) >= EXPECTED_PASSES
-    await server.stop()
+    try:
+        async with browser_tab(tmp_path / "profile", ("", "")) as tab:
+            # axe is a script of another origin for the policy of the page.
+            await tab.call("Page.setBypassCSP", enabled=True)
+            for theme in ("light", "dark"):
+                for width in (1280, 360):
+                    await tab.call(
+                        "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}]
+                    )
+                    await tab.call(
+                        "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False
+                    )
+                    await tab.open(f"http://127.0.0.1:{port}/")
+                    await wait_for(tab, f"{texts('sessions')}.length == 3 && {texts('connectors')}.length == 2")
+                    await tab.evaluate(f"{axe_script};0")
+                    result = await tab.evaluate(RUN)
+                    assert result["violations"] == [], (theme, width)
+                    assert set(result["passes"]) >= EXPECTED_PASSES
+    finally:
+        await server.stop()

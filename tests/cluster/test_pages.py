@@ -488,7 +488,7 @@ def test_the_picture_in_the_readme_shows_what_its_session_prints_today(shop: Sho
 
 def words(svg: str) -> list[str]:
     """Return the words of a picture without times, and without namespaces, which are others in each cluster."""
-    text = " ".join(each.text or "" for each in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text"))  # noqa: S314
+    text = " ".join(each.text or "" for each in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text"))  # noqa: S314 - our own picture
     return re.sub(r"\[[\d:.]+\]|\S+ +Active +\w+", "", text).split()
 
 
