@@ -1,4 +1,4 @@
-"""Reader of what running proxies say on loopback: of each pod by port-forward, or of the proxy on this machine."""
+"""Reader of what running proxies say on loopback: of each pod by port-forward, or of those on this machine."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.port_forward import ForwardedStream, forward_port
 from connector_store.kube.resources import PODS
-from connector_store.sessions_file import read_url
+from connector_store.sessions_file import read_urls
 from connector_store.version import VERSION
 from connectorctl.invocation import Invocation
 from connectorctl.option_values import SourceOptions
@@ -69,10 +69,10 @@ class Proxies(Protocol):
 async def open_proxies(
     source_options: SourceOptions, invocation: Invocation, confdir: Path | None
 ) -> AsyncIterator[Proxies]:
-    """Yield the proxies of the cluster, or the proxy on this machine."""
+    """Yield the proxies of the cluster, or those on this machine."""
     source = resolve_source(source_options, invocation)
     if isinstance(source, FolderSource):
-        yield LoopbackProxy(confdir_or_default(confdir))
+        yield LoopbackProxies(confdir_or_default(confdir))
         return
     async with cluster_client(source_options, source) as client:
         yield ClusterProxies(client, invocation.settings.system_namespace)
@@ -129,30 +129,31 @@ class ClusterProxies:
         return ProxyAnswer(proxy=pod, problem=problem)
 
 
-class LoopbackProxy:
-    """The proxy on this machine that was started last with this confdir."""
+class LoopbackProxies:
+    """The proxies on this machine that were started with this confdir."""
 
     def __init__(self, confdir: Path) -> None:
         self._confdir = confdir
 
     async def read(self, path: str) -> Sequence[ProxyAnswer]:
-        return [await asyncio.to_thread(self._read, path)]
+        urls = await asyncio.to_thread(read_urls, self._confdir)
+        if not urls:
+            problem = f"has no address in {self._confdir}; start it, or start it again: connectorctl proxy"
+            return [ProxyAnswer(proxy="local", problem=problem)]
+        return await asyncio.gather(*(asyncio.to_thread(self._read_one, url, path) for url in urls))
 
-    def _read(self, path: str) -> ProxyAnswer:
+    def _read_one(self, url: str, path: str) -> ProxyAnswer:
+        name = url.partition("/#")[0].removeprefix("http://")
         try:
-            url = read_url(self._confdir)
-            if url is None:
-                problem = f"has no address in {self._confdir}; start it, or start it again: connectorctl proxy"
-                return ProxyAnswer(proxy="local", problem=problem)
             parts = urlsplit(url)
             connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
             with contextlib.closing(connection):
                 connection.request("GET", path, headers={"Authorization": f"Bearer {parts.fragment}"})
                 response = connection.getresponse()
-                return parse_answer("local", response.status, response.read(MAX_BODY))
+                return parse_answer(name, response.status, response.read(MAX_BODY))
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
-            return ProxyAnswer(proxy="local", problem=f"does not answer: {reason}; start one: connectorctl proxy")
+            return ProxyAnswer(proxy=name, problem=f"does not answer: {reason}; start one: connectorctl proxy")
 
 
 def parse_answer(proxy: str, status: int, body: bytes) -> ProxyAnswer:

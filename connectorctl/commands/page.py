@@ -13,7 +13,7 @@ from connector_store.domain.config.connector_source import FolderSource
 from connector_store.kube.client import KubeClient
 from connector_store.kube.errors import ApiError
 from connector_store.kube.port_forward import ForwardedStream, forward_port
-from connector_store.sessions_file import read_url
+from connector_store.sessions_file import read_urls
 from connectorctl.command import make_command
 from connectorctl.invocation import Invocation
 from connectorctl.option_values import SourceOptions
@@ -44,12 +44,13 @@ def command(invocation: Invocation, source_options: SourceOptions, confdir: Path
     source = resolve_source(source_options, invocation)
     if isinstance(source, FolderSource):
         folder = confdir_or_default(confdir)
-        url = read_url(folder)
-        if url is None:
+        urls = read_urls(folder)
+        if not urls:
             raise ParseError("", f"no proxy runs with the confdir {folder}; start one: connectorctl proxy")
-        write(f"{url}\n")
-        if not no_browser:
-            webbrowser.open(url)
+        for url in urls:
+            write(f"{url}\n")
+            if not no_browser:
+                webbrowser.open(url)
         return
 
     async def serve() -> None:

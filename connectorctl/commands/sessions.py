@@ -71,7 +71,7 @@ def command(
     With --since, show who used a Connector in that time, also if the requests have ended, and below what was refused.
 
     In a cluster, it asks each proxy by port-forward, so you need the right to create pods/portforward. With a folder,
-    it asks the proxy on this machine.
+    it asks the proxies on this machine with that --confdir.
     """
     if watch and form in ("json", "yaml"):
         raise click.UsageError("--watch is for tables; leave -o out, or write -o wide")

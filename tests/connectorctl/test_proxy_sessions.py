@@ -14,10 +14,10 @@ from connector_store.domain.base.errors import ParseError
 from connector_store.kube.client import KubeClient
 from connector_store.kube.configuration import Configuration
 from connector_store.kube.errors import ApiError
-from connector_store.sessions_file import FILE, write_url
+from connector_store.sessions_file import PREFIX, write_url
 from connector_store.version import VERSION
 from connectorctl import proxy_sessions
-from connectorctl.proxy_sessions import ClusterProxies, LoopbackProxy, ProxyAnswer, list_proxy_pods, parse_answer
+from connectorctl.proxy_sessions import ClusterProxies, LoopbackProxies, ProxyAnswer, list_proxy_pods, parse_answer
 from tests.connectorctl.fake_pods import FakePage, FakePods, answer, row
 
 NAMESPACE: Final = "connectors-system"
@@ -220,17 +220,19 @@ async def test_an_api_server_that_is_down_is_an_error(pods: FakePods, client: Ku
 
 
 async def read_local(confdir: Path) -> ProxyAnswer:
-    (only,) = await LoopbackProxy(confdir).read("/sessions")
-    assert only.proxy == "local"
+    (only,) = await LoopbackProxies(confdir).read("/sessions")
     return only
 
 
-async def test_the_proxy_of_this_machine_gets_the_secret(tmp_path: Path) -> None:
-    async with FakePage(answer(row(1))) as page:
-        write_url(tmp_path, f"http://127.0.0.1:{page.port}/#the-secret")
-        local = await read_local(tmp_path)
-    assert (local.total, local.problem) == (1, "")
-    assert page.authorizations == ["Bearer the-secret"]
+async def test_each_proxy_of_this_machine_gets_its_secret(tmp_path: Path) -> None:
+    async with FakePage(answer(row(1))) as one, FakePage(answer(row(2), row(3))) as two:
+        for page, secret in ((one, "secret-1"), (two, "secret-2")):
+            write_url(tmp_path, f"http://127.0.0.1:{page.port}/#{secret}")
+        answers = await LoopbackProxies(tmp_path).read("/sessions")
+    assert {(each.proxy, each.total, each.problem) for each in answers} == {
+        (f"127.0.0.1:{one.port}", 1, ""), (f"127.0.0.1:{two.port}", 2, ""),
+    }  # fmt: skip
+    assert (one.authorizations, two.authorizations) == (["Bearer secret-1"], ["Bearer secret-2"])
 
 
 @pytest.mark.parametrize(
@@ -239,23 +241,19 @@ async def test_the_proxy_of_this_machine_gets_the_secret(tmp_path: Path) -> None
         pytest.param(b"http://127.0.0.1:1/#x", "Connection refused", id="a proxy that is gone"),
         pytest.param(b"http://127.0.0.1:99999/#x", "ValueError", id="a port out of range"),
         pytest.param(b"http://[::1/#x", "ValueError", id="half of an IPv6 address"),
-        pytest.param(b"\xff", "UnicodeDecodeError", id="bytes that are not UTF-8"),
+        pytest.param(b"http://[::1\xff/#x", "ValueError", id="bytes that are not UTF-8"),
         pytest.param("http://127.0.0.1:1/#\u20ac".encode(), "Connection refused|UnicodeEncodeError",
                      id="a secret that is not ASCII"),
     ],
 )  # fmt: skip
 async def test_a_file_of_another_time_is_a_problem(tmp_path: Path, url: bytes, reason: str) -> None:
-    await asyncio.to_thread((tmp_path / FILE).write_bytes, url)
+    await asyncio.to_thread((tmp_path / f"{PREFIX}1").write_bytes, url)
     local = await read_local(tmp_path)
     assert not local.has_answered
     assert local.problem in [f"does not answer: {each}; start one: connectorctl proxy" for each in reason.split("|")]
 
 
-async def test_a_confdir_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
-    await asyncio.to_thread((tmp_path / FILE).mkdir)
-    assert (await read_local(tmp_path)).problem == "does not answer: Is a directory; start one: connectorctl proxy"
-
-
 async def test_without_a_file_the_next_step_is_named(tmp_path: Path) -> None:
     local = await read_local(tmp_path)
+    assert local.proxy == "local"
     assert local.problem == f"has no address in {tmp_path}; start it, or start it again: connectorctl proxy"

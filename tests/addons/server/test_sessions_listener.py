@@ -18,7 +18,7 @@ from addons.records.recent_use import RecentUse
 from addons.server import sessions_listener
 from addons.server.options import Config
 from connector_store.domain.base.errors import ParseError
-from connector_store.sessions_file import FILE, read_url, write_url
+from connector_store.sessions_file import PREFIX, read_urls
 from connector_store.store import Store
 from tests.addons.access.test_live_connections import FakeParts
 from tests.addons.server.test_folder import config
@@ -75,20 +75,21 @@ async def test_without_an_address_nothing_listens(tmp_path: Path, caplog: pytest
     async with serving(with_sessions(tmp_path, None)) as task:
         await task
     assert caplog.text == ""
-    assert read_url(tmp_path) is None
+    assert read_urls(tmp_path) == []
 
 
 async def test_on_a_laptop_json_needs_the_secret_of_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with serving(with_sessions(tmp_path)):
         url = await logged_url(caplog)
-        full_url = read_url(tmp_path) or ""
+        (full_url,) = read_urls(tmp_path)
         secret = full_url.removeprefix(f"{url}#")
         assert len(secret) == 32
         assert [await get_status(url + "sessions", each) for each in (secret, None, "x")] == [200, 401, 401]
-        assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+        path = tmp_path / f"{PREFIX}{url.rpartition(':')[2].strip('/')}"
+        assert path.stat().st_mode & 0o777 == 0o600
         assert secret not in caplog.text
-        assert f"{url} (the URL with its secret is in {tmp_path / FILE})" in caplog.text
-    assert read_url(tmp_path) is None, "the file is removed at the end"
+        assert f"{url} (the URL with its secret is in {path})" in caplog.text
+    assert read_urls(tmp_path) == [], "the file is removed at the end"
     with pytest.raises(aiohttp.ClientConnectorError):
         await get_status(url)
 
@@ -97,8 +98,8 @@ async def test_each_process_has_another_secret(tmp_path: Path, caplog: pytest.Lo
     urls = set()
     for _ in range(2):
         async with serving(with_sessions(tmp_path)):
-            await until(lambda: read_url(tmp_path))
-            urls.add((read_url(tmp_path) or "").partition("#")[2])
+            await until(lambda: read_urls(tmp_path))
+            urls.add(read_urls(tmp_path)[0].partition("#")[2])
     assert len(urls) == 2
 
 
@@ -106,7 +107,7 @@ async def test_in_a_pod_there_is_no_secret_and_no_file(tmp_path: Path, caplog: p
     async with serving(with_sessions(tmp_path), in_pod=True):
         url = await logged_url(caplog)
         assert await get_status(url + "sessions") == 200
-        assert read_url(tmp_path) is None
+        assert read_urls(tmp_path) == []
         assert "#" not in url
 
 
@@ -115,7 +116,7 @@ async def test_a_terminal_shows_the_secret(
 ) -> None:
     monkeypatch.setattr("sys.stdout", Terminal())
     async with serving(with_sessions(tmp_path)):
-        assert await logged_url(caplog) == read_url(tmp_path)
+        assert [await logged_url(caplog)] == read_urls(tmp_path)
 
 
 async def test_a_closed_stdout_is_not_a_terminal(
@@ -133,11 +134,16 @@ async def test_an_ipv6_address_is_in_brackets(tmp_path: Path, caplog: pytest.Log
         assert await get_status(url + "sessions") == 200
 
 
-async def test_the_file_of_a_later_proxy_stays(tmp_path: Path) -> None:
+async def test_the_end_of_a_proxy_does_not_hide_another_one(tmp_path: Path) -> None:
     async with serving(with_sessions(tmp_path)):
-        await until(lambda: read_url(tmp_path))
-        write_url(tmp_path, "http://127.0.0.1:1/#later")
-    assert read_url(tmp_path) == "http://127.0.0.1:1/#later"
+        await until(lambda: read_urls(tmp_path))
+        (first,) = read_urls(tmp_path)
+        async with serving(with_sessions(tmp_path)):
+            await until(lambda: len(read_urls(tmp_path)) == 2)
+            for url, _, secret in (full_url.partition("#") for full_url in read_urls(tmp_path)):
+                assert await get_status(url + "sessions", secret) == 200
+        assert read_urls(tmp_path) == [first]
+    assert read_urls(tmp_path) == []
 
 
 async def test_an_address_in_use_is_an_error_with_a_next_step(tmp_path: Path) -> None:
@@ -150,7 +156,7 @@ async def test_an_address_in_use_is_an_error_with_a_next_step(tmp_path: Path) ->
         f"connector_sessions: cannot listen at 127.0.0.1:{address[1]}: address already in use; choose another address "
         "with --set connector_sessions=HOST:PORT, or none with --set connector_sessions= (connectorctl proxy: after --)"
     )
-    assert read_url(tmp_path) is None
+    assert read_urls(tmp_path) == []
 
 
 async def test_without_a_file_a_terminal_still_shows_the_url(

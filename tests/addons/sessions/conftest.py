@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from connector_store.sessions_file import read_url
+from connector_store.sessions_file import read_urls
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.waiting import until
 
@@ -35,12 +35,12 @@ class Reader:
 @pytest.fixture
 async def sessions_proxy(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
     async with running_proxy(folder, confdir, connector_sessions="auto") as running:
-        await until(lambda: read_url(confdir) is not None)
+        await until(lambda: read_urls(confdir))
         yield running
-    assert read_url(confdir) is None, "the file is removed at the end"
+    assert read_urls(confdir) == [], "the file is removed at the end"
 
 
 @pytest.fixture
 async def reader(sessions_proxy: Proxy) -> AsyncIterator[Reader]:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        yield Reader(session, read_url(sessions_proxy.confdir) or "")
+        yield Reader(session, read_urls(sessions_proxy.confdir)[0])

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from connector_store.sessions_file import read_url
+from connector_store.sessions_file import read_urls
 from lab.certificates import make_ca, make_leaf
 from tests.addons.test_close_reasons import EXEC, SWITCH, WATCH, send_request
 from tests.fakes.chromium import browser_tab
@@ -38,7 +38,7 @@ async def take(folder: Path, work: Path) -> None:
         broken = connector("edge", "https://edge.example:6443", namespace="team-b", secret="missing")
         write(manifests, connector("k8s", address), secret(ca=ca.pem), broken)
         async with running_proxy(manifests, work / "confdir", connector_sessions="auto") as proxy:
-            await until(lambda: read_url(work / "confdir") is not None)
+            await until(lambda: read_urls(work / "confdir"))
             shell = EXEC.replace(
                 b"namespaces/a/pods/b/exec", b"namespaces/web/pods/api-0/exec?command=sh&command=-c&command=df+-h"
             )
@@ -57,7 +57,7 @@ async def take(folder: Path, work: Path) -> None:
                     feature = {"name": "prefers-color-scheme", "value": theme}
                     await tab.call("Emulation.setEmulatedMedia", features=[feature])
                     await tab.open("about:blank")
-                    await tab.open(read_url(work / "confdir") or "")
+                    await tab.open(read_urls(work / "confdir")[0])
                     await asyncio.sleep(SETTLE)
                     shot = await tab.call("Page.captureScreenshot", format="png")
                     (folder / f"sessions-{theme}.png").write_bytes(base64.b64decode(shot["data"]))

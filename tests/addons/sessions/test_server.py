@@ -16,6 +16,7 @@ from addons.sessions.state import Item, State
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.permissions.rbac import RBAC_GROUP
 from connector_store.folder.signing_key import SigningKey
+from connector_store.sessions_file import read_urls
 from tests.addons.sessions.conftest import Reader
 from tests.addons.test_close_reasons import EXEC, SWITCH, WATCH, send_request, serving
 from tests.docs.pages import REFERENCE
@@ -69,9 +70,8 @@ async def test_the_command_of_an_exec_shows_as_in_the_audit_log(
     serving(target, SWITCH)
     settings = {"connector_sessions": "auto", "connector_audit_commands": commands}
     async with running_proxy(folder, confdir, **settings) as proxy, aiohttp.ClientSession() as session:
-        path = confdir / "connector-sessions-url"
-        await until(path.exists)
-        reader = Reader(session, path.read_text())
+        await until(lambda: read_urls(confdir))
+        reader = Reader(session, read_urls(confdir)[0])
         stream = await send_request(proxy, target, EXEC.replace(b"/exec", b"/exec?command=echo&command=a+b"))
         await stream.read_head()
         (row,) = await wait_for_rows(reader, 1)

@@ -166,6 +166,17 @@ def test_a_folder_means_the_page_of_this_machine(
     assert urls == ["http://127.0.0.1:1/#the-secret"] * opened
 
 
+def test_each_proxy_of_this_machine_has_a_page(run_cli: RunCli, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        urls = [f"http://127.0.0.1:{port}/#the-secret" for port in (listener.getsockname()[1], 1)]
+        for url in urls:
+            write_url(workdir / "confdir", url)
+    _, out, _ = run_cli("page --confdir confdir")
+    assert sorted(out.split()) == sorted(opened) == sorted(urls)
+
+
 def test_without_a_proxy_on_this_machine(run_cli: RunCli) -> None:
     code, out, err = run_cli("page --confdir confdir")
     assert (code, out) == (1, "")
