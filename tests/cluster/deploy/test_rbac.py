@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[3]
 CONTROLLER = "system:serviceaccount:connectors-system:connectors-controller"
 DRIVER = "system:serviceaccount:connectors-csi:connectors-csi"
 PROXY = "system:serviceaccount:connectors-system:connectors-proxy"
+WRITES = ("create", "update", "patch", "delete", "deletecollection")
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,8 @@ def test_the_proxy_can_do_what_it_needs(installed: Kubectl, verb: str, resource:
 @pytest.mark.parametrize(
     ("verb", "resource"),
     [
-        *((verb, "secrets") for verb in ("get", "create", "update", "patch", "delete")),
-        *((verb, "connectors.connectors.alauda.io") for verb in ("get", "create", "update", "patch", "delete")),
+        *((verb, "secrets") for verb in ("get", *WRITES)),
+        *((verb, "connectors.connectors.alauda.io") for verb in ("get", *WRITES)),
         ("update", "connectors.connectors.alauda.io/status"),
         *(
             (verb, f"{kind}.connectors.alauda.io")
@@ -72,9 +73,12 @@ def test_the_proxy_can_do_what_it_needs(installed: Kubectl, verb: str, resource:
         ("use", "connectors.connectors.alauda.io/proxy"),
         ("create", "serviceaccounts/token"),
         ("list", "pods"),
-        ("create", "pods/exec"),
+        ("create", "pods"),
+        *(("create", f"pods/{name}") for name in ("exec", "attach", "portforward")),
+        ("get", "pods/exec"),
+        *(("update", f"pods{name}") for name in ("", "/ephemeralcontainers")),
         ("list", "configmaps"),
-        ("impersonate", "users"),
+        *(("impersonate", kind) for kind in ("users", "groups", "serviceaccounts")),
         ("escalate", "clusterroles.rbac.authorization.k8s.io"),
         ("*", "*"),
     ],
@@ -120,7 +124,6 @@ def test_in_its_own_namespace_the_proxy_reads_settings_by_name(
     assert (output.strip() == "yes") is allowed
 
 
-WRITES = ("create", "update", "patch", "delete")
 POLICY = "validatingadmissionpolicies.admissionregistration.k8s.io"
 
 
