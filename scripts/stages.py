@@ -40,6 +40,7 @@ VERSION_TESTS: Final = (
     "tests/cluster/deploy/test_access_crds.py",
     "tests/cluster/deploy/test_access_policy.py",
     "tests/cluster/deploy/test_chart.py",
+    "tests/cluster/deploy/test_chart_values.py",
     "tests/cluster/controller/test_conditions.py::test_the_api_server_itself_is_a_ready_target",
     "tests/cluster/controller/test_trust_bundle.py",
     "tests/cluster/kube/test_access.py",
