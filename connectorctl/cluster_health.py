@@ -239,7 +239,7 @@ def judge_nodes(nodes: Sequence[Mapping[str, Any]], pods: Sequence[ProgramPod]) 
             f"no ready driver on {_join(missing)}; pods with a volume cannot start there",
             f"see why: kubectl get pods -n {namespace} -o wide; kubectl describe daemonset -n {namespace}",
         )
-    return f"all {len(eligible)} nodes for the driver have a ready driver"
+    return f"the driver is ready on {len(eligible)} of {len(eligible)} nodes"
 
 
 def judge_services(connectors: Mapping[ObjectKey, str], services: Iterable[Service], host: str) -> str:

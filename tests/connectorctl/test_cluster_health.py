@@ -79,10 +79,10 @@ OK: list[Any] = [
     pytest.param(lambda: health.judge_nodes(
         [node("node-a"), node("w", **{"kubernetes.io/os": "windows"}), node("v", type="virtual-kubelet"),
          node("f", **{"eks.amazonaws.com/compute-type": "fargate"})], ALL),
-        "all 1 nodes for the driver have a ready driver", id="nodes on which the driver cannot run"),
+        "the driver is ready on 1 of 1 nodes", id="nodes on which the driver cannot run"),
     pytest.param(lambda: health.judge_nodes([node("node-a", pool="x"), node("b")],
                                             [pod(DRIVER, node_selector={"pool": "x"})]),
-                 "all 1 nodes for the driver have a ready driver", id="a node selector"),
+                 "the driver is ready on 1 of 1 nodes", id="a node selector"),
     pytest.param(lambda: health.judge_services({PRODUCTION: "1", ObjectKey("team-a", "a.b"): "2"},
                                                [alias(), alias(key=ObjectKey("team-a", "c-other"))], HOST),
                  "no Service of another owner has the name of one of 2 Connectors", id="Services of the controller"),
