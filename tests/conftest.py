@@ -58,7 +58,7 @@ STAGE_FOLDERS = {
     ),
     "clients": ("clients",),
     "k9s": ("clients/test_k9s.py",),
-    "node": ("node", "journey", "monitoring"),
+    "node": ("node", "journey", "monitoring", "cluster/kube/test_two_releases.py"),
 }
 """Folders and files that are imported for a value of `-m`."""
 

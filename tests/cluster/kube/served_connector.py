@@ -16,7 +16,7 @@ from lab.kubectl import Kubectl
 from lab.process import Process
 from lab.waiting import wait_until
 from tests.cluster.kube.installation import AUDIENCE, connector, proxy_kubeconfig, secret
-from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
+from tests.cluster.proxy.running_proxy import ROOT, WAIT_TIMEOUT, RunningProxy
 
 RECHECK: Final = 4.0
 """Seconds, instead of 30: so long a test waits for a right that is taken away."""
@@ -37,11 +37,12 @@ def cluster_proxy(
     server: str | None = None,
     options: Mapping[str, str] = {},
     environment: Mapping[str, str] = {},
+    tree: Path = ROOT,
 ) -> RunningProxy:
-    """Not started; `server` may be a relay on the way to the API server."""
+    """Not started; `server` may be a relay on the way to the API server, and `tree` the code of another release."""
     kubeconfig = proxy_kubeconfig(plane, server=server)
     inherited = {"KUBECONFIG": str(kubeconfig)}
-    return RunningProxy(home, options=OPTIONS | dict(options), environment=inherited | dict(environment))
+    return RunningProxy(home, options=OPTIONS | dict(options), environment=inherited | dict(environment), tree=tree)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,15 +117,15 @@ class Scene:
         return [each for each in self.served.proxy.audit() if each["connector"] == str(self.served.key)]
 
     @contextmanager
-    def watch(self, tmp_path: Path) -> Iterator[KubectlWatch]:
-        """A watch of the guest, open."""
-        names = (f"tick-{number}" for number in itertools.count())
+    def watch(self, tmp_path: Path, name: str = "tick") -> Iterator[KubectlWatch]:
+        """A watch of the guest, open. It has seen a ConfigMap whose name begins with `name`."""
+        names = (f"{name}-{number}" for number in itertools.count())
         namespace = self.served.namespace
-        with KubectlWatch(self.kubectl, "configmaps", namespace=namespace, log=tmp_path / "watch.log") as watching:
+        with KubectlWatch(self.kubectl, "configmaps", namespace=namespace, log=tmp_path / f"{name}.log") as watching:
 
             def sees_change() -> bool:
                 self.api.call("POST", f"/api/v1/namespaces/{namespace}/configmaps", {"metadata": {"name": next(names)}})
-                return watching.has_seen("configmap/tick-")
+                return watching.has_seen(f"configmap/{name}-")
 
             wait_until(sees_change, "the watch to be open")
             yield watching

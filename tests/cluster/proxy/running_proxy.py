@@ -38,7 +38,9 @@ class RunningProxy:
         environment: Mapping[str, str] = {},
         program: str = "mitmdump",
         arguments: Sequence[str] = (),
+        tree: Path = ROOT,
     ) -> None:
+        """Prepare a proxy. `tree` has its code, which may be of another release."""
         self.home = home
         self.manifests = home / "connectors"
         self.manifests.mkdir(parents=True)
@@ -58,7 +60,7 @@ class RunningProxy:
         program_command = (
             [sys.executable, "-m", program] if program == "addons" else [str(Path(sys.executable).with_name(program))]
         )
-        command = [*program_command, "-s", str(ROOT / "addons/connector.py"), *sets]
+        command = [*program_command, "-s", str(tree / "addons/connector.py"), *sets]
         inherited = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
         self.process = Process([*command, *arguments], log=self.log, environment=inherited | dict(environment))
 
