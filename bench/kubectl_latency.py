@@ -11,7 +11,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
@@ -32,7 +33,8 @@ OBJECTS: Final = 10
 """Number of ConfigMaps that a call lists."""
 WARM_UP_CALLS: Final = 2
 """Number of calls of each way that are not counted: the first one also reads the discovery documents."""
-READY_TIMEOUT: Final = 60.0
+READY_TIMEOUT: Final = 180.0
+CA_FILE: Final = "mitmproxy-ca-cert.pem"
 ALONE, SERVER, CONNECT, DIRECT = "kubectl alone", "API server", "CONNECT", "direct access"
 
 GET: Final = ("get", "configmaps", "--namespace", NAMESPACE)
@@ -58,22 +60,7 @@ def main() -> int:
 def measure(plane: ControlPlane, folder: Path, calls: int) -> dict[str, dict[str, float]]:
     """Return {"median, ms", "p90, ms"} by way. The files of the proxy and of kubectl are in `folder`."""
     token = prepare(plane, folder / "connectors")
-    port, admin = Port(), Port()
-    address = f"127.0.0.1:{port.number}"
-    settings = {
-        "confdir": folder / "conf",
-        "connector_source": folder / "connectors",
-        "connector_admin": f"127.0.0.1:{admin.number}",
-    }
-    arguments = ["-q", "--listen-host", "127.0.0.1", "-p", str(port.number)]
-    for name, value in settings.items():
-        arguments += ["--set", f"{name}={value}"]
-    proxy = Process(
-        THIS_CHECKOUT.proxy_command(arguments), log=folder / "proxy.log", environment=THIS_CHECKOUT.environment
-    )
-    proxy.start()
-    try:
-        proxy.wait_until(lambda: (folder / "conf" / "mitmproxy-ca-cert.pem").exists(), timeout=READY_TIMEOUT)
+    with run_proxy(folder, {"connector_source": str(folder / "connectors")}) as (proxy, address):
         ways = {
             SERVER: _server_kubectl(plane, folder, token),
             CONNECT: _proxy_kubectl(plane, folder, "connect", "--proxy", f"http://{address}"),
@@ -83,6 +70,32 @@ def measure(plane: ControlPlane, folder: Path, calls: int) -> dict[str, dict[str
             proxy.wait_until(partial(_works, kubectl), timeout=READY_TIMEOUT)
         alone = partial(plane.kubectl, "version", "--client")
         return time_calls({ALONE: alone, **{way: partial(kubectl, *GET) for way, kubectl in ways.items()}}, calls)
+
+
+@contextmanager
+def run_proxy(
+    folder: Path, options: Mapping[str, str], environment: Mapping[str, str] = {}
+) -> Iterator[tuple[Process, str]]:
+    """Run a proxy with its CA in `folder`/conf. Yield its process and its address."""
+    port, admin = Port(), Port()
+    address = f"127.0.0.1:{port.number}"
+    settings = {
+        "confdir": str(folder / "conf"),
+        "connector_admin": f"127.0.0.1:{admin.number}",
+        **options,
+    }
+    arguments = ["-q", "--listen-host", "127.0.0.1", "-p", str(port.number)]
+    for name, value in settings.items():
+        arguments += ["--set", f"{name}={value}"]
+    proxy = Process(
+        THIS_CHECKOUT.proxy_command(arguments),
+        log=folder / "proxy.log",
+        environment={**THIS_CHECKOUT.environment, **environment},
+    )
+    proxy.start()
+    try:
+        proxy.wait_until((folder / "conf" / CA_FILE).exists, timeout=READY_TIMEOUT)
+        yield proxy, address
     finally:
         proxy.stop()
         for reserved_port in (port, admin):

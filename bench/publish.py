@@ -4,8 +4,8 @@
 
 Run it on a quiet machine; it takes 40 minutes. Each step runs a program, whose report stays in the folder. The next
 step runs even if one fails or misses a goal; the last lines have the exit codes. A full run replaces the sections of
-its steps in the summary; copy the figures into the tables of the docs. Not included are bench.controller_scale, and the
-programs that need root: bench.csi_volumes and `scripts/bench idle-memory`.
+its steps in the summary; copy the figures into the tables of the docs. Not included are bench.access_flow,
+bench.controller_scale, and the programs that need root: bench.csi_volumes and `scripts/bench idle-memory`.
 """
 
 import argparse

@@ -18,7 +18,8 @@ from lab.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
 SYSTEM_NAMESPACE = "connectors-system"
-API_PATH = "/apis/connectors.alauda.io/v1alpha1"
+VERSION = "connectors.alauda.io/v1alpha1"
+API_PATH = f"/apis/{VERSION}"
 
 SETTINGS = {
     "CONNECTORS_PROBE_INTERVAL": "1",
@@ -89,6 +90,34 @@ class ConnectorCluster:
         plane.kubectl("apply", "-f", str(ROOT / "deploy/system/proxy-service.yaml"))
         plane.kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
         wait_for_rbac(plane.api)
+
+    def install_access_policies(self) -> None:
+        """Install the admission policies of access requests and the roles of users, in force when this returns.
+
+        A controller that starts before this proves it a minute later.
+        """
+        for file in ("deploy/policy/access.yaml", "deploy/rbac/users.yaml"):
+            self.plane.kubectl("apply", "-f", str(ROOT / file))
+        wait_until(self._refuses_forgeries, "the admission policies")
+
+    def _refuses_forgeries(self) -> bool:
+        reference = {"name": "x", "uid": "x"}
+        subject = {"kind": "User", "name": "joe"}
+        forgeries: tuple[tuple[str, str, dict[str, Any]], ...] = (
+            ("accessrequests", "AccessRequest",
+             {"requester": "joe", "subject": subject, "connectorRef": {"name": "x"}}),
+            ("accessapprovals", "AccessApproval",
+             {"requestRef": reference, "policyRef": reference, "by": "joe", "decision": "Approved"}),
+        )  # fmt: skip
+        return all(
+            b"denied"
+            in self.api.request(
+                "POST",
+                f"{API_PATH}/namespaces/default/{plural}?dryRun=All",
+                {"apiVersion": VERSION, "kind": kind, "metadata": {"name": "x"}, "spec": spec},
+            ).body
+            for plural, kind, spec in forgeries
+        )
 
     def remove_objects(self) -> None:
         """Remove the Connectors and what controllers created, while none runs."""

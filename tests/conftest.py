@@ -53,6 +53,7 @@ STAGE_FOLDERS = {
         "release",
         "node",
         "addons/server/test_cluster.py",
+        "bench/test_access_flow.py",
         "bench/test_kubectl_latency.py",
         "connector_store/kube/test_events.py",
     ),

@@ -87,11 +87,7 @@ class Person:
 def world(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConnectorCluster]:
     with ControlPlane(tmp_path_factory.mktemp("access-status"), programs=cluster_programs) as plane:
         world = ConnectorCluster(plane)
-        plane.kubectl(
-            "apply", "-f", str(ROOT / "deploy/policy/access.yaml"), "-f", str(ROOT / "deploy/rbac/users.yaml")
-        )
-        # A controller that starts before this proves it a minute later.
-        wait_until(lambda: is_forgery_refused(plane), "the admission policies")
+        world.install_access_policies()
         yield world
 
 
@@ -115,20 +111,6 @@ def controller(world: ConnectorCluster, wrong_clock: WallClock) -> Iterator[Cont
     assert started_at <= since <= time.time() + 3
     yield running
     running.close()
-
-
-def is_forgery_refused(plane: ControlPlane) -> bool:
-    reference = {"name": "x", "uid": "x"}
-    subject = {"kind": "User", "name": "joe"}
-    specs: dict[str, Json] = {
-        "AccessRequest": {"requester": "joe", "subject": subject, "connectorRef": {"name": "x"}},
-        "AccessApproval": {"requestRef": reference, "policyRef": reference, "by": "joe", "decision": "Approved"},
-    }
-    return all(
-        "denied"
-        in plane.api.request("POST", f"{path(kind, 'default')}?dryRun=All", manifest(kind, "x", spec)).body.decode()
-        for kind, spec in specs.items()
-    )
 
 
 @pytest.fixture
