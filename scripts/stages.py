@@ -114,16 +114,16 @@ async def fuzz(arguments: Sequence[str]) -> int:
 async def versions(arguments: Sequence[str]) -> int:
     """Build each API server and k9s once, which takes minutes. Run all, also after a failure.
 
-    Arguments select other tests to run with each version, instead of those of VERSION_TESTS and of k9s.
+    Arguments select other tests to run with each version, instead of those of VERSION_TESTS, of k9s and of Tekton.
     """
     codes = []
     for kubernetes, helm in VERSIONS:
         print_heading(f"versions: Kubernetes {kubernetes}, Helm {helm}")
         command = (*PYTEST, "-m", CLUSTER, *(arguments or VERSION_TESTS))
         codes.append(await run_command(PYTHON, "-m", "lab.versions", kubernetes, helm, *command))
-    if not arguments:
-        print_heading("versions: k9s")
-        codes.append(await run_command(*PYTEST, "-m", "k9s"))
+    for mark in () if arguments else ("k9s", "tekton"):
+        print_heading(f"versions: {mark}")
+        codes.append(await run_command(*PYTEST, "-m", mark))
     return max(codes)
 
 

@@ -21,7 +21,7 @@ import hypothesis
 import pytest
 
 from lab import client_programs
-from lab.programs import K9S, ProgramsMissingError, control_plane_programs, ensure_programs, node_programs
+from lab.programs import K9S, TEKTON, ProgramsMissingError, control_plane_programs, ensure_programs, node_programs
 from lab.wall_clock import WallClock, find_libfaketime, remove_shared_memory
 from tests import fuzz
 
@@ -42,6 +42,7 @@ FIXTURE_MARKS = {
     "mcp_folder": ("clients", 1800),
     "axe_script": ("clients", 1800),
     "k9s_program": ("k9s", 1800),
+    "tekton_programs": ("tekton", 1800),
     "isolated_node_programs": ("node", 1800),
 }
 """Mark of the tests that use a fixture, and their time limit in seconds on a busy machine, including start-up."""
@@ -59,6 +60,7 @@ STAGE_FOLDERS = {
     ),
     "clients": ("clients",),
     "k9s": ("clients/test_k9s.py",),
+    "tekton": ("tekton",),
     "node": ("node", "journey", "monitoring", "cluster/kube/test_two_releases.py"),
 }
 """Folders and files that are imported for a value of `-m`."""
@@ -75,6 +77,7 @@ CLUSTER_ONLY_FOLDERS = (
     "cluster/permissions",
     "journey",
     "node",
+    "tekton",
 )
 """Folders that are not imported for the values of `-m` in STAGES_WITHOUT_CLUSTER."""
 _HERE = Path(__file__).parent
@@ -154,7 +157,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(mark)
                 if item.get_closest_marker("timeout") is None:
                     item.add_marker(pytest.mark.timeout(0 if is_fuzzing else seconds))
-        marks = [mark for mark in ("node", "clients", "k9s", "cluster") if item.get_closest_marker(mark)]
+        marks = [mark for mark in ("node", "clients", "k9s", "tekton", "cluster") if item.get_closest_marker(mark)]
         stage = next((stage for stage in STAGE_FOLDERS if marks and stage.startswith(marks[0])), None)
         if stage and not any(item.path.is_relative_to(_HERE / folder) for folder in STAGE_FOLDERS[stage]):
             raise pytest.UsageError(
@@ -185,6 +188,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             client_programs.build_all()
         if "k9s" in marks:
             ensure_programs(K9S, ["k9s"])
+        if "tekton" in marks:
+            ensure_programs(TEKTON, ["controller"])
 
 
 # Without this, Python would search the whole heap for garbage when it ends. That takes each process a second.

@@ -89,6 +89,14 @@ def install_component(plane: ControlPlane) -> None:
     wait_until(is_in_force, "the policy for ApprovalTasks")
 
 
+def policy_of_the_page(namespace: str) -> Json:
+    """Return the AccessPolicy of docs/access-requests.md, for the Connector `k8s` of a namespace."""
+    page = (ROOT / "docs/access-requests.md").read_text().partition("### Approve with an ApprovalTask")[2]
+    policy: Json = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    policy["metadata"]["namespace"], policy["spec"]["connector"] = namespace, {"names": ["k8s"]}
+    return policy
+
+
 def tasks_path(namespace: str, name: str = "", subresource: str = "") -> str:
     parts = [f"/apis/{TASKS}/namespaces/{namespace}/approvaltasks", name, subresource]
     return "/".join(each for each in parts if each)
@@ -104,28 +112,56 @@ def approval_task(name: str, *approvers: Json, owners: list[Json] | None = None,
     return {"apiVersion": TASKS, "kind": "ApprovalTask", "metadata": metadata, "spec": spec}
 
 
-class ApprovalRun:
+class GateTask:
+    """ApprovalTask, with what the gate and the approvers write into it."""
+
+    def __init__(self, api: AdminApi, namespace: str, name: str) -> None:
+        self.api, self.namespace, self.name = api, namespace, name
+
+    def create(self, custom_run: Json, *approvers: str, run: str = "") -> None:
+        """Create it for a CustomRun of the PipelineRun `run`, as the gate."""
+        body = approval_task(self.name, *map(approver, approvers), owners=[owner_reference(custom_run)], run=run)
+        response = self.api.request("POST", tasks_path(self.namespace), body, user=GATE)
+        assert response.status == 201, response
+        self.report("pending")
+
+    def answer(self, user: str, answer: str = "approve", message: str = "") -> None:
+        """Answer as a user. Then the gate reports it."""
+        path = tasks_path(self.namespace, self.name)
+        approvers = self.api.call("GET", path)["spec"]["approvers"]
+        for each in approvers:
+            if each["name"] == user:
+                each |= {"input": answer, "message": message}
+        response = self.api.request("PATCH", path, {"spec": {"approvers": approvers}}, user=user)
+        assert response.status == 200, response
+        state = {"approve": "approved", "reject": "rejected"}[answer]
+        self.report(state, {"name": user, "type": "User", "response": state, "message": message})
+
+    def report(self, state: str, *responses: Json, user: str = GATE) -> Response:
+        status = {"state": state, "approversResponse": list(responses), "approvalsRequired": 1}
+        path = tasks_path(self.namespace, self.name, "status")
+        return self.api.request("PATCH", path, {"status": status}, user=user)
+
+
+class ApprovalRun(GateTask):
     """PipelineRun with a CustomRun for the gate, and a TaskRun with its pod, all named after the run."""
 
     def __init__(self, api: AdminApi, namespace: str, name: str, *, approvers: tuple[str, ...] = ("joe",)) -> None:
-        self.api, self.namespace, self.name = api, namespace, name
+        super().__init__(api, namespace, name)
         self.run = self._create("v1", "PipelineRun", "pipelineruns")
         self.task_run = self._create("v1", "TaskRun", "taskruns", self.run)
         reference = {"apiVersion": TASKS, "kind": "ApprovalTask"}
         self.custom_run = self._create("v1beta1", "CustomRun", "customruns", self.run, customRef=reference)
         self._report_children()
         self.set_status("taskruns", podName=name)
-        body = approval_task(name, *map(approver, approvers), owners=[_owner(self.custom_run)])
-        response = api.request("POST", tasks_path(namespace), body, user=GATE)
-        assert response.status == 201, response
-        self.report("pending")
+        self.create(self.custom_run, *approvers)
 
     def _path(self, plural: str, version: str = "v1") -> str:
         return f"/apis/tekton.dev/{version}/namespaces/{self.namespace}/{plural}"
 
     def _create(self, version: str, kind: str, plural: str, owner: Json | None = None, **spec: Any) -> Json:
         metadata = {"name": self.name, "labels": {"tekton.dev/pipelineRun": self.name}}
-        owners = [_owner(owner)] if owner is not None else []
+        owners = [owner_reference(owner)] if owner is not None else []
         body = {"apiVersion": f"tekton.dev/{version}", "kind": kind, "spec": spec}
         created: Json = self.api.call(
             "POST", self._path(plural, version), body | {"metadata": metadata | {"ownerReferences": owners}}
@@ -149,32 +185,15 @@ class ApprovalRun:
     def create_pod(self, *, is_owned: bool = True) -> Json:
         """Create the pod of the TaskRun. Return the reference of an access request to it."""
         metadata: Json = {"name": self.name, "labels": {"tekton.dev/pipelineRun": self.name}}
-        metadata["ownerReferences"] = [_owner(self.task_run)] if is_owned else []
+        metadata["ownerReferences"] = [owner_reference(self.task_run)] if is_owned else []
         spec = {"serviceAccountName": "builder", "nodeName": "node-1", "containers": [{"name": "c", "image": "none"}]}
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
         created = self.api.call("POST", f"/api/v1/namespaces/{self.namespace}/pods", body)
         uid = created["metadata"]["uid"]
         return {"kind": "Pod", "namespace": self.namespace, "name": self.name, "uid": uid}
 
-    def answer(self, user: str, answer: str = "approve", message: str = "") -> None:
-        """Answer as a user. Then the gate reports it."""
-        path = tasks_path(self.namespace, self.name)
-        approvers = self.api.call("GET", path)["spec"]["approvers"]
-        for each in approvers:
-            if each["name"] == user:
-                each |= {"input": answer, "message": message}
-        response = self.api.request("PATCH", path, {"spec": {"approvers": approvers}}, user=user)
-        assert response.status == 200, response
-        state = {"approve": "approved", "reject": "rejected"}[answer]
-        self.report(state, {"name": user, "type": "User", "response": state, "message": message})
 
-    def report(self, state: str, *responses: Json, user: str = GATE) -> Response:
-        status = {"state": state, "approversResponse": list(responses), "approvalsRequired": 1}
-        path = tasks_path(self.namespace, self.name, "status")
-        return self.api.request("PATCH", path, {"status": status}, user=user)
-
-
-def _owner(obj: Json) -> Json:
+def owner_reference(obj: Json) -> Json:
     reference = {"apiVersion": obj["apiVersion"], "kind": obj["kind"]}
     metadata = obj["metadata"]
     return reference | {

@@ -39,6 +39,7 @@ from tests.cluster.controller.approval_run import (
     install_component,
     install_gate,
     install_tekton,
+    policy_of_the_page,
     tasks_path,
 )
 from tests.connectorctl.cli_result import CliResult
@@ -395,9 +396,7 @@ def test_an_approval_task_of_the_pods_pipeline_run_decides(world: ConnectorClust
     runs = {"older": ApprovalRun(api, team, "older")}
     runs["older"].answer("joe")
     install_component(world.plane)
-    page = (ROOT / "docs/access-requests.md").read_text().partition("### Approve with an ApprovalTask")[2]
-    policy = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
-    policy["metadata"]["namespace"], policy["spec"]["connector"] = team, {"names": ["k8s"]}
+    policy = policy_of_the_page(team)
     api.call("POST", path("AccessPolicy", team), policy)
     wait_until(lambda: TASKS_ENFORCED_SINCE in admission(world), "the proof for ApprovalTasks")
     since = admission(world)[TASKS_ENFORCED_SINCE]

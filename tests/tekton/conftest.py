@@ -1,0 +1,19 @@
+"""Tekton's programs."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lab.programs import TEKTON, ProgramsMissingError, ensure_programs
+
+
+@pytest.fixture(scope="session")
+def tekton_programs() -> Path:
+    """The folder with Tekton's controller and its manifests."""
+    try:
+        return ensure_programs(TEKTON, ["controller"])
+    except ProgramsMissingError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
