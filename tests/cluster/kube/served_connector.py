@@ -18,6 +18,8 @@ from lab.waiting import wait_until
 from tests.cluster.kube.installation import AUDIENCE, connector, proxy_kubeconfig, secret
 from tests.cluster.proxy.running_proxy import ROOT, WAIT_TIMEOUT, RunningProxy
 
+NOT_CHECKED: Final = "the caller cannot be checked at the moment"
+"""Words of the response if the API server does not answer a review within 10 s, as on a busy machine."""
 RECHECK: Final = 4.0
 """Seconds, instead of 30: so long a test waits for a right that is taken away."""
 
@@ -80,8 +82,18 @@ class ServedConnector:
         done = kubectl.run("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
         return done.stdout.rpartition(":")[2] if done.returncode == 0 else done.stderr
 
+    def checked_whoami(self, kubectl: Kubectl) -> str:
+        """Like `whoami`, once the proxy has checked the caller."""
+        return wait_until(
+            lambda: answer if NOT_CHECKED not in (answer := self.whoami(kubectl)) else None, "the caller to be checked"
+        )
+
     def connect(self, token: str, *, key: ObjectKey | None = None) -> "ConnectResponse":
         return connect(self.proxy, key or self.key, token, self.plane.url.removeprefix("https://"))
+
+    def checked_connect(self, token: str, *, key: ObjectKey | None = None) -> "ConnectResponse":
+        """Like `connect`, once the proxy has checked the caller."""
+        return checked_connect(self.proxy, key or self.key, token, self.plane.url.removeprefix("https://"))
 
     def wait_until_synced(self) -> None:
         """Returns when the proxy has seen what was applied."""
@@ -109,6 +121,16 @@ def connect(proxy: RunningProxy, key: ObjectKey, token: str, authority: str) -> 
         )
     finally:
         connection.close()
+
+
+def checked_connect(proxy: RunningProxy, key: ObjectKey, token: str, authority: str) -> ConnectResponse:
+    """Like `connect`, once the proxy has checked the caller."""
+
+    def checked() -> ConnectResponse | None:
+        response = connect(proxy, key, token, authority)
+        return response if NOT_CHECKED not in response.phrase else None
+
+    return wait_until(checked, "the caller to be checked")
 
 
 class KubectlWatch:

@@ -8,7 +8,7 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Granted, Refused
 from connector_store.domain.config.settings import AccessRule
-from connector_store.kube import config_loader
+from connector_store.kube import config_loader, review
 from connector_store.kube.access import KubeAccess
 from connector_store.kube.client import KubeClient
 from lab.control_plane import ControlPlane
@@ -22,6 +22,12 @@ CALLERS = 1000
 AT_ONCE = 50
 
 pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(autouse=True)
+def patient_reviews(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the API server minutes for a review on a busy machine."""
+    monkeypatch.setattr(review, "TIMEOUT", TIMEOUT)
 
 
 def kube_access(client: KubeClient, *, recheck: float = 30) -> KubeAccess:

@@ -104,7 +104,7 @@ class Scene:
         return policy, request, self.approve(request, policy)
 
     def whoami(self) -> str:
-        return self.served.whoami(self.kubectl)
+        return self.served.checked_whoami(self.kubectl)
 
     def wait_until_used(self) -> None:
         wait_until(lambda: self.whoami() == "target", "the guest to be let in")
@@ -352,7 +352,7 @@ def test_a_lock_closes_streams_and_refuses_new_requests(scene: Scene, tmp_path: 
             scene.create("AccessLock", name, {"reason": "stolen", "subjects": subjects}, namespace=namespace)
             assert scene.wait_for_reason(watching) == "an AccessLock locks its caller out: stolen"
         assert "you are locked out of Connector" in scene.whoami()
-        assert scene.served.whoami(scene.served.kubectl()) == "target"
+        assert scene.served.checked_whoami(scene.served.kubectl()) == "target"
     finally:
         scene.delete("AccessLock", name, namespace=namespace)
     scene.wait_until_used()

@@ -44,7 +44,7 @@ def test_verified_callers_keep_working_while_reviews_fail(plane: ControlPlane, p
             served.wait_until_synced()
             verified, newcomer = served.caller_token(), served.caller_token("newcomer")
             kubectl = served.kubectl(verified)
-            assert served.whoami(kubectl) == "target"
+            assert served.checked_whoami(kubectl) == "target"
             front.statuses.update(dict.fromkeys(REVIEWS, 429))
             assert served.whoami(kubectl) == "target"
             refused = served.connect(newcomer)
@@ -52,7 +52,7 @@ def test_verified_callers_keep_working_while_reviews_fail(plane: ControlPlane, p
             front.statuses.update(dict.fromkeys(REVIEWS, 500))
             assert served.connect(newcomer).status == 503
             front.statuses.clear()
-            assert served.whoami(served.kubectl(newcomer)) == "target"
+            assert served.checked_whoami(served.kubectl(newcomer)) == "target"
 
 
 def test_a_failed_review_closes_no_live_connection(plane: ControlPlane, prepared: str, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_api_server_is_killed_and_restarted(
         served.apply()
         served.wait_until_synced()
         token, newcomer = served.caller_token(), served.caller_token(lifetime=1800)
-        assert served.connect(token).status == 200
+        assert served.checked_connect(token).status == 200
         pid = proxy.process.pid
         plane.kill()
         away = wait_until(lambda: unavailable(served.connect(newcomer)), "503 while it is away")
@@ -158,7 +158,7 @@ def test_only_the_namespaces_that_are_named_are_served(
         elsewhere.apply(account="default")
         grant_use(plane, namespace_elsewhere, subject=account_subject(namespace_elsewhere))
         response = wait_until(
-            lambda: unavailable(elsewhere.connect(elsewhere.caller_token())), "503 for the other namespace"
+            lambda: unavailable(elsewhere.checked_connect(elsewhere.caller_token())), "503 for the other namespace"
         )
         assert "is not served" in response.phrase
 

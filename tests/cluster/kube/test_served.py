@@ -15,8 +15,8 @@ from tests.cluster.kube.installation import account_subject, connector, grant_us
 from tests.cluster.kube.served_connector import (
     KubectlWatch,
     ServedConnector,
+    checked_connect,
     cluster_proxy,
-    connect,
     connectorctl,
 )
 from tests.cluster.proxy.running_proxy import RunningProxy
@@ -48,7 +48,7 @@ def test_the_seed_case(served: ServedConnector, tmp_path: Path) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text(done.stdout)
     kubectl = Kubectl(served.plane.programs / "kubectl", path)
-    assert served.whoami(kubectl) == "target"
+    assert served.checked_whoami(kubectl) == "target"
     assert "forbidden" in kubectl.run("get", "namespaces").stderr.lower()
     assert "kube-root-ca.crt" not in kubectl("get", "configmaps", namespace=served.namespace)
 
@@ -56,10 +56,13 @@ def test_the_seed_case(served: ServedConnector, tmp_path: Path) -> None:
 def test_a_caller_without_the_right_learns_nothing(served: ServedConnector) -> None:
     served.plane.create_service_account(served.namespace, "stranger")
     stranger = served.caller_token("stranger")
-    here, nowhere = served.connect(stranger), served.connect(stranger, key=ObjectKey(served.namespace, "none"))
+    here, nowhere = (
+        served.checked_connect(stranger),
+        served.checked_connect(stranger, key=ObjectKey(served.namespace, "none")),
+    )
     assert here.status == 403
     assert (here.status, here.phrase.replace("k8s", "none")) == (nowhere.status, nowhere.phrase)
-    assert served.connect(served.caller_token(), key=ObjectKey(served.namespace, "none")).status == 403
+    assert served.checked_connect(served.caller_token(), key=ObjectKey(served.namespace, "none")).status == 403
     message = served.kubectl(stranger).run("get", "pods").stderr
     assert here.phrase in message
 
@@ -72,7 +75,7 @@ def test_a_binding_to_a_group_lets_its_members_in(served: ServedConnector) -> No
         subject=group_subject(f"system:serviceaccounts:{served.namespace}"),
         name="group",
     )
-    assert served.whoami(served.kubectl(served.caller_token("member"))) == "target"
+    assert served.checked_whoami(served.kubectl(served.caller_token("member"))) == "target"
 
 
 @pytest.mark.parametrize(
@@ -83,14 +86,14 @@ def test_a_binding_to_a_group_lets_its_members_in(served: ServedConnector) -> No
     ],
 )
 def test_an_invalid_token_gets_407(served: ServedConnector, audience: str, lifetime: float) -> None:
-    assert served.connect(served.caller_token(audience=audience, lifetime=lifetime)).status == 407
+    assert served.checked_connect(served.caller_token(audience=audience, lifetime=lifetime)).status == 407
 
 
 def test_a_deleted_service_account_is_refused(served: ServedConnector) -> None:
     served.plane.create_service_account(served.namespace, "leaver")
     grant_use(served.plane, served.namespace, subject=account_subject(served.namespace, "leaver"), name="leaver")
     token = served.caller_token("leaver")
-    assert served.connect(token).status == 200
+    assert served.checked_connect(token).status == 200
     served.plane.kubectl("delete", "serviceaccount", "leaver", namespace=served.namespace)
     wait_until(lambda: served.connect(token).status == 407, "the token of a deleted ServiceAccount to be refused")
 
@@ -125,14 +128,14 @@ def test_a_change_closes_live_connections_and_refuses_new_requests(
     with watch(served, served.kubectl(), tmp_path) as watching:
         served.plane.kubectl(*change, namespace=served.namespace)
         watching.wait_for_end()
-    assert served.connect(served.caller_token()).status == status
+    assert served.checked_connect(served.caller_token()).status == status
 
 
 def test_a_revoked_right_closes_live_connections_within_the_recheck(served: ServedConnector, tmp_path: Path) -> None:
     with watch(served, served.kubectl(), tmp_path) as watching:
         served.plane.kubectl("delete", "rolebinding", "use", namespace=served.namespace)
         watching.wait_for_end()
-    assert served.connect(served.caller_token()).status == 403
+    assert served.checked_connect(served.caller_token()).status == 403
 
 
 def test_expiry_closes_no_live_connection_and_refuses_the_next_request(served: ServedConnector, tmp_path: Path) -> None:
@@ -150,13 +153,13 @@ def test_an_invalid_connector_does_not_affect_others(served: ServedConnector) ->
     )
     bad = ObjectKey(served.namespace, "bad")
     wait_until(lambda: served.connect(served.caller_token(), key=bad).status == 503, "the neighbour to be seen")
-    assert served.whoami(served.kubectl()) == "target"
+    assert served.checked_whoami(served.kubectl()) == "target"
 
 
 def test_loopback_is_not_a_target_unless_it_is_allowed(served: ServedConnector, tmp_path: Path) -> None:
     strict = cluster_proxy(tmp_path / "strict", served.plane, options={"connector_targets_allow": ""})
     with strict:
-        answer = connect(strict, served.key, served.caller_token(), served.plane.url.removeprefix("https://"))
+        answer = checked_connect(strict, served.key, served.caller_token(), served.plane.url.removeprefix("https://"))
     assert answer.status == 503
     assert "127.0.0.1" in answer.phrase
 
@@ -177,15 +180,15 @@ def test_the_settings_come_from_the_config_map_too(
         other = cluster_proxy(tmp_path / "other", plane)
         with other:
             authority = plane.url.removeprefix("https://")
-            assert connect(other, served.key, served.caller_token(audience="another"), authority).status == 200
-            assert connect(other, served.key, served.caller_token(), authority).status == 407
+            assert checked_connect(other, served.key, served.caller_token(audience="another"), authority).status == 200
+            assert checked_connect(other, served.key, served.caller_token(), authority).status == 407
     finally:
         plane.kubectl("delete", "configmap", "connectors-config", namespace="connectors-system")
 
 
 def test_no_token_is_in_what_the_proxy_printed(served: ServedConnector, proxy: RunningProxy) -> None:
     token = served.caller_token()
-    assert served.whoami(served.kubectl(token)) == "target"
+    assert served.checked_whoami(served.kubectl(token)) == "target"
     printed = proxy.log.read_text(errors="replace")
     assert token not in printed
     assert "eyJ" not in printed

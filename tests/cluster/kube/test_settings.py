@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lab.control_plane import ControlPlane
 from lab.waiting import wait_until
-from tests.cluster.kube.served_connector import ServedConnector, cluster_proxy, connect
+from tests.cluster.kube.served_connector import ServedConnector, checked_connect, cluster_proxy, connect
 
 
 def test_in_a_pod_a_proxy_waits_for_the_right_to_its_settings(
@@ -33,8 +33,8 @@ def test_in_a_pod_a_proxy_waits_for_the_right_to_its_settings(
             "--serviceaccount=connectors-system:connectors-proxy", namespace=system,
         )  # fmt: skip
         wait_until(lambda: waiting.admin("/readyz")[0] == 200, "the proxy to be ready")
-        assert connect(waiting, served.key, served.caller_token(audience="another"), authority).status == 200
-        assert connect(waiting, served.key, served.caller_token(), authority).status == 407
+        assert checked_connect(waiting, served.key, served.caller_token(audience="another"), authority).status == 200
+        assert checked_connect(waiting, served.key, served.caller_token(), authority).status == 407
     finally:
         waiting.__exit__(None, None, None)
     printed = waiting.log.read_text(errors="replace")
