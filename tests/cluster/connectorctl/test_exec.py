@@ -48,7 +48,15 @@ def test_kubectl_gets_a_new_token_from_the_plugin_after_expiry(control_plane: Co
             end = time.monotonic() + LIFE
             wait_until(lambda: time.monotonic() > end, "the end of the first token")
 
-        assert_informer_recovers(control_plane, proxy, kubectl, namespace, timeout=PATIENT, expire_token=has_expired)
+        assert_informer_recovers(
+            control_plane,
+            proxy,
+            kubectl,
+            namespace,
+            timeout=PATIENT,
+            write_token=lambda: None,
+            expire_token=has_expired,
+        )
         assert runs() > before[0]
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
@@ -16,23 +17,39 @@ def assert_informer_recovers(
     namespace: str,
     *,
     timeout: float,
+    write_token: Callable[[], object],
     expire_token: Callable[[], None],
 ) -> None:
     """Check that an informer sees a change after a restart of the proxy, which closes its watch.
 
-    `expire_token` makes its token invalid before that. `timeout` is the number of seconds for all of it.
+    `write_token` writes its first token, unless a written one is still valid. `expire_token` makes it invalid before
+    the restart. `timeout` is the number of seconds for all of it.
     """
     plane.kubectl("create", "configmap", "flag", "--from-literal=state=new", namespace=namespace)
-    wait = ("wait", "configmap/flag", "--for=jsonpath={.data.state}=old", f"--timeout={timeout:.0f}s")
-    with subprocess.Popen(
-        kubectl.command(*wait, namespace=namespace),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=kubectl.environment,
-    ) as waiting:
+    command = ("wait", "configmap/flag", "--for=jsonpath={.data.state}=old", f"--timeout={timeout:.0f}s")
+    informers: list[subprocess.Popen[str]] = []
+
+    def is_watching() -> bool:
+        """Start an informer, again if it has ended. On a busy machine, its token may expire before it watches."""
+        write_token()
+        if not informers or informers[-1].poll() is not None:
+            informers.append(
+                stack.enter_context(
+                    subprocess.Popen(
+                        kubectl.command(*command, namespace=namespace),
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE,
+                        text=True,
+                        env=kubectl.environment,
+                    )
+                )
+            )
+        return _has_active_watch(proxy)
+
+    with ExitStack() as stack:
         try:
-            wait_until(lambda: _has_active_watch(proxy), "the informer's watch")
+            wait_until(is_watching, "the informer's watch")
+            waiting = informers[-1]
             expire_token()
             proxy.process.kill()
             proxy.process.start()
@@ -41,7 +58,8 @@ def assert_informer_recovers(
             plane.kubectl("patch", "configmap", "flag", "--type=merge", "-p", patch, namespace=namespace)
             output, errors = waiting.communicate(timeout=timeout)
         finally:
-            waiting.kill()
+            for each in informers:
+                each.kill()
     assert (waiting.returncode, output) == (0, "configmap/flag condition met\n"), errors
 
 

@@ -40,14 +40,23 @@ def test_an_informer_keeps_working_after_its_token_was_replaced(control_plane: C
         path = tmp_path / "kubeconfig-rotating"
         path.write_text(render_kubeconfig([entry], rotating=True))
         token = tmp_path / TOKEN_FILE
-        token.write_text(proxy.token(connector.key, ttl=FIRST))
-        expires = time.monotonic() + FIRST
         kubectl = Kubectl(control_plane.kubectl.program, path)
+        written_at: list[float] = []
 
-        def renewed() -> None:
+        def write() -> None:
+            if not written_at or has_expired():
+                written_at.append(time.monotonic())
+                token.write_text(proxy.token(connector.key, ttl=FIRST))
+
+        def has_expired() -> bool:
+            return time.monotonic() > written_at[-1] + FIRST + 1
+
+        def renew() -> None:
             draft = tmp_path / "draft"
             draft.write_text(proxy.token(connector.key))
             draft.replace(token)
-            wait_until(lambda: time.monotonic() > expires, "the end of the first token")
+            wait_until(has_expired, "the end of the first token")
 
-        assert_informer_recovers(control_plane, proxy, kubectl, namespace, timeout=PATIENT, expire_token=renewed)
+        assert_informer_recovers(
+            control_plane, proxy, kubectl, namespace, timeout=PATIENT, write_token=write, expire_token=renew
+        )
