@@ -12,6 +12,7 @@ from connector_store.domain.base.names import ObjectKey
 from connectorctl.importer import build_agent_permissions
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
+from lab.rbac import wait_for_rbac
 from tests.clients.mcp_client import ToolResult
 from tests.cluster.proxy.proxied_connector import TARGET_USER, manifests
 from tests.cluster.proxy.running_proxy import RunningProxy
@@ -65,6 +66,7 @@ def run_agent(plane: ControlPlane, home: Path) -> Iterator[Agent]:
     plane.create_service_account(namespace, TARGET_USER)
     account = f"--serviceaccount={namespace}:{TARGET_USER}"
     plane.kubectl("create", "clusterrolebinding", namespace, "--clusterrole=cluster-admin", account)
+    wait_for_rbac(plane.api)
     connector, secret = manifests(plane, plane.issue_token(namespace, TARGET_USER), name=KEY.name)
     connector["spec"]["permissions"] = build_agent_permissions()
     canary = secrets.token_urlsafe(48)

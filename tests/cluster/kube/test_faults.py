@@ -13,6 +13,7 @@ from connector_store.domain.config.settings import AccessRule
 from connector_store.kube.access import KubeAccess
 from connector_store.store import Store
 from lab.control_plane import ControlPlane
+from lab.rbac import wait_for_rbac
 from tests.cluster.kube.cluster_store import running_store, token_of
 from tests.cluster.kube.front_proxy import FrontProxy
 from tests.cluster.kube.installation import (
@@ -43,6 +44,10 @@ def fill(plane: ControlPlane, value: str, namespace: str = KEY.namespace) -> Non
 
 def lines(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
     return [each.getMessage() for each in caplog.records if each.name.startswith(OURS) and each.levelno >= level]
+
+
+def advice(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each for each in lines(caplog) if "kubectl apply -k deploy/" in each]
 
 
 def has_token(store: Store, key: ObjectKey, token: str) -> bool:
@@ -170,6 +175,8 @@ async def test_the_source_waits_for_a_paused_api_server(
 def install_without_a_right(plane: ControlPlane) -> None:
     install(plane)
     plane.kubectl("delete", "clusterrolebinding", "connectors-proxy-namespace")
+    # A watch that begins before this stays open without the right.
+    wait_for_rbac(plane.api)
 
 
 @pytest.mark.parametrize(
@@ -195,9 +202,10 @@ async def test_missing_rights_at_the_start_are_logged_once(
         running_store(client) as store,
     ):
         await until(lambda: front.requested.count("connectors") >= 4, "it is tried again and again")
+        await until(lambda: len(advice(caplog)) >= named, "each watch to have been tried")
         assert not store.synced
         assert once(lines(caplog)), lines(caplog)
-        assert len([each for each in lines(caplog) if "kubectl apply -k deploy/" in each]) == named
+        assert len(advice(caplog)) == named
         install_definitions(plane)
         install_roles(plane)
         fill(plane, "one")

@@ -17,6 +17,7 @@ from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.process import complete_lines, environment_without_proxies
+from lab.rbac import wait_for_rbac
 from tests.cluster.permissions.generated_requests import Resource, served_resources
 from tests.cluster.proxy.proxied_connector import TARGET_USER, manifests
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
@@ -96,6 +97,7 @@ def world(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
     plane.create_service_account(namespace, TARGET_USER)
     account = f"--serviceaccount={namespace}:{TARGET_USER}"
     plane.kubectl("create", "clusterrolebinding", f"{namespace}-admin", "--clusterrole=cluster-admin", account)
+    wait_for_rbac(plane.api)
     for kind in ("configmap", "secret generic", "serviceaccount", "service clusterip"):
         extra = ["--tcp=80"] if kind.startswith("service ") else []
         plane.kubectl("create", *kind.split(), "existing", *extra, namespace=namespace)

@@ -28,6 +28,7 @@ from connector_store.domain.permissions.restrictions import BUILTIN_GROUPS
 from lab.control_plane import ControlPlane
 from lab.helm import Helm
 from lab.kubectl import Kubectl
+from lab.rbac import wait_for_rbac
 from lab.targets import TargetServer, run_target
 from lab.waiting import wait_until
 from tests.cluster.proxy.proxied_connector import TARGET_USER, manifests
@@ -159,6 +160,7 @@ def world(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
     plane.create_service_account(namespace, TARGET_USER)
     account = f"--serviceaccount={namespace}:{TARGET_USER}"
     plane.kubectl("create", "clusterrolebinding", f"{namespace}-admin", "--clusterrole=cluster-admin", account)
+    wait_for_rbac(plane.api)
     token = plane.issue_token(namespace, TARGET_USER)
     connector, secret = manifests(plane, token, name=KEY.name)
     connector["spec"]["permissions"] = MASK | {"deny": [{"clusterRole": "connectors-credentials-streams"}]}

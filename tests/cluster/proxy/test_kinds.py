@@ -15,6 +15,7 @@ import pytest
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.manifests import connector, service_account_token_auth
+from lab.rbac import wait_for_rbac
 from lab.waiting import wait_until
 from tests.cluster.proxy.proxied_connector import target_token
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
@@ -82,6 +83,7 @@ def kinds(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
     plane.create_service_account(namespace, MINTER)
     may_mint(plane, namespace, {"kind": "ServiceAccount", "name": MINTER, "namespace": namespace})
     may_mint(plane, namespace, {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "cert-minter"})
+    wait_for_rbac(plane.api)
     token = plane.issue_token(namespace, MINTER)
     proxy = RunningProxy(home)
     prepared = Kinds(plane=plane, proxy=proxy, namespace=namespace, tokens={"by-token": token})
