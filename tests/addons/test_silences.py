@@ -208,13 +208,15 @@ async def test_a_target_that_accepts_and_is_silent_gives_504_and_is_closed(
 
 SILENT_NAMES = 100
 """Number of names, more than the threads of any pool."""
+ROUNDS = 5
 
 
 async def test_names_with_silent_servers_do_not_delay_other_connectors(
     folder: Path, confdir: Path, tmp_path: Path, target_ca: KeyPair
 ) -> None:
     names = [f"silent-{number}" for number in range(SILENT_NAMES)]
-    server = NameServer({"good.example": ["127.0.0.1"]})
+    # Without a TTL no answer is cached, so each round has the same lookups.
+    server = NameServer({"good.example": ["127.0.0.1"]}, ttl=0)
     (tmp_path / "named").mkdir()
     connector_object = FakeTarget(make_leaf(target_ca, ["good.example"]), tmp_path / "named")
     async with server, connector_object, running_proxy(folder, confdir) as proxy:
@@ -234,14 +236,21 @@ async def test_names_with_silent_servers_do_not_delay_other_connectors(
             await stream.send("\r\n".join([*lines, "", ""]).encode())
             return await stream.read_response()
 
-        waiting = [asyncio.ensure_future(ask(each)) for each in names]
-        # No lookup waits for another one.
-        await until(lambda: len({each for each in server.queries if each.endswith(".silent")}) == SILENT_NAMES)
-        assert (await ask("good")).status == 200
-        answered = sum(each.done() for each in waiting)
-        assert answered < SILENT_NAMES / 2
-        answers = await asyncio.gather(*waiting)
+        # On a busy machine, the lookups may have ended when the other Connector is asked.
+        good_status, answered, answers = 0, SILENT_NAMES, list[Response]()
+        for _ in range(ROUNDS):
+            server.queries.clear()
+            waiting = [asyncio.ensure_future(ask(each)) for each in names]
+            # No lookup waits for another one.
+            await until(lambda: len({each for each in server.queries if each.endswith(".silent")}) == SILENT_NAMES)
+            good_status = (await ask("good")).status
+            answered = sum(each.done() for each in waiting)
+            answers += await asyncio.gather(*waiting)
+            if good_status == 200 and answered < SILENT_NAMES / 2:
+                break
         resolver.close()
+    assert good_status == 200
+    assert answered < SILENT_NAMES / 2
     assert {each.status for each in answers} <= {502, 504}
     assert all("its name cannot be resolved" in each.json()["message"] for each in answers if each.status == 502)
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-TIMEOUT = 60.0
-"""Seconds that a server may take for one response."""
+TIMEOUT = 180.0
+"""Seconds that a server may take for one response on a busy machine."""
 
 
 class ToolResult(NamedTuple):

@@ -91,7 +91,7 @@ async def test_the_state_is_stale_when_a_watch_fails_for_too_long(server: FakeAp
     metrics = CsiMetrics()
     async with running(server, metrics) as cluster:
         assert cluster.stale_reason is None
-        assert b'connector_watch_age_seconds{kind="Service"} 0.' in metrics.render()
+        await until(lambda: b'connector_watch_age_seconds{kind="Service"} 0.' in metrics.render())
         cluster.settings = replace(cluster.settings, stale_after=3.0)
         server.faults.append(lambda request: refusal(403, "Forbidden", "no") if "services" in request.path else None)
         server.drop_streams()

@@ -33,8 +33,8 @@ async def in_lanes() -> int:
 async def in_the_foreground() -> int:
     return await run_command(sys.executable, "-c", f'''
 import time
-open("{folder}/first", "w").write("1\\\\n")
 try:
+    open("{folder}/first", "w").write("1\\\\n")
     time.sleep(1000)
 except KeyboardInterrupt:
     print("a summary")
