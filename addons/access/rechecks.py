@@ -27,8 +27,8 @@ RECHECK_SLOT_TIMEOUT: Final = 0.5
 """Maximum number of seconds that a recheck holds one of these places."""
 TICKS: Final = 10
 """Number of times in `recheck` at which the proxy looks for due rechecks. Each tick starts those of the next one."""
-INTERVAL: Final = 0.8
-"""Share of `recheck` between two checks. The rest is for a start that is a tick late, and for the check itself."""
+INTERVAL: Final = 0.9
+"""Share of `recheck` between two checks. The rest is for the check itself, which is 3 of 30 seconds."""
 RECHECK_BATCH_SIZE: Final = 16
 """Rechecks that start before other tasks can run."""
 
@@ -114,11 +114,16 @@ class Rechecks:
     async def start_due(
         self, tasks: asyncio.TaskGroup, checks: Iterable[Check], *, due_before: float = math.inf, seconds: float = 0.0
     ) -> None:
-        """Start the checks that are due before `due_before`, spread over `seconds`."""
+        """Start the checks that are due before `due_before`, spread over `seconds`, and none later than it is due.
+
+        Only those that are late already are late by up to `seconds` more.
+        """
         started_at = self._clock()
         due = sorted((each for each in checks if each.due_at < due_before), key=lambda check: check.due_at)
         for number, batch in enumerate(batched(due, RECHECK_BATCH_SIZE)):
             starts_at = started_at + seconds * number * RECHECK_BATCH_SIZE / len(due)
+            if batch[0].due_at > started_at:
+                starts_at = min(starts_at, batch[0].due_at)
             await asyncio.sleep(max(0.0, starts_at - self._clock()))
             for check in batch:
                 tasks.create_task(self._run(check, await self._slots.acquire()))

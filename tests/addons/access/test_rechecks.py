@@ -108,7 +108,7 @@ def test_5000_callers_are_rechecked_in_time_and_reviews_of_a_right_are_shared(
     assert (len(access.token_checks), len(access.use_checks)) == (callers, accounts)
     for times in (*access.token_checks.values(), *access.use_checks.values()):
         assert longest_gap(times, 0.0, seconds) + latency <= RECHECK
-    intervals = seconds / (0.8 * RECHECK)
+    intervals = seconds / (0.9 * RECHECK)
     assert sum(map(len, access.use_checks.values())) <= (intervals + 1) * accounts
     assert sum(map(len, access.token_checks.values())) <= (intervals + 1) * callers
     rates = Counter(int(each) for times in access.token_checks.values() for each in times)
@@ -170,6 +170,29 @@ def test_the_first_recheck_is_due_before_the_grant_is_too_old(valid_for: float, 
             assert checks.token.checked_at == valid_for - RECHECK
 
     run_in_virtual_time(run())
+
+
+@pytest.mark.parametrize(
+    ("due_at", "expected"),
+    [
+        pytest.param(0.3, {0.0, 0.3}, id="none starts later than it is due"),
+        pytest.param(-1.0, {0.0, 0.6, 1.2, 1.8, 2.4}, id="those that are late already are spread over the tick"),
+    ],
+)
+def test_rechecks_that_are_due_at_one_moment(due_at: float, expected: set[float]) -> None:
+    access, count = FakeAccess(), 5 * RECHECK_BATCH_SIZE
+
+    async def run() -> None:
+        world = World(access)
+        for number in range(count):
+            world.connect(str(number), "account").token.due_at = due_at
+        async with asyncio.TaskGroup() as tasks:
+            checks = {each.token for each in world.callers}
+            await world.rechecks.start_due(tasks, checks, due_before=world.rechecks.tick, seconds=world.rechecks.tick)
+
+    run_in_virtual_time(run())
+    assert len(access.token_checks) == count
+    assert {round(time, 3) for times in access.token_checks.values() for time in times} == expected
 
 
 def test_rechecks_that_hang_delay_the_others_by_less_than_a_second() -> None:
