@@ -14,6 +14,7 @@ from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.programs import GATEWAY_API, ensure_programs
 from lab.waiting import wait_until
+from tests.cluster.deploy.rendering import documents_in
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -50,7 +51,7 @@ def installed(fresh: Kubectl, folder: Path) -> Kubectl:
 
 
 def rendered(kubectl: Kubectl, folder: Path) -> list[dict[str, Any]]:
-    return [each for each in yaml.safe_load_all(kubectl("kustomize", str(folder))) if each]
+    return documents_in(kubectl("kustomize", str(folder)))
 
 
 def identities(objects: list[dict[str, Any]]) -> set[tuple[str, str]]:
