@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from connector_store.domain.permissions.impersonation import DEFAULT_PREFIX
+from lab.admin_api import AdminApi
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.rbac import wait_for_rbac
@@ -30,6 +31,11 @@ def installed(control_plane: ControlPlane) -> Kubectl:
     return kubectl
 
 
+@pytest.fixture
+def api(installed: Kubectl, control_plane: ControlPlane) -> AdminApi:
+    return control_plane.api
+
+
 def connector(**spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": "connectors.alauda.io/v1alpha1",
@@ -39,18 +45,16 @@ def connector(**spec: Any) -> dict[str, Any]:
     }
 
 
-def create(kubectl: Kubectl, namespace: str, manifest: dict[str, Any]) -> str:
-    """Create in a dry run and return kubectl's output: stdout if it is accepted, stderr if not."""
-    result = kubectl.run(
-        "create", "--dry-run=server", "--validate=strict", "-f", "-", namespace=namespace, stdin=json.dumps(manifest)
-    )
-    return result.stdout or result.stderr
+def create(api: AdminApi, namespace: str, manifest: dict[str, Any]) -> str:
+    """Create in a dry run, and return `created`, or why the API server refuses it."""
+    path = f"/apis/connectors.alauda.io/v1alpha1/namespaces/{namespace}/connectors?dryRun=All&fieldValidation=Strict"
+    response = api.request("POST", path, manifest)
+    return "created" if response.status == 201 else str(response.json()["message"])
 
 
-def refusal(kubectl: Kubectl, namespace: str, manifest: dict[str, Any]) -> str:
+def refusal(api: AdminApi, namespace: str, manifest: dict[str, Any]) -> str:
     """Return why the API server refuses an object; an empty text if it accepts it."""
-    output = create(kubectl, namespace, manifest)
-    return "" if "created" in output else output
+    return create(api, namespace, manifest).removeprefix("created")
 
 
 def arrays(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -79,19 +83,21 @@ def test_manifests_of_the_other_product_apply_unchanged_under_strict_decoding(
     assert {line.rpartition(" ")[2] for line in again.splitlines()} <= {"unchanged", "configured"}
 
 
-def test_unknown_fields_stay_on_a_class_and_are_refused_on_a_connector(installed: Kubectl, namespace: str) -> None:
+def test_unknown_fields_stay_on_a_class_and_are_refused_on_a_connector(
+    installed: Kubectl, api: AdminApi, namespace: str
+) -> None:
     installed("apply", "-f", str(CORPUS / "connectorclasses.yaml"))
     field_value = installed("get", "connectorclass", "as-documented", "-o", "jsonpath={.spec.something.of}")
     assert field_value == "later"
-    assert 'unknown field "spec.typo"' in create(installed, namespace, connector(typo=1))
+    assert 'unknown field "spec.typo"' in create(api, namespace, connector(typo=1))
 
 
 @pytest.mark.parametrize(
     "address",
     ["https://h", "https://h:6443", "http://h/p", "https://10.0.0.1:6443", "https://[::1]:6443", "https://h/a/b"],
 )
-def test_an_address_is_accepted(installed: Kubectl, namespace: str, address: str) -> None:
-    assert "created" in create(installed, namespace, connector(address=address))
+def test_an_address_is_accepted(api: AdminApi, namespace: str, address: str) -> None:
+    assert "created" in create(api, namespace, connector(address=address))
 
 
 @pytest.mark.parametrize(
@@ -109,19 +115,19 @@ def test_an_address_is_accepted(installed: Kubectl, namespace: str, address: str
         pytest.param("/only/a/path", id="a path"),
     ],
 )
-def test_an_address_is_refused_with_what_to_write(installed: Kubectl, namespace: str, address: str) -> None:
-    assert "spec.address: Invalid value" in (output := create(installed, namespace, connector(address=address)))
+def test_an_address_is_refused_with_what_to_write(api: AdminApi, namespace: str, address: str) -> None:
+    assert "spec.address: Invalid value" in (output := create(api, namespace, connector(address=address)))
     assert "https://HOST[:PORT][/PATH]" in output
 
 
-def test_an_empty_class_name_is_refused(installed: Kubectl, namespace: str) -> None:
-    assert "spec.connectorClassName" in create(installed, namespace, connector(connectorClassName=""))
+def test_an_empty_class_name_is_refused(api: AdminApi, namespace: str) -> None:
+    assert "spec.connectorClassName" in create(api, namespace, connector(connectorClassName=""))
 
 
-def test_a_secret_of_another_namespace_is_refused_early(installed: Kubectl, namespace: str) -> None:
+def test_a_secret_of_another_namespace_is_refused_early(api: AdminApi, namespace: str) -> None:
     elsewhere = connector(auth={"name": "a", "secretRef": {"name": "s", "namespace": "elsewhere"}})
     # A new policy takes effect a moment after it was stored.
-    output = wait_until(partial(refusal, installed, namespace, elsewhere), "a policy in force")
+    output = wait_until(partial(refusal, api, namespace, elsewhere), "a policy in force")
     assert f"must be the Connector's own namespace, {namespace}" in output
 
 
@@ -138,10 +144,10 @@ def test_objects_older_than_the_policy_can_be_labelled_finalized_and_deleted(
     private_control_plane.api.apply(older, namespace="old")
     kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/policy"))
     fresh = connector(auth=foreign) | {"metadata": {"name": "fresh"}}
-    output = wait_until(partial(refusal, kubectl, "old", fresh), "a policy in force")
+    output = wait_until(partial(refusal, private_control_plane.api, "old", fresh), "a policy in force")
     assert "must be the Connector's own namespace" in output
     foreign_connector = connector(auth=foreign, connectorClassName="git") | {"metadata": {"name": "theirs"}}
-    assert "created" in create(kubectl, "old", foreign_connector)
+    assert "created" in create(private_control_plane.api, "old", foreign_connector)
     kubectl("label", "connector", "c", "team=x", namespace="old")
     worse = '{"spec":{"auth":{"secretRef":{"namespace":"another"}}}}'
     refused = kubectl.run("patch", "connector", "c", "--type=merge", "--patch", worse, namespace="old")
@@ -172,9 +178,9 @@ def test_connectors_can_be_selected_by_class_and_conditions_are_one_for_each_typ
 
 
 @pytest.mark.parametrize("own", [None, ""], ids=["its own namespace", "an empty one"])
-def test_a_secret_of_its_own_namespace_is_accepted(installed: Kubectl, namespace: str, own: str | None) -> None:
+def test_a_secret_of_its_own_namespace_is_accepted(api: AdminApi, namespace: str, own: str | None) -> None:
     ref = {"name": "s", "namespace": namespace if own is None else own}
-    assert "created" in create(installed, namespace, connector(auth={"name": "a", "secretRef": ref}))
+    assert "created" in create(api, namespace, connector(auth={"name": "a", "secretRef": ref}))
 
 
 def test_short_names_the_category_and_the_columns_work(installed: Kubectl, namespace: str) -> None:
@@ -218,8 +224,8 @@ VIEW = {"clusterRole": "view"}
         {"limits": {"deletesPerHour": 0, "sessions": 1_000_000}},
     ],
 )
-def test_limits_are_accepted(installed: Kubectl, namespace: str, spec: dict[str, Any]) -> None:
-    assert "created" in create(installed, namespace, connector(**spec))
+def test_limits_are_accepted(api: AdminApi, namespace: str, spec: dict[str, Any]) -> None:
+    assert "created" in create(api, namespace, connector(**spec))
 
 
 @pytest.mark.parametrize(
@@ -257,8 +263,8 @@ def test_limits_are_accepted(installed: Kubectl, namespace: str, spec: dict[str,
         ({"impersonate": {"prefix": "a"}}, 'unknown field "spec.impersonate.prefix"'),
     ],
 )
-def test_other_limits_are_refused(installed: Kubectl, namespace: str, spec: dict[str, Any], says: str) -> None:
-    assert says in create(installed, namespace, connector(**spec))
+def test_other_limits_are_refused(api: AdminApi, namespace: str, spec: dict[str, Any], says: str) -> None:
+    assert says in create(api, namespace, connector(**spec))
 
 
 def test_the_usual_prefixes_are_the_domains(installed: Kubectl, namespace: str) -> None:
