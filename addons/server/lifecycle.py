@@ -109,7 +109,7 @@ class Lifecycle:
             sys.exit(1)
 
     def not_ready_reason(self) -> str | None:
-        if self._draining is not None and self._draining.has_begun:
+        if self._has_failed or (self._draining is not None and self._draining.has_begun):
             return "the proxy is about to end"
         if self._problem is not None:
             return self._problem

@@ -35,8 +35,11 @@ async def test_a_task_that_fails_stops_the_proxy(
     async def fail() -> None:
         raise OSError("address in use")
 
-    proxy.master.addons.get("lifecycle")._start_task("admin", fail())
+    lifecycle = proxy.master.addons.get("lifecycle")
+    await until(lambda: lifecycle.not_ready_reason() is None)
+    lifecycle._start_task("admin", fail())
     await until(lambda: codes == [1])
+    assert lifecycle.not_ready_reason() == "the proxy is about to end", "it does not say that it serves"
     assert "admin ended: OSError: address in use" in caplog.text
 
 
