@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -150,9 +151,11 @@ async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path, watched: bool) -
     """The log has its most verbose level, with and without flows."""
     ca = make_ca()
     async with FakeTarget(make_leaf(ca, ["127.0.0.1"]), tmp_path, respond_by_path) as target:
-        dump = tmp_path / "dump"
+        dump, home = tmp_path / "dump", tmp_path / "home"
+        (home / "tmp").mkdir(parents=True)
         proxy = RunningProxy(
-            tmp_path / "home",
+            home,
+            environment={"HOME": str(home), "TMPDIR": str(home / "tmp")},
             options={"termlog_verbosity": "debug", "flow_detail": "4", "connector_connect_timeout": "60"},
             arguments=["-w", str(dump)] if watched else [],
         )
@@ -163,27 +166,37 @@ async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path, watched: bool) -
             await exercise(caller, token)
             metrics = proxy.admin("/metrics")[1].encode()
             command = proxy.command_line()
+            files = _read_files(proxy)
     assert f"Authorization: Bearer {TARGET_TOKEN}".encode() in target.received
     assert INNER_TOKEN.encode() not in target.received
     log = proxy.log.read_bytes()
     assert b"Loading script" in log
     assert (b"requests are shown as flows" if watched else b"requests are not shown as flows") in log
-    outputs = {"metrics": metrics, "command": command}
+    outputs = {"metrics": metrics, "command": command} | files
     if watched:
         outputs["dump"] = dump.read_bytes()
         assert b"/api" in outputs["dump"]
     _search(proxy, outputs, caller.responses, token)
 
 
-def _search(proxy: RunningProxy, outputs: dict[str, bytes], responses: list[bytes], token: str) -> None:
-    places = outputs | {f"answer {number}": each for number, each in enumerate(responses)}
+def _read_files(proxy: RunningProxy) -> dict[str, bytes]:
+    """Return the files that the proxy wrote, also temporary ones, but its keys and the manifests."""
     excluded = {proxy.confdir, proxy.manifests}
-    for file in proxy.home.rglob("*"):
-        if file.is_file() and not excluded & set(file.parents):
-            places[file.name] = file.read_bytes()
+    files = {}
+    for each in proxy.home.rglob("*"):
+        # A temporary file can go at any time.
+        with contextlib.suppress(FileNotFoundError):
+            if each.is_file() and not excluded & set(each.parents):
+                files[str(each.relative_to(proxy.home))] = each.read_bytes()
+    return files
+
+
+def _search(proxy: RunningProxy, outputs: dict[str, bytes], responses: list[bytes], token: str) -> None:
+    answers = {f"answer {number}": each for number, each in enumerate(responses)}
+    places = outputs | answers | {f"{name} at the end": each for name, each in _read_files(proxy).items()}
     secrets = [TARGET_TOKEN, BROKEN_TOKEN, WRONG_TOKEN, INNER_TOKEN, token, token.rpartition(".")[2]]
     secrets += key_lines(proxy.confdir / "mitmproxy-ca.pem") + key_lines(proxy.confdir / KEY_FILE)
-    assert "proxy.log" in places
+    assert {"proxy.log", "proxy.log at the end"} <= places.keys()
     for place, content in places.items():
         for number, secret in enumerate(secrets):
             for spelling in spellings(secret):
