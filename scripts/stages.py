@@ -48,6 +48,12 @@ VERSION_TESTS: Final = (
     "tests/cluster/proxy/test_kubectl.py",
 )
 """Manifests, definitions, policies, the chart, the controller, reviews, watches, and kubectl through a proxy."""
+ONCE_PER_RELEASE: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("k9s", (*PYTEST, "-m", "k9s")),
+    ("tekton", (*PYTEST, "-m", "tekton")),
+    ("1,000 nodes", ("env", "ROLLOUT_NODES=1000", *PYTEST, "tests/cluster/deploy/test_rollout.py")),
+)
+"""Names and commands of tests of the stage `versions` that run with one version: Kubernetes 1.37 and Helm 4."""
 
 Stage = Callable[[Sequence[str]], Coroutine[None, None, int]]
 
@@ -114,16 +120,16 @@ async def fuzz(arguments: Sequence[str]) -> int:
 async def versions(arguments: Sequence[str]) -> int:
     """Build each API server and k9s once, which takes minutes. Run all, also after a failure.
 
-    Arguments select other tests to run with each version, instead of those of VERSION_TESTS, of k9s and of Tekton.
+    Arguments select other tests to run with each version, instead of VERSION_TESTS and ONCE_PER_RELEASE.
     """
     codes = []
     for kubernetes, helm in VERSIONS:
         print_heading(f"versions: Kubernetes {kubernetes}, Helm {helm}")
         command = (*PYTEST, "-m", CLUSTER, *(arguments or VERSION_TESTS))
         codes.append(await run_command(PYTHON, "-m", "lab.versions", kubernetes, helm, *command))
-    for mark in () if arguments else ("k9s", "tekton"):
-        print_heading(f"versions: {mark}")
-        codes.append(await run_command(*PYTEST, "-m", mark))
+    for name, command in () if arguments else ONCE_PER_RELEASE:
+        print_heading(f"versions: {name}")
+        codes.append(await run_command(*command))
     return max(codes)
 
 

@@ -61,6 +61,7 @@ def test_fuzz_runs_the_marked_tests_with_its_profile_and_without_a_time_limit(co
 
 def test_versions_runs_the_smallest_set_with_each_version_also_after_a_failure(commands: list[tuple[str, ...]]) -> None:
     assert main(["versions"]) == 0
+    assert "ROLLOUT_NODES=1000" in commands.pop()
     assert [commands.pop()[-2:] for _ in range(2)] == [("-m", "tekton"), ("-m", "k9s")]
     assert [command[3:5] for command in commands] == list(stages.VERSIONS)
     assert all(command[-len(stages.VERSION_TESTS) :] == stages.VERSION_TESTS for command in commands)

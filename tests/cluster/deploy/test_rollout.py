@@ -2,7 +2,7 @@
 
 The test is the kubelets. It makes all waiting pods ready at once, with a time of transition that lies in the past. So
 the controller waits for nothing, and the time of a rollout follows from the number of its waves. This number does not
-depend on the number of nodes, because the strategy has a percentage. ROLLOUT_NODES=1000 runs the test with as many,
+depend on the number of nodes, because the strategy has a percentage. `scripts/test versions` runs the test with 1,000,
 which needs a minute of CPU.
 """
 
