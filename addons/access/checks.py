@@ -139,5 +139,6 @@ async def check_access(
     except TimeoutError:
         return Unavailable(reason="the check took too long", kind="check_timeout")
     except Exception as error:
+        # Any failure means that the caller is not granted access. The text of the error may contain the token.
         logger.error("check of a caller of Connector %s failed: %s", key, type(error).__name__)
         return Unavailable(reason="the check failed")

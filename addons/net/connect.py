@@ -37,6 +37,7 @@ async def connect(server: TargetServer, client: Client) -> TcpConnection | str:
             await run_hook(ServerConnectedHook(data))
             return tcp
     except BaseException:
+        # A cancelled attempt, too, must leave no connection open and report its end to the addons.
         server.error = "given up"
         if tcp is not None:
             tcp.abort()

@@ -105,6 +105,7 @@ class Sockets:
                 if isinstance(outcome, TcpConnection):
                     self.attach(server, outcome)
             except Exception as error:
+                # No other code awaits this task, so an exception would leave both connections open.
                 if isinstance(outcome, TcpConnection):
                     outcome.abort()
                 self._on_error(error)
@@ -230,7 +231,8 @@ class Sockets:
             try:
                 result = await work
             except Exception as error:
-                # The text of the error may contain what was sent.
+                # No other code awaits this task, so the stage would wait forever. The text of the error may contain
+                # what was sent.
                 logger.error("%s failed: %s", name, type(error).__name__)
                 result = fallback
             self._call_stage(on_done, result)
@@ -322,6 +324,7 @@ class Sockets:
         try:
             callback(value)
         except Exception as error:
+            # After any exception, the state of the stage is unknown.
             self._on_error(error)
 
     def _on_error(self, error: Exception) -> None:

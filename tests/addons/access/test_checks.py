@@ -87,6 +87,16 @@ async def test_a_check_that_raises_refuses_and_logs_no_secret(caplog: pytest.Log
     assert "canary" not in caplog.text
 
 
+async def test_a_granted_caller_is_refused_if_on_granted_raises(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(granted: Granted) -> None:
+        raise LookupError("about t-canary")
+
+    result = await check_access(FakeAccess(GRANTED), "t-canary", KEY, SOURCE, on_granted=fail)
+    assert result == Unavailable(reason="the check failed")
+    assert "LookupError" in caplog.text
+    assert "canary" not in caplog.text
+
+
 async def test_a_check_that_hangs_times_out() -> None:
     result = await check_access(FakeAccess(None), "t", KEY, SOURCE, on_granted=do_nothing, timeout=0.01)
     assert result == Unavailable(reason="the check took too long", kind="check_timeout")

@@ -5,11 +5,14 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
-from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+from mitmproxy.proxy.commands import StartHook
+from mitmproxy.proxy.server_hooks import ServerConnectedHook, ServerConnectionHookData
 from mitmproxy.test import taddons
 from mitmproxy.test.tflow import tclient_conn
 
+import addons.net.connect
 from addons.net.connect import TargetServer, connect
+from addons.net.hooks import run_hook
 from addons.net.tcp import TcpConnection
 from tests.fakes.waiting import until
 
@@ -137,3 +140,19 @@ async def test_an_attempt_that_is_cancelled_during_a_hook_is_reported_too(addon:
 async def test_a_target_without_an_address_is_an_error(addon: RecordingAddon) -> None:
     with pytest.raises(ValueError, match="address"):
         await connect(TargetServer(address=None), tclient_conn())
+    await until(lambda: addon.hooks == ["connect", "error: given up"])
+
+
+async def test_an_unexpected_error_leaves_no_connection_open(
+    addon: RecordingAddon, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail_when_connected(hook: StartHook) -> None:
+        await run_hook(hook)
+        if isinstance(hook, ServerConnectedHook):
+            raise LookupError
+
+    monkeypatch.setattr(addons.net.connect, "run_hook", fail_when_connected)
+    with listener:
+        with pytest.raises(LookupError):
+            await connect(TargetServer(address=listener.getsockname()), tclient_conn())
+        await until(lambda: addon.hooks == ["connect", "connected", "disconnected"])

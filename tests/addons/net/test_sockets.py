@@ -351,6 +351,40 @@ async def test_a_dial_ends_with_its_client_even_if_the_stage_does_not_cancel_it(
     assert outcomes == []
 
 
+async def test_a_task_that_fails_gives_the_stage_its_fallback_and_logs_no_secret(
+    idle_client: tuple[Sockets, RecordingStage], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail() -> str:
+        raise LookupError("about t-canary")
+
+    client_sockets, _ = idle_client
+    results: list[str] = []
+    client_sockets.run_task("a lookup", fail(), "fallback", results.append)
+    await until(lambda: results)
+    assert results == ["fallback"]
+    assert "a lookup failed: LookupError" in caplog.text
+    assert "canary" not in caplog.text
+
+
+async def test_a_stage_that_raises_closes_its_client_and_logs_no_secret(
+    idle_client: tuple[Sockets, RecordingStage],
+    proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    secret = "t-canary"
+
+    def fail(_: TimerExpired) -> None:
+        raise LookupError(secret)
+
+    client_sockets, stage = idle_client
+    monkeypatch.setattr(stage, "handle_event", fail)
+    client_sockets.deliver(TimerExpired(TimerKind.CLIENT, 1))
+    await until(lambda: proxy.connection_count == 0)
+    assert "LookupError in the data path" in caplog.text
+    assert "canary" not in caplog.text
+
+
 async def test_a_stage_that_fails_at_the_end_of_its_client_leaves_no_target_connected(
     idle_client: tuple[Sockets, RecordingStage], target: FakeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
