@@ -44,7 +44,12 @@ class Listeners:
         for instance in instances:
             if isinstance(instance.mode, RegularMode):
                 servers = [new for old in get_servers(instance) for new in await self._replace(old, instance)]
-                set_servers(instance, servers)
+                if any(each is instance for each in self._proxyserver.servers):
+                    set_servers(instance, servers)
+                else:
+                    # mitmproxy has stopped the instance meanwhile, and closed only the server that it knew.
+                    for server in servers:
+                        server.close()
         self._sockets_by_server = {
             server: sock for server, sock in self._sockets_by_server.items() if sock.fileno() != -1
         }

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from addons.server import listeners
+from addons.server.listeners import Listeners
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.waiting import until
 
@@ -54,6 +56,24 @@ async def test_sockets_are_taken_over_once(proxy: Proxy) -> None:
     before = servers(proxy)
     await proxy.master.addons.get("proxyserver").servers.changed.send()
     assert servers(proxy) == before
+
+
+async def test_a_server_that_mitmproxy_stops_during_the_takeover_does_not_listen(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxyserver = proxy.master.addons.get("proxyserver")
+    replace = Listeners._replace
+    replaced: list[asyncio.AbstractServer] = []
+
+    async def replace_and_stop(self: Listeners, server: Any, instance: Any) -> list[Any]:
+        replaced.extend(await replace(self, server, instance))
+        await proxyserver.servers.update([])
+        return replaced
+
+    await proxyserver.servers.update([])
+    monkeypatch.setattr(Listeners, "_replace", replace_and_stop)
+    await proxyserver.setup_servers()
+    assert [server.is_serving() for server in replaced] == [False]
 
 
 async def test_a_socket_that_the_event_loop_closed_is_replaced(
