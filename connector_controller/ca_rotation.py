@@ -67,7 +67,7 @@ class CaRotation:
         self.secret: Raw | None = None
         self.config_map: Raw | None = None
         self.published_pem: bytes | None = None
-        """CA certificates that callers must trust. None while there is no CA."""
+        """CA certificates that callers must trust. None while the CA is not available."""
         self.expires_at: float | None = None
         """Expiry of the signing CA, in unix seconds."""
         self._client = client

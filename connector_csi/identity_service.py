@@ -30,7 +30,7 @@ class IdentityService(csi_pb2_grpc.IdentityServicer):
     async def GetPluginCapabilities(
         self, request: csi_pb2.GetPluginCapabilitiesRequest, context: RpcContext
     ) -> csi_pb2.GetPluginCapabilitiesResponse:
-        """Report no capability: there is no controller service."""
+        """Report no capabilities, because the driver has no controller service."""
         return csi_pb2.GetPluginCapabilitiesResponse()
 
     async def Probe(self, request: csi_pb2.ProbeRequest, context: RpcContext) -> csi_pb2.ProbeResponse:

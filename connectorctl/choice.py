@@ -19,11 +19,11 @@ def choose_connector(key: ObjectKey | None, source_options: SourceOptions, invoc
     connectors = load_inventory(source_options, invocation, namespace=None).store.connectors()
     keys = sorted(connector.key for connector in connectors)
     if not keys:
-        raise ParseError("", "there is no Connector; create one with: connectorctl import")
+        raise ParseError("", "the source has no Connector; create one with: connectorctl import")
     if len(keys) == 1:
         return keys[0]
     if not is_terminal():
-        raise ParseError("", f"there are several Connectors; name one of: {', '.join(map(str, keys))}")
+        raise ParseError("", f"the source has several Connectors; name one of: {', '.join(map(str, keys))}")
     for number, each in enumerate(keys, start=1):
         print_message(f"{number:3}  {each}")
     answer: int = click.prompt("Connector", type=click.IntRange(1, len(keys)), err=True)

@@ -168,7 +168,7 @@ def wait_for_interrupt(terminal: Terminal) -> None:
 def run_demo(options: argparse.Namespace, folder: Path) -> None:
     user_kubeconfig = Path(options.kubeconfig).resolve() if options.kubeconfig else None
     if user_kubeconfig and not user_kubeconfig.is_file():
-        raise StepFailedError(f"there is no kubeconfig {user_kubeconfig}")
+        raise StepFailedError(f"kubeconfig {user_kubeconfig} does not exist; name another with --kubeconfig")
     programs = kubectl_folder() if user_kubeconfig else control_plane_programs()
     with nullcontext() if user_kubeconfig else ControlPlane(folder / "cluster", programs=programs) as plane:
         kubeconfig = user_kubeconfig or (plane.kubeconfig if plane else None)

@@ -246,7 +246,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     name, *rest = arguments or ["all"]
     if name not in STAGES:
-        sys.stderr.write(f"error: there is no stage {name}; stages are {', '.join(STAGES)}\n")
+        sys.stderr.write(f'error: stage "{name}" does not exist; stages are {", ".join(STAGES)}\n')
         return 2
     os.chdir(ROOT)
     return run_until_signal(STAGES[name](rest))

@@ -75,7 +75,7 @@ def close_unreleased(changelog: str, new_version: str, day: date) -> str:
         raise ValueError(f"CHANGELOG.md: has {new_version} already")
     match = re.search(r"^## Unreleased\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
     if match is None or not match[1].strip():
-        raise ValueError("CHANGELOG.md: there is nothing under Unreleased")
+        raise ValueError("CHANGELOG.md: section Unreleased is empty; describe the release there")
     start = match.start(1)
     return f"{changelog[:start]}\n## {new_version} - {day.isoformat()}\n{changelog[start:]}"
 

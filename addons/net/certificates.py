@@ -105,7 +105,7 @@ class Certificates:
 
     @property
     def ca_expires_at(self) -> float | None:
-        """Time at which the current CA expires, in Unix seconds. None if there is no CA."""
+        """Time at which the current CA expires, in Unix seconds. None while the CA is not available."""
         signer = self._get_signer()
         return signer.default_ca.notafter.timestamp() if signer is not None else None
 
@@ -194,7 +194,7 @@ class Certificates:
         """Return the cached certificate for `names`, which may be due for renewal."""
         signer = self._get_signer()
         if signer is None:
-            raise RuntimeError("there is no CA yet")
+            raise RuntimeError("the CA is not available yet")
         if signer is not self._signer:
             self._accepted.clear()
             self._unaccepted.clear()
@@ -205,7 +205,7 @@ class Certificates:
     def _issue(self, names: Names) -> _Certificate:
         signer, context = self._signer, self._context
         if signer is None or context is None:
-            raise RuntimeError("there is no CA yet")
+            raise RuntimeError("the CA is not available yet")
         entry = signer.get_cert(names[0], [_general_name(name) for name in names])
         now = self._wall_clock()
         if entry.privatekey is signer.default_privatekey:

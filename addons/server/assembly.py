@@ -69,7 +69,7 @@ class Records:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateAuthority:
-    """CA of the proxy. The functions return None while there is no CA."""
+    """CA of the proxy. The functions return None while the CA is not available."""
 
     get_signer: Callable[[], CertStore | None]
     """Return the CA that signs certificates for clients."""

@@ -23,10 +23,10 @@ class ViaKey:
         self._key = b""
 
     def __call__(self) -> bytes:
-        """Return the secret. Raises RuntimeError before there is a CA."""
+        """Return the secret. Raises RuntimeError while the CA is not available."""
         signer = self._get_signer()
         if signer is None:
-            raise RuntimeError("there is no CA yet")
+            raise RuntimeError("the CA is not available yet")
         if signer is not self._signer:
             self._key, self._signer = derive_via_key(signer), signer
         return self._key

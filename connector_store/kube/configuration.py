@@ -12,7 +12,7 @@ TOKEN_FILE_PERIOD: Final = 60.0
 
 
 class CredentialError(Exception):
-    """There is no usable credential now. The message says what to fix and contains no credential."""
+    """The credential is not usable now. The message says what to fix and contains no credential."""
 
 
 async def _no_authorization() -> str | None:

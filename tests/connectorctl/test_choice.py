@@ -40,7 +40,7 @@ def test_the_only_connector_needs_no_name(connectors: Path) -> None:
 
 def test_a_folder_without_a_connector_is_an_error_with_the_next_step(workdir: Path) -> None:
     Path("connectors").mkdir()
-    with pytest.raises(ParseError, match="there is no Connector; create one with: connectorctl import"):
+    with pytest.raises(ParseError, match="the source has no Connector; create one with: connectorctl import"):
         choose()
 
 

@@ -66,7 +66,10 @@ def test_a_release_moves_the_unreleased_notes_under_its_heading(copy: Path) -> N
     again = run(copy, "7.8.9", "--release")
     assert (again.returncode, again.stderr) == (1, "error: CHANGELOG.md: has 7.8.9 already\n")
     empty = run(copy, "8.0.0", "--release")
-    assert (empty.returncode, empty.stderr) == (1, "error: CHANGELOG.md: there is nothing under Unreleased\n")
+    assert (empty.returncode, empty.stderr) == (
+        1,
+        "error: CHANGELOG.md: section Unreleased is empty; describe the release there\n",
+    )
     assert "7.8.9" in (copy / FILES[0]).read_text()
 
 

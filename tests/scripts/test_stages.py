@@ -78,7 +78,7 @@ def test_the_exit_code_is_that_of_the_command(commands: list[tuple[str, ...]]) -
 
 def test_an_unknown_stage_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nothing"]) == 2
-    assert "there is no stage nothing" in capsys.readouterr().err
+    assert 'stage "nothing" does not exist' in capsys.readouterr().err
 
 
 def test_the_image_lane_starts_first() -> None:

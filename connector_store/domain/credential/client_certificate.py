@@ -19,7 +19,7 @@ from connector_store.domain.credential.credentials import Credential, Credential
 
 CLIENT_CERTIFICATE_SECRET: Final = "connectors.cpaas.io/client-certificate"  # noqa: S105 - the name of a Secret type
 MAX_PEM_BYTES: Final = 65536
-"""Maximum length of either value in bytes. TLS accepts no longer chain, and each full handshake sends it."""
+"""Maximum length of either value in bytes. TLS does not accept a longer chain, and each full handshake sends it."""
 
 CERTIFICATE_KEY: Final = "tls.crt"
 PRIVATE_KEY: Final = "tls.key"

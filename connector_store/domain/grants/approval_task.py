@@ -1,7 +1,7 @@
 """Approvals of Tekton's ApprovalTasks: which of them are of a pod's PipelineRun, and who approved them.
 
 Authors of pods choose their labels and owner references. So each link counts only if both ends name the other one, and
-if the owner has the UID that the reference names. A run that has ended, or is being deleted, counts no longer.
+if the owner has the UID that the reference names. A run that has ended, or is being deleted, no longer counts.
 
     find_approval_runs(pod, task_run, pipeline_run)             -> names of the CustomRuns that may be ApprovalTasks
     parse_approval_task(raw, custom_run, pipeline_run)          -> ApprovalTask, or None if it is not of the run

@@ -107,7 +107,7 @@ class Bindings:
 
     @property
     def is_empty(self) -> bool:
-        """True if there is no binding at all."""
+        """True without any binding."""
         return not self._bindings
 
     def allows(self, identity: Identity, rule: AccessRule, key: ObjectKey) -> bool:

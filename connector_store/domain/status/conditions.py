@@ -260,7 +260,7 @@ def _permissions_effective(facts: ConnectorFacts) -> Mapping[str, Assessment]:
 def _credential_fresh(facts: ConnectorFacts, now: float, expiry_warning: float) -> Assessment:
     """Assess the credential's own expiry time. The condition is only informational, because clocks differ."""
     if facts.credential is None:
-        return Assessment(holds=None, reason="NoCredential", message="there is no credential that could expire")
+        return Assessment(holds=None, reason="NoCredential", message="the Connector has no credential that can expire")
     expires_at = facts.credential.expires_at
     if expires_at is None:
         return Assessment(holds=None, reason="NotKnown", message="the credential does not say when it expires")
@@ -335,7 +335,7 @@ def _auth(facts: ConnectorFacts, cls: ConnectorClass, probes: ProbeOutcomes | No
     if probe is None:
         return Assessment(holds=True, reason="NonAuthProbe", message=f"class {cls.name} has no probe of this auth type")
     if facts.credential is None:
-        return Assessment(holds=True, reason="NonAuthProbe", message="there is no token to probe with")
+        return Assessment(holds=True, reason="NonAuthProbe", message="the Connector has no token to probe with")
     match probes.auth if probes else None:
         case None:
             return _unknown(

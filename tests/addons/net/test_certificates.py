@@ -269,7 +269,7 @@ def test_the_chain_contains_cross_signed_certificates_and_no_root() -> None:
 def test_without_a_ca_nothing_is_served() -> None:
     sessions = Certificates(lambda: None, OWN)
     assert (sessions.is_ready, sessions.ca_expires_at) == (False, None)
-    with pytest.raises(RuntimeError, match="no CA"):
+    with pytest.raises(RuntimeError, match="the CA is not available"):
         create_session(sessions, "a.example")
 
 

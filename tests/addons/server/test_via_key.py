@@ -33,5 +33,5 @@ def test_the_secret_is_not_a_part_of_the_private_key() -> None:
 
 
 def test_without_a_ca_there_is_no_secret() -> None:
-    with pytest.raises(RuntimeError, match="no CA"):
+    with pytest.raises(RuntimeError, match="the CA is not available"):
         ViaKey(lambda: None)()

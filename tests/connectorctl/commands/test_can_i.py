@@ -91,7 +91,7 @@ stringData: {token: one}
         ("'*' pods --connector default/limited", 1, "no", "no ClusterRole in allow covers it"),
         ("get secrets --connector default/broken", 1, "", 'secrets "none" not found'),
         ("get secrets --connector default/absent", 1, "", '"absent" not found'),
-        ("get secrets", 1, "", "there are several Connectors; name one of: default/agent, default/broken, "),
+        ("get secrets", 1, "", "the source has several Connectors; name one of: default/agent, default/broken, "),
         ("get secrets a b", 2, "", "b: there are two names; write one"),
         ("get secrets --connector default/free ./connectors", 0, "yes", "has no permissions"),
         ("get secrets a ./connectors --source x", 2, "", "./connectors: the source is named twice"),

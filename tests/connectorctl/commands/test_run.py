@@ -93,7 +93,7 @@ def test_several_connectors_need_a_name_without_a_terminal(connectors: Path) -> 
         [*RUN, *PROXY, "--", "true"], capture_output=True, text=True, timeout=180, stdin=subprocess.PIPE
     )
     assert done.returncode == 1
-    assert done.stderr == "error: there are several Connectors; name one of: default/b, default/k8s-connector\n"
+    assert done.stderr == "error: the source has several Connectors; name one of: default/b, default/k8s-connector\n"
 
 
 @pytest.mark.slow
