@@ -2,15 +2,14 @@
 
 import itertools
 import json
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab.admin_api import Response
 from lab.control_plane import ControlPlane
-from lab.kubectl import Kubectl
 from lab.process import Process
 from lab.programs import KUBERNETES, ensure_programs
 from lab.rbac import wait_for_rbac
@@ -19,6 +18,7 @@ from lab.waiting import wait_until
 DEPLOY = Path(__file__).parents[3] / "deploy"
 CONTROLLER = "system:serviceaccount:connectors-system:connectors-controller"
 EDITOR = "eve"
+RBAC = "rbac.authorization.k8s.io"
 HOST = "connectors-proxy.connectors-system.svc.cluster.local"
 LABEL = {"app.kubernetes.io/managed-by": "connectors-controller"}
 REFUSED_TO_OTHERS = "only their controller may write them"
@@ -37,9 +37,8 @@ def plane(cluster_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         kubectl("create", "namespace", "try")
 
         def in_force() -> bool:
-            command = ["create", "--dry-run=server", "-f", "-"]
-            result = kubectl.run(*command, namespace="try", stdin=json.dumps(service("x", labels=LABEL)))
-            return REFUSED_TO_OTHERS in result.stderr
+            path = "/api/v1/namespaces/try/services?dryRun=All"
+            return REFUSED_TO_OTHERS in message_of(plane.api.request("POST", path, service("x", labels=LABEL)))
 
         wait_until(in_force, "a policy in force")
         yield plane
@@ -77,13 +76,23 @@ def garbage_collected(request: pytest.FixtureRequest, plane: ControlPlane) -> It
 @pytest.fixture
 def namespace(plane: ControlPlane) -> str:
     """Where `eve` is an editor, and a Connector `k8s` has its Service; it is not awaited to end."""
-    name = f"ns-{next(_NUMBERS)}"
-    plane.kubectl("create", "namespace", name)
-    plane.kubectl("create", "role", "editor", "--verb=*", "--resource=services,services/status", namespace=name)
-    plane.kubectl("create", "rolebinding", "editor", "--role=editor", f"--user={EDITOR}", namespace=name)
+    name = plane.create_namespace(f"ns-{next(_NUMBERS)}")
+    rule = {"apiGroups": [""], "resources": ["services", "services/status"], "verbs": ["*"]}
+    subject = {"apiGroup": RBAC, "kind": "User", "name": EDITOR}
+    plane.api.apply(
+        {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": {"name": "editor"}, "rules": [rule]},
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "editor"},
+            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": "editor"},
+            "subjects": [subject],
+        },
+        namespace=name,
+    )
     wait_for_rbac(plane.api)
-    output = write(plane.kubectl, "create", alias(plane, name), name, CONTROLLER)
-    assert output.returncode == 0, output.stderr
+    response = create(plane, alias(plane, name), name, CONTROLLER)
+    assert response.status == 201, response.body
     return name
 
 
@@ -115,10 +124,19 @@ def alias(plane: ControlPlane, namespace: str, name: str = "k8s") -> dict[str, A
     return manifest
 
 
-def write(
-    kubectl: Kubectl, verb: str, body: dict[str, Any], namespace: str, who: str
-) -> subprocess.CompletedProcess[str]:
-    return kubectl.run(verb, f"--as={who}", "-f", "-", namespace=namespace, stdin=json.dumps(body))
+def create(plane: ControlPlane, body: dict[str, Any], namespace: str, user: str) -> Response:
+    """Create a Service as that user."""
+    return plane.api.request("POST", f"/api/v1/namespaces/{namespace}/services", body, user=user)
+
+
+def message_of(response: Response) -> str:
+    """Return why the API server refused a request; an empty text if it did not."""
+    return str(response.json()["message"]) if response.status >= 400 else ""
+
+
+def get_alias(plane: ControlPlane, namespace: str) -> dict[str, Any]:
+    stored: dict[str, Any] = plane.api.call("GET", f"/api/v1/namespaces/{namespace}/services/c-k8s")
+    return stored
 
 
 @pytest.mark.parametrize(
@@ -142,33 +160,33 @@ def write(
 def test_an_editor_cannot_change_services_with_the_controllers_label(
     plane: ControlPlane, namespace: str, command: list[str]
 ) -> None:
-    output = write(plane.kubectl, "create", service("theirs"), namespace, EDITOR)
-    assert output.returncode == 0, output.stderr
-    before = plane.kubectl.json("get", "service", "c-k8s", namespace=namespace)
+    response = create(plane, service("theirs"), namespace, EDITOR)
+    assert response.status == 201, response.body
+    before = get_alias(plane, namespace)
     done = plane.kubectl.run(*command, f"--as={EDITOR}", namespace=namespace)
     assert done.returncode != 0
     assert REFUSED_TO_OTHERS in done.stderr
-    assert plane.kubectl.json("get", "service", "c-k8s", namespace=namespace) == before
+    assert get_alias(plane, namespace) == before
 
 
 def test_deletecollection_does_not_bypass_the_policy(plane: ControlPlane, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/services"
     answer = plane.api.request("DELETE", path)
     assert answer.status in (403, 422), answer.body
-    assert plane.kubectl.json("get", "service", "c-k8s", namespace=namespace)["spec"]["externalName"] == HOST
+    assert get_alias(plane, namespace)["spec"]["externalName"] == HOST
 
 
 @pytest.mark.parametrize("name", ["c-other", "c-k9s"])
 def test_an_editor_cannot_create_a_service_with_the_controllers_label(
     plane: ControlPlane, namespace: str, name: str
 ) -> None:
-    done = write(plane.kubectl, "create", service(name, labels=LABEL), namespace, EDITOR)
-    assert REFUSED_TO_OTHERS in done.stderr
+    assert REFUSED_TO_OTHERS in message_of(create(plane, service(name, labels=LABEL), namespace, EDITOR))
 
 
 def test_an_editor_can_change_services_without_the_label(plane: ControlPlane, namespace: str) -> None:
     for verb in ("create", "apply", "delete"):
-        done = write(plane.kubectl, verb, service("c-theirs", labels={"app": "x"}), namespace, EDITOR)
+        body = json.dumps(service("c-theirs", labels={"app": "x"}))
+        done = plane.kubectl.run(verb, f"--as={EDITOR}", "-f", "-", namespace=namespace, stdin=body)
         assert done.returncode == 0, done.stderr
 
 
@@ -221,11 +239,11 @@ def test_the_controller_creates_only_aliases(plane: ControlPlane, namespace: str
     body = alias(plane, namespace, "second")
     for part, values in change.items():
         body[part] = body[part] | values
-    done = write(plane.kubectl, "create", body, namespace, CONTROLLER)
-    assert "may make Services of Connectors only" in done.stderr
+    refused = "may make Services of Connectors only"
+    assert refused in message_of(create(plane, body, namespace, CONTROLLER))
     other = alias(plane, namespace, "third")
     other["metadata"]["name"] = "c-fourth"
-    assert "may make Services of Connectors only" in write(plane.kubectl, "create", other, namespace, CONTROLLER).stderr
+    assert refused in message_of(create(plane, other, namespace, CONTROLLER))
 
 
 def test_garbage_collection_and_deletion_of_a_namespace_still_work(
@@ -238,8 +256,8 @@ def test_garbage_collection_and_deletion_of_a_namespace_still_work(
         lambda: garbage_collected.api.request("GET", service_path).status == 404,
         "the end of the Service with its Connector",
     )
-    output = write(kubectl, "create", alias(garbage_collected, namespace, "last"), namespace, CONTROLLER)
-    assert output.returncode == 0, output.stderr
+    response = create(garbage_collected, alias(garbage_collected, namespace, "last"), namespace, CONTROLLER)
+    assert response.status == 201, response.body
     kubectl("delete", "namespace", namespace, "--wait=false")
     path = f"/api/v1/namespaces/{namespace}"
     wait_until(lambda: garbage_collected.api.request("GET", path).status == 404, "the end of the namespace")
