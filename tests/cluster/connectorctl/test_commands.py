@@ -5,9 +5,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import yaml
@@ -16,12 +18,15 @@ from connector_store.domain.config.settings import Settings
 from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
 from connector_store.domain.objects.manifest import API_VERSION
 from connector_store.kube.events import Reporter, event_body
+from connectorctl import cli
 from lab.certificates import make_ca
 from lab.control_plane import ControlPlane
 from lab.waiting import TIMEOUT
+from tests.connectorctl.cli_result import CliResult
 
 ROOT = Path(__file__).parents[3]
 CA = make_ca()
+RunHere = Callable[..., CliResult]
 MANIFESTS: list[dict[str, Any]] = [
     {
         "apiVersion": "v1",
@@ -90,15 +95,32 @@ def publish(plane: ControlPlane, namespace: str) -> None:
     )
 
 
-def run(plane: ControlPlane, *arguments: str, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """`kubectl connector …`, found by kubectl itself."""
-    environment = {
+def command_environment(plane: ControlPlane, kubeconfig: Path | None) -> dict[str, str]:
+    return {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "KUBECONFIG": str(kubeconfig or plane.kubeconfig),
         "HOME": str(plane.folder),
     }
+
+
+def run(plane: ControlPlane, *arguments: str, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """`kubectl connector …`, found by kubectl itself."""
     command = [str(plane.programs / "kubectl"), "connector", *arguments]
+    environment = command_environment(plane, kubeconfig)
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+
+
+@pytest.fixture
+def run_here(capsys: pytest.CaptureFixture[str]) -> RunHere:
+    """Run a command in this process, with the environment of `run`. A new process takes a second of CPU."""
+
+    def run(plane: ControlPlane, *arguments: str, kubeconfig: Path | None = None) -> CliResult:
+        with mock.patch.dict(os.environ, command_environment(plane, kubeconfig), clear=True):
+            code = cli.run(arguments, is_plugin=True)
+        out, err = capsys.readouterr()
+        return CliResult(code, out, err)
+
+    return run
 
 
 def review(plane: ControlPlane, token: str, audience: str) -> dict[str, Any]:
@@ -162,15 +184,17 @@ def test_a_kubeconfig_is_what_the_controller_published(installed: ControlPlane, 
     ],
 )
 def test_a_failure_says_why(
-    installed: ControlPlane, team: str, arguments: tuple[str, ...], code: int, message: str
+    installed: ControlPlane, run_here: RunHere, team: str, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    done = run(installed, *(each.format(team) for each in arguments))
-    assert (done.returncode, done.stdout) == (code, "")
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    done = run_here(installed, *(each.format(team) for each in arguments))
+    assert (done.code, done.out) == (code, "")
+    assert message in done.err
+    assert "Traceback" not in done.err
 
 
-def test_status_shows_usability_and_the_controllers_conditions(installed: ControlPlane, team: str) -> None:
+def test_status_shows_usability_and_the_controllers_conditions(
+    installed: ControlPlane, run_here: RunHere, team: str
+) -> None:
     [head, line] = run(installed, "status", "-n", team).stdout.splitlines()
     assert head.split() == ["CONNECTOR", "ADDRESS", "USABLE", "READY", "AUTH", "ALLOWS", "EXPIRES", "REASON", "MESSAGE"]
     assert line.split() == [
@@ -185,7 +209,7 @@ def test_status_shows_usability_and_the_controllers_conditions(installed: Contro
     installed.kubectl(
         "patch", "connector", "k8s-connector", "--subresource=status", "--type=merge", "-p", patch, namespace=team
     )
-    line = run(installed, "status", "-n", team).stdout.splitlines()[1]
+    line = run_here(installed, "status", "-n", team).out.splitlines()[1]
     assert line.split()[2:] == ["yes", "False", "bearerTokenAuth", "all", "ConnectionFailed", "it", "is", "down"]
     put_event(installed, team, "it fell over")
     described = run(installed, "describe", f"{team}/k8s-connector").stdout
@@ -193,7 +217,7 @@ def test_status_shows_usability_and_the_controllers_conditions(installed: Contro
     assert "Warning  ConnectionFailed  it fell over" in described
     assert "Group system:masters" in described
     installed.kubectl("delete", "secret", "k8s-secret", namespace=team)
-    line = run(installed, "status", "--namespace", team).stdout.splitlines()[1]
+    line = run_here(installed, "status", "--namespace", team).out.splitlines()[1]
     assert line.split()[2:6] == ["no", "False", "bearerTokenAuth", "all"]
     assert line.split()[6] == "SecretNotFound"
 
@@ -211,25 +235,29 @@ def put_event(plane: ControlPlane, namespace: str, note: str) -> None:
     plane.api.call("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body)
 
 
-def test_no_resources_is_reported_as_in_kubectl(installed: ControlPlane) -> None:
-    done = run(installed, "status", "-n", "nope")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "No resources found in nope namespace.\n")
+def test_no_resources_is_reported_as_in_kubectl(installed: ControlPlane, run_here: RunHere) -> None:
+    done = run_here(installed, "status", "-n", "nope")
+    assert (done.code, done.out, done.err) == (0, "", "No resources found in nope namespace.\n")
 
 
-def test_a_cluster_without_the_definitions_is_named_in_the_error(private_control_plane: ControlPlane) -> None:
+def test_a_cluster_without_the_definitions_is_named_in_the_error(
+    private_control_plane: ControlPlane, run_here: RunHere
+) -> None:
     a_list, an_object = ("status",), ("token", "a/b", "--service-account", "a/default")
     for arguments in (a_list, an_object):
-        done = run(private_control_plane, *arguments)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert "the CustomResourceDefinition conn" in done.stderr
-        assert "alauda.io is not installed in this cluster" in done.stderr
+        done = run_here(private_control_plane, *arguments)
+        assert (done.code, done.out) == (1, "")
+        assert "the CustomResourceDefinition conn" in done.err
+        assert "alauda.io is not installed in this cluster" in done.err
 
 
-def test_status_without_the_right_to_read_fails_as_kubectl_does(installed: ControlPlane, team: str) -> None:
+def test_status_without_the_right_to_read_fails_as_kubectl_does(
+    installed: ControlPlane, run_here: RunHere, team: str
+) -> None:
     token = installed.issue_token(team, "default")
     kubeconfig = installed.write_kubeconfig(f"{team}.kubeconfig", {"token": token})
-    done = run(installed, "status", kubeconfig=kubeconfig)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(
+    done = run_here(installed, "status", kubeconfig=kubeconfig)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(
         "Error from server (Forbidden): connectorclasses.connectors.alauda.io is forbidden: User"
     )
