@@ -195,8 +195,19 @@ def test_check_probes_a_target(shop: Shop) -> None:
         "  auth: {name: bearerTokenAuth, secretRef: {name: s}}\n"
     )
     (folder / "c.yaml").chmod(0o600)
-    # There are no findings: the token is new, and the target accepts it.
-    assert shop.run(block) == ""
+
+    def has_no_findings() -> bool:
+        """Return False if the target did not answer the probe within 5 s, as on a busy machine."""
+        try:
+            assert shop.run(block) == ""
+        except AssertionError as error:
+            if "did not answer" not in str(error):
+                raise
+            return False
+        return True
+
+    # The token is new, and the target accepts it.
+    wait_until(has_no_findings, "a check without findings")
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import pytest
 from lab.node.node import Node
 from lab.process import environment_without_proxies, tie_to_parent
 from lab.programs import ProgramsMissingError
+from lab.waiting import wait_until
 from tests.clients.pod_view import (
     DIRECT,
     IN_CLUSTER,
@@ -171,10 +172,13 @@ def test_a_command_in_a_pod_has_the_clients_streams_and_its_exit_code(
         assert process.stdout == PAYLOAD
         assert b"warned" in process.stderr
     user = f"system:serviceaccount:{NAMESPACE}:{finished_commands[client, way].account}"
-    carried = {
-        (each["verb"], each["status"])
-        for each in proxy.audit()
-        if each["event"] == "request" and each["caller"]["user"] == user and each["subresource"] == "exec"
-    }
+
+    def carried() -> set[tuple[str, int]]:
+        return {
+            (each["verb"], each["status"])
+            for each in proxy.audit()
+            if each["event"] == "request" and each["caller"]["user"] == user and each["subresource"] == "exec"
+        }
+
     # A WebSocket begins with a GET (RFC 6455 section 4.1).
-    assert carried == {("create" if client == "client-go by SPDY" else "get", 101)}
+    assert wait_until(carried, "the audit record") == {("create" if client == "client-go by SPDY" else "get", 101)}

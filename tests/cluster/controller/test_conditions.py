@@ -272,7 +272,7 @@ def test_a_probe_response_of_ten_gigabytes_is_bounded(scene: Scene, controller: 
     scene.target.respond = lambda head: ENDLESS_RESPONSE
     request_count = len(scene.target.request_heads)
     wait_until(lambda: len(scene.target.request_heads) > request_count + 3, "more probes")
-    assert scene.world.get_condition(scene.namespace)["status"] == "True"
+    scene.world.wait_for_condition(scene.namespace, "Ready", "True")
     assert controller.process.resident_kb < 200_000
 
 

@@ -21,6 +21,8 @@ EDITOR = "eve"
 RBAC = "rbac.authorization.k8s.io"
 HOST = "connectors-proxy.connectors-system.svc.cluster.local"
 LABEL = {"app.kubernetes.io/managed-by": "connectors-controller"}
+PATIENCE = 400.0
+"""Seconds for controllers that have just started, and that look for objects of all kinds."""
 REFUSED_TO_OTHERS = "only their controller may write them"
 _NUMBERS = itertools.count(1)
 
@@ -255,9 +257,12 @@ def test_garbage_collection_and_deletion_of_a_namespace_still_work(
     wait_until(
         lambda: garbage_collected.api.request("GET", service_path).status == 404,
         "the end of the Service with its Connector",
+        timeout=PATIENCE,
     )
     response = create(garbage_collected, alias(garbage_collected, namespace, "last"), namespace, CONTROLLER)
     assert response.status == 201, response.body
     kubectl("delete", "namespace", namespace, "--wait=false")
     path = f"/api/v1/namespaces/{namespace}"
-    wait_until(lambda: garbage_collected.api.request("GET", path).status == 404, "the end of the namespace")
+    wait_until(
+        lambda: garbage_collected.api.request("GET", path).status == 404, "the end of the namespace", timeout=PATIENCE
+    )

@@ -247,5 +247,8 @@ def test_a_lock_in_the_folder_closes_a_watch_and_is_lifted_with_its_file(
         finally:
             (proxied.proxy.manifests / "lock.yaml").unlink()
     wait_until(lambda: proxied.kubectl.run("version").returncode == 0, "the lock to be lifted")
-    streams = [each for each in proxied.proxy.audit() if each["event"] == "stream"]
-    assert "an AccessLock locks its caller out: incident 7" in [each["reason"] for each in streams]
+
+    def reasons() -> list[str]:
+        return [each["reason"] for each in proxied.proxy.audit() if each["event"] == "stream"]
+
+    wait_until(lambda: "an AccessLock locks its caller out: incident 7" in reasons(), "the audit record")
