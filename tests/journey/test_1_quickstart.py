@@ -8,6 +8,7 @@ import pytest
 
 from lab.kubectl import Kubectl
 from lab.node.csi_driver import eventually
+from lab.process import complete_lines
 from tests.journey.documents import BY_CALLER, shell_blocks
 from tests.journey.product import Product
 
@@ -33,11 +34,14 @@ def test_the_connector_is_ready_and_says_where_the_proxy_is(kubectl: Kubectl) ->
 
 
 def test_all_that_runs_is_ready_and_did_not_restart(product: Product, kubectl: Kubectl) -> None:
-    for namespace in ("connectors-system", "connectors-csi"):
-        for pod in kubectl.json("get", "pods", namespace=namespace)["items"]:
-            [status] = pod["status"]["containerStatuses"]
-            assert status["ready"], product.state()
-            assert status["restartCount"] == 0, product.state()
+    def statuses() -> list[dict[str, Any]]:
+        namespaces = ("connectors-system", "connectors-csi")
+        pods = [pod for each in namespaces for pod in kubectl.json("get", "pods", namespace=each)["items"]]
+        return [status for pod in pods for status in pod["status"]["containerStatuses"]]
+
+    # On a busy machine, a program may answer a probe too late.
+    eventually(lambda: all(each["ready"] for each in statuses()))
+    assert {each["restartCount"] for each in statuses()} == {0}, product.state()
 
 
 def test_nothing_in_the_product_logs_a_token(kubectl: Kubectl) -> None:
@@ -70,7 +74,7 @@ def test_in_its_second_half_the_target_decides_by_the_pods_account_and_its_log_h
     assert "configmap/hello created" in printed
     can_i = ("auth", "can-i", "create", "configmaps", "--as=system:serviceaccount:default:deployer")
     assert product.target.kubectl.run(*can_i, namespace="web").stdout.strip() == "no"
-    lines = product.target.audit_log.read_text().splitlines()
+    lines = complete_lines(product.target.audit_log)
     [event] = [
         each
         for each in (json.loads(line) for line in lines if '"configmaps"' in line)

@@ -73,7 +73,8 @@ def test_port_forward_carries_a_connection(worker: Worker, peer: Peer) -> None:
     worker.must("exec", peer.pod, "--", "httpd", "-p", "8000", "-h", "/etc", environment=peer.environment)
     answer = worker.shell(
         f"export {' '.join(peer.environment)}; "
-        f"k='kubectl -n {NAMESPACE}'; $k port-forward pod/{peer.pod} 8000:8000 >/tmp/forward 2>&1 & forward=$!; "
+        f"k='kubectl -n {NAMESPACE}'; rm -f /tmp/forward; "
+        f"$k port-forward pod/{peer.pod} 8000:8000 >/tmp/forward 2>&1 & forward=$!; "
         "until grep -q Forwarding /tmp/forward; do kill -0 $forward; sleep 0.2; done; "
         "printf 'GET /passwd HTTP/1.0\\r\\n\\r\\n' | nc -w 120 127.0.0.1 8000; kill $forward; wait $forward || true"
     )

@@ -79,7 +79,7 @@ def test_the_cron_job_restarts_the_targets_deployment(product: Product, pods: st
 
 
 def test_the_deployment_watches_the_target(product: Product, pods: str) -> None:
-    product.kubectl("rollout", "status", "deployment/watcher", "--timeout=170s", namespace=pods)
+    product.kubectl("rollout", "status", "deployment/watcher", "--timeout=400s", namespace=pods, timeout=420)
     deadline = time.monotonic() + 400
     while not all(
         word in (log := product.kubectl("logs", "deployment/watcher", namespace=pods)) for word in ("ADDED", "idle")

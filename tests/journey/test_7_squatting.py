@@ -83,10 +83,15 @@ def test_the_volume_names_the_proxys_own_host_and_an_event_says_so(squatted: Wor
     files = victim(squatted, "sh", "-c", "cat /connector/* /connector/.env")
     assert f"c-{NAME}" not in files
     assert "@connectors-proxy.connectors-system.svc.cluster.local:80" in files
-    events = squatted.product.kubectl.json(
-        "get", "events", f"--field-selector=involvedObject.name={VICTIM}", namespace=NAMESPACE
-    )
-    [note] = [each["message"] for each in events["items"] if each["reason"] == "ProxyServiceNotUsed"]
+
+    def notes() -> list[str]:
+        events = squatted.product.kubectl.json(
+            "get", "events", f"--field-selector=involvedObject.name={VICTIM}", namespace=NAMESPACE
+        )
+        return [each["message"] for each in events["items"] if each["reason"] == "ProxyServiceNotUsed"]
+
+    # On a busy machine, kubelet may call the driver again, which is another event.
+    note = eventually(notes)[0]
     assert note.startswith(f'services "c-{NAME}" in namespace "{SHARED}" is not seen to be the controller\'s')
 
 
