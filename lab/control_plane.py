@@ -86,6 +86,7 @@ class ControlPlane(Startable):
     def close(self) -> None:
         """Stop all programs and release ports and data. Logs, keys and kubeconfig stay in the folder."""
         self.stop()
+        self.api.close()
         self._port.release()
         self.etcd.close()
         shutil.rmtree(self.folder / "kubectl-cache", ignore_errors=True)
