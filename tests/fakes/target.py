@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from lab.certificates import KeyPair
-from tests.fakes.waiting import close_server
+from tests.fakes.waiting import close_server, stop_accepting
 
 Handler = Callable[["TargetConnection"], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -72,7 +72,7 @@ class FakeTarget:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
+        await stop_accepting(self._server)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -10,8 +10,23 @@ PATIENCE: Final = 120.0
 """Seconds that `until` waits."""
 
 
+async def stop_accepting(server: asyncio.Server) -> None:
+    """Accept no more connections on `server`.
+
+    asyncio gives an accepted connection to its server in the next iteration. That fails after `server.close()`, and
+    leaves the connection open (CPython, `Server._attach`).
+    """
+    if isinstance(server, asyncio.base_events.Server):
+        for sock in server.sockets:
+            asyncio.get_running_loop().remove_reader(sock.fileno())
+        await asyncio.sleep(0)
+    else:
+        server.close()
+
+
 async def close_server(server: asyncio.Server) -> None:
     """Close `server` and all of its connections, including those in their handshake."""
+    await stop_accepting(server)
     server.close()
     if sys.version_info >= (3, 13) and isinstance(server, asyncio.base_events.Server):
         server.abort_clients()

@@ -1,0 +1,21 @@
+"""Waits of tests, and the end of their servers."""
+
+import asyncio
+import gc
+import socket
+import warnings
+
+from tests.fakes.waiting import close_server
+
+
+async def test_a_server_that_has_just_accepted_a_connection_leaves_no_socket_open() -> None:
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    tasks = asyncio.all_tasks()
+    with socket.create_connection(server.sockets[0].getsockname()), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        # The task of asyncio that gives the connection to the server has not run yet.
+        while asyncio.all_tasks() == tasks:  # noqa: ASYNC110 - the event loop does not notify about it
+            await asyncio.sleep(0)
+        await close_server(server)
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []
