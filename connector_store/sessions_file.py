@@ -12,6 +12,7 @@ PREFIX: Final = "connector-sessions-url-"
 """Name of a file, before its port. It is next to the proxy's CA, and only its owner can read it."""
 MAX_LENGTH: Final = 1024
 CONNECT_TIMEOUT: Final = 1.0
+"""Seconds to wait for a connection on loopback. It takes as long only if the queue of the listener is full."""
 
 
 def write_url(confdir: Path, url: str) -> Path:

@@ -116,7 +116,7 @@ class Rechecks:
     ) -> None:
         """Start the checks that are due before `due_before`, spread over `seconds`, and none later than it is due.
 
-        Only those that are late already are late by up to `seconds` more.
+        If some are late already, they are spread too, so these and those due next may be late by up to `seconds` more.
         """
         started_at = self._clock()
         due = sorted((each for each in checks if each.due_at < due_before), key=lambda check: check.due_at)

@@ -1,9 +1,8 @@
 """Pods of real PipelineRuns get access by an ApprovalTask: Tekton's own controller creates the TaskRuns, CustomRuns and
 pods.
 
-The controller of the approval gate cannot be built, because the Go module proxy does not have its module. The test
-writes what it writes (0.9.0). There is no kubelet, so the pods of the pipeline stay pending, and the test uses the
-token that a kubelet would mount.
+The controller of the approval gate does not run. The test writes what it writes (0.9.0). There is no kubelet, so the
+pods of the pipeline stay pending, and the test uses the token that a kubelet would mount.
 """
 
 from collections.abc import Iterator
