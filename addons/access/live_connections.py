@@ -30,6 +30,8 @@ END_INTERVAL: Final = 1.0
 """Maximum seconds between two looks for access requests that have ended. The clock of ends runs on in a suspend."""
 MIN_END_INTERVAL: Final = 0.05
 """Minimum seconds between two looks."""
+REASON_EXPIRED: Final = "its caller's token has expired"
+"""Reason why a connection was closed."""
 
 
 @dataclass(slots=True)
@@ -210,25 +212,33 @@ class LiveConnections:
                 checks = callers.get(caller) or self._callers.get(caller)
                 if checks is None:
                     checks = self._rechecks.get_checks(access.token, access.grant, key)
-                if (self._cut_expired or access.grant.ends_with_token) and self._is_expired(access, checks):
-                    connection.close("its caller's token has expired")
+                if self._ends_with_token(access, checks):
+                    connection.close(REASON_EXPIRED)
                 else:
                     callers[caller] = checks
             await asyncio.sleep(0)
         self._callers = callers
 
-    def _is_expired(self, access: LiveAccess, checks: CallerChecks) -> bool:
-        """Compare with both clocks: `now` can be set back, and the boot-time clock never."""
+    def _ends_with_token(self, access: LiveAccess, checks: CallerChecks) -> bool:
+        """Return True if the token has expired, and its expiry closes its connections.
+
+        Both clocks count: `now` can be set back, and the boot-time clock never.
+        """
         expires_at = access.grant.token_expires_at
+        if not (self._cut_expired or access.grant.ends_with_token):
+            return False
         return expires_at is not None and (expires_at <= self._now() or checks.token.expires_at <= self._clock())
 
     def _close_refused(self, check: Check, refusal: Refused) -> None:
         for key in check.keys:
             for connection in tuple(self._by_connector.get(key, ())):
                 access = connection.live_access
-                if access is None or check not in self._callers.get((access.token, key), ()):
+                checks = self._callers.get((access.token, key)) if access is not None else None
+                if access is None or checks is None or check not in checks:
                     continue
-                if not self._is_still_entitled(refusal, access, key):
+                if self._ends_with_token(access, checks):  # a recheck may find it before the look at all connections
+                    connection.close(REASON_EXPIRED)
+                elif not self._is_still_entitled(refusal, access, key):
                     connection.close("its caller may not use the Connector any more")
 
     def _is_still_entitled(self, refusal: Refused, access: LiveAccess, key: ObjectKey) -> bool:

@@ -267,6 +267,25 @@ async def test_the_expiry_of_a_token_without_an_owner_closes_its_connections(
     assert (expired.reasons, other.reasons) == (["its caller's token has expired"] if closed else [], [])
 
 
+@pytest.mark.parametrize(
+    ("seconds", "reason"),
+    [
+        pytest.param(9.9, "its caller may not use the Connector any more", id="before the expiry"),
+        pytest.param(10.0, "its caller's token has expired", id="at the expiry"),
+    ],
+)
+async def test_a_recheck_that_an_expired_token_fails_says_so(seconds: float, reason: str) -> None:
+    now, parts = [1_000.0], FakeParts()
+    expired = FakeConnection("a", expires=1_010.0, ends_with_token=True)
+    running = live_connections(parts, expired, clock=lambda: now[0], now=lambda: now[0])
+    await running.update_callers()
+    now[0] += seconds
+    parts.result = Refused(check="token", reason="")
+    async with asyncio.TaskGroup() as tasks:
+        await running._rechecks.start_due(tasks, running._checks())
+    assert set(expired.reasons) == {reason}
+
+
 def test_expired_tokens_close_connections_while_all_rechecks_hang() -> None:
     class HangingParts(FakeParts):
         async def recheck_token(self, token: str, identity: Identity) -> AccessResult:
