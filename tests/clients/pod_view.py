@@ -15,7 +15,6 @@ from connector_store.domain.kubeconfig.kubeconfig import (
     KubeconfigEntry,
     KubeconfigStyle,
     build_kubeconfig,
-    render_kubeconfig,
     to_yaml,
 )
 from connector_store.domain.kubeconfig.volume_files import render_files
@@ -209,7 +208,7 @@ class PodView:
     def _plain_proxy_files(self, entry: KubeconfigEntry) -> dict[str, bytes]:
         """A kubeconfig that names the proxy by http: the same port takes both."""
         plain = replace(entry, proxy=entry.proxy.replace("https://", "http://"))
-        return {str(VIA_CODE.file): render_kubeconfig([plain]).encode()}
+        return {str(VIA_CODE.file): to_yaml(build_kubeconfig([plain], KubeconfigStyle())).encode()}
 
     def _with_plugin(self, volume: Path) -> str:
         places = {"c-NAME.NAMESPACE.svc.cluster.local": f"{ALIAS}:{self._proxy.port}", "/connector/": f"{volume}/"}

@@ -20,7 +20,6 @@ from connector_store.domain.kubeconfig.volume_files import (
     BUILT_IN_FILES,
     ERROR_FILE,
     IN_CLUSTER,
-    IN_CLUSTER_FILES,
 )
 from connector_store.domain.kubeconfig.volume_request import ATTRIBUTES
 from connector_store.domain.objects import models
@@ -169,7 +168,8 @@ def _text(value: ast.expr) -> str | None:
 
 def test_every_attribute_and_file_of_a_volume_is_there() -> None:
     documented = {each for name in rows((REFERENCE / "volume.md").read_text()) for each in names(name)}
-    assert documented == {*ATTRIBUTES, *BUILT_IN_FILES, *CONFIGURATIONS, *IN_CLUSTER_FILES, ERROR_FILE} - {IN_CLUSTER}
+    in_cluster_files = {"token", "namespace"}
+    assert documented == {*ATTRIBUTES, *BUILT_IN_FILES, *CONFIGURATIONS, *in_cluster_files, ERROR_FILE} - {IN_CLUSTER}
 
 
 def test_every_field_of_an_audit_line_is_there() -> None:

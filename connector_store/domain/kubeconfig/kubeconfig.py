@@ -106,11 +106,6 @@ def direct_url(entry: KubeconfigEntry) -> str:
     return f"https://{authority}" if is_alias(host, entry.key) else f"https://{authority}/connectors/{entry.key}"
 
 
-def render_kubeconfig(entries: Sequence[KubeconfigEntry], *, rotating: bool = False) -> str:
-    """Return the kubeconfig as YAML. `entries` must not be empty."""
-    return to_yaml(build_kubeconfig(entries, KubeconfigStyle(rotating=rotating)))
-
-
 def to_yaml(config: Mapping[str, Any]) -> str:
     """Return a kubeconfig as YAML, with the order of its fields."""
     text: str = yaml.safe_dump(dict(config), sort_keys=False, width=1_000_000)

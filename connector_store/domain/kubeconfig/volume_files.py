@@ -29,9 +29,6 @@ REQUIRED_FILES: Final[Mapping[str, tuple[str, ...]]] = {
     IN_CLUSTER: (CA_FILE,),
 }
 """Built-in files that each configuration also needs."""
-IN_CLUSTER_FILES: Final = ("token", "namespace")
-"""Files that programs read at their service account's path, with ca.crt (client-go, rest.InClusterConfig)."""
-
 BUILT_IN_FILES: Final = (
     TOKEN_FILE,
     CA_FILE,
@@ -75,6 +72,7 @@ def render_files(
     styles = {name: style for name, style in _STYLES.items() if name in configurations}
     rendered = {name: to_yaml(build_kubeconfig(entries, style)).encode() for name, style in styles.items()}
     if IN_CLUSTER in configurations:
+        # client-go (rest.InClusterConfig) reads these, and ca.crt.
         rendered |= {"token": first.token.encode(), "namespace": namespace.encode()}
     return included | rendered
 

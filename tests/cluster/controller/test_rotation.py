@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 
 from connector_controller.ca_rotation import ROTATE_ANNOTATION, SWITCHED_ANNOTATION
-from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, render_kubeconfig
+from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry, KubeconfigStyle, build_kubeconfig, to_yaml
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
 from connector_store.domain.status.rotation_plan import NEXT_CA_KEY, SIGNING_CA_KEY
@@ -69,7 +69,7 @@ class Callers:
         proxy = f"http://127.0.0.1:{self._served.proxy.port}"
         entry = KubeconfigEntry(key=parsed.key, address=parsed.address, proxy=proxy, ca=ca, token=self.token)
         path = self._folder / f"{name}.kubeconfig"
-        path.write_text(render_kubeconfig([entry]))
+        path.write_text(to_yaml(build_kubeconfig([entry], KubeconfigStyle())))
         return Kubectl(self._world.plane.kubectl.program, path)
 
 

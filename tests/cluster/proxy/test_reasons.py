@@ -15,7 +15,13 @@ from pathlib import Path
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.kubeconfig.kubeconfig import TOKEN_FILE, KubeconfigEntry, render_kubeconfig
+from connector_store.domain.kubeconfig.kubeconfig import (
+    TOKEN_FILE,
+    KubeconfigEntry,
+    KubeconfigStyle,
+    build_kubeconfig,
+    to_yaml,
+)
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
 from lab.certificates import make_ca
@@ -121,7 +127,7 @@ class Scene:
             key=connector.key, address=connector.address, proxy=proxy, ca=self.proxy.ca_pem(), token=token
         )
         path = folder / "kubeconfig"
-        path.write_text(render_kubeconfig([entry], rotating=rotating))
+        path.write_text(to_yaml(build_kubeconfig([entry], KubeconfigStyle(rotating=rotating))))
         (folder / TOKEN_FILE).write_text(token)
         return Kubectl(program, path)
 

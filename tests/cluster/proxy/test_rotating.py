@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from connector_store.domain.kubeconfig.kubeconfig import TOKEN_FILE, KubeconfigEntry, render_kubeconfig
+from connector_store.domain.kubeconfig.kubeconfig import (
+    TOKEN_FILE,
+    KubeconfigEntry,
+    KubeconfigStyle,
+    build_kubeconfig,
+    to_yaml,
+)
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
 from lab.control_plane import ControlPlane
@@ -38,7 +44,7 @@ def test_an_informer_keeps_working_after_its_token_was_replaced(control_plane: C
             token="",
         )
         path = tmp_path / "kubeconfig-rotating"
-        path.write_text(render_kubeconfig([entry], rotating=True))
+        path.write_text(to_yaml(build_kubeconfig([entry], KubeconfigStyle(rotating=True))))
         token = tmp_path / TOKEN_FILE
         kubectl = Kubectl(control_plane.kubectl.program, path)
         written_at: list[float] = []

@@ -18,7 +18,6 @@ from connector_store.domain.kubeconfig.kubeconfig import (
     direct_url,
     parse_proxy_url,
     proxy_url,
-    render_kubeconfig,
     to_yaml,
 )
 from connector_store.domain.objects.models import Address
@@ -47,7 +46,7 @@ ENTRIES = st.builds(
 
 
 def test_the_kubeconfig_has_the_shape_of_the_api_page() -> None:
-    assert render_kubeconfig([ENTRY]) == (
+    assert to_yaml(build_kubeconfig([ENTRY], KubeconfigStyle())) == (
         "apiVersion: v1\n"
         "kind: Config\n"
         "clusters:\n"
@@ -70,15 +69,15 @@ def test_the_kubeconfig_has_the_shape_of_the_api_page() -> None:
 
 
 def test_the_rotating_form_has_the_token_in_a_file() -> None:
-    config = yaml.safe_load(render_kubeconfig([ENTRY], rotating=True))
+    config = build_kubeconfig([ENTRY], KubeconfigStyle(rotating=True))
     assert ":x@" in config["clusters"][0]["cluster"]["proxy-url"]
     assert config["users"][0]["user"] == {"tokenFile": "context.token"}
-    assert ENTRY.token not in render_kubeconfig([ENTRY], rotating=True)
+    assert ENTRY.token not in to_yaml(config)
 
 
 def test_several_entries_are_named_by_namespace_and_name_and_the_first_is_current() -> None:
     other = replace(ENTRY, key=ObjectKey("team-b", "k8s"))
-    config = yaml.safe_load(render_kubeconfig([other, ENTRY]))
+    config = build_kubeconfig([other, ENTRY], KubeconfigStyle())
     assert [cluster["name"] for cluster in config["clusters"]] == ["team-b/k8s", "team-a/k8s"]
     assert config["contexts"][1] == {"name": "team-a/k8s", "context": {"cluster": "team-a/k8s", "user": "team-a/k8s"}}
     assert [user["name"] for user in config["users"]] == ["team-b/k8s", "team-a/k8s"]
@@ -92,7 +91,7 @@ def test_the_proxy_may_be_reached_by_tls() -> None:
 
 @given(st.lists(ENTRIES, min_size=1, max_size=3, unique_by=lambda entry: entry.key))
 def test_every_kubeconfig_parses_to_its_entries(entries: list[KubeconfigEntry]) -> None:
-    config = yaml.safe_load(render_kubeconfig(entries))
+    config = yaml.safe_load(to_yaml(build_kubeconfig(entries, KubeconfigStyle())))
     for entry, cluster in zip(entries, config["clusters"], strict=True):
         proxy = urlsplit(cluster["cluster"]["proxy-url"])
         assert unquote(proxy.username or "") == str(entry.key)

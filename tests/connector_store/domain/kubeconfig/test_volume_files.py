@@ -12,7 +12,6 @@ from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
 from connector_store.domain.kubeconfig.volume_files import (
     BUILT_IN_FILES,
     IN_CLUSTER,
-    IN_CLUSTER_FILES,
     REQUIRED_FILES,
     render_files,
 )
@@ -64,7 +63,7 @@ def test_with_several_connectors_the_built_in_files_are_for_the_first() -> None:
 @given(st.sets(st.sampled_from(BUILT_IN_FILES)), st.sets(st.sampled_from(CONFIGURATIONS)))
 def test_every_file_exists_unless_it_is_excluded(excluded_files: set[str], configurations: set[str]) -> None:
     files = render_files([ENTRY], sorted(configurations), excluded_files, namespace="web")
-    in_cluster_files = set(IN_CLUSTER_FILES) if IN_CLUSTER in configurations else set()
+    in_cluster_files = {"token", "namespace"} if IN_CLUSTER in configurations else set()
     assert set(files) == (set(BUILT_IN_FILES) - excluded_files) | (configurations - {IN_CLUSTER}) | in_cluster_files
 
 
