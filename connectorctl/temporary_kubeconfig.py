@@ -1,10 +1,7 @@
 """Kubeconfig that exists as long as one command, with a token file that is renewed until then."""
 
-import contextlib
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
@@ -22,16 +19,6 @@ RETRY_INTERVAL: Final = 10.0
 """Seconds after which a renewal that failed is tried again."""
 MIN_INTERVAL: Final = 1.0
 """Minimum seconds between two renewals."""
-
-
-@contextlib.contextmanager
-def private_folder() -> Iterator[Path]:
-    """Create a folder of mode 0700, and remove it with its files at the end."""
-    folder = tempfile.mkdtemp(prefix="connectorctl-run-")
-    try:
-        yield Path(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

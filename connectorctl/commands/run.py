@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,7 @@ from connectorctl.options import (
 from connectorctl.output import print_error
 from connectorctl.source import resolve_source
 from connectorctl.source_dispatch import build_entries, build_oidc_entries, issue_token
-from connectorctl.temporary_kubeconfig import TemporaryKubeconfig, private_folder
+from connectorctl.temporary_kubeconfig import TemporaryKubeconfig
 
 _LOG_FILE: Final = "proxy.log"
 _SEPARATOR: Final = "--"
@@ -98,7 +99,9 @@ def command(
     style = KubeconfigStyle(direct=token_provider is not None, namespace=default_namespace)
     with contextlib.ExitStack() as stack:
         stack.enter_context(supervision.blocked_signals())
-        folder = stack.enter_context(private_folder())
+        # Of mode 0700.
+        temporary = tempfile.TemporaryDirectory(prefix="connectorctl-run-", ignore_cleanup_errors=True)
+        folder = Path(stack.enter_context(temporary))
         try:
             if token_provider is not None and key is not None and proxy is not None and ca is not None:
                 issue = functools.partial(token_provider.fetch, os.environ, audience)

@@ -18,7 +18,6 @@ from connectorctl.temporary_kubeconfig import (
     RENEWAL_INTERVAL,
     RETRY_INTERVAL,
     TemporaryKubeconfig,
-    private_folder,
     renewal_interval,
 )
 
@@ -38,22 +37,13 @@ def failing() -> str:
     raise ParseError("", "the cluster is away")
 
 
-def test_the_files_are_private_and_gone_at_the_end() -> None:
-    with private_folder() as folder:
-        kubeconfig, _ = write(folder, "TOKEN", failing)
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        assert {each.name for each in folder.iterdir()} == {"kubeconfig", "context.token"}
-        assert {stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()} == {0o600}
-        config = yaml.safe_load(kubeconfig.path.read_text())
+def test_the_files_are_private(tmp_path: Path) -> None:
+    kubeconfig, _ = write(tmp_path, "TOKEN", failing)
+    assert {each.name for each in tmp_path.iterdir()} == {"kubeconfig", "context.token"}
+    assert {stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()} == {0o600}
+    config = yaml.safe_load(kubeconfig.path.read_text())
     assert config["users"][0]["user"] == {"tokenFile": "context.token"}
     assert config["contexts"][0]["context"]["namespace"] == "web"
-    assert not folder.exists()
-
-
-def test_the_folder_is_removed_after_an_error() -> None:
-    with pytest.raises(KeyboardInterrupt), private_folder() as folder:
-        raise KeyboardInterrupt
-    assert not folder.exists()
 
 
 def test_a_caller_from_outside_gets_the_first_token_from_the_provider(tmp_path: Path) -> None:

@@ -66,12 +66,12 @@ def test_the_help_shows_where_the_command_goes(run_cli: RunCli) -> None:
 
 @pytest.mark.slow
 def test_the_command_gets_a_kubeconfig_that_is_gone_after_it(connectors: Path, temporary: Path) -> None:
-    script = 'echo "$KUBECONFIG"; stat -c %a "$KUBECONFIG"; cat "$KUBECONFIG"; exit 7'
+    script = 'echo "$KUBECONFIG"; stat -c %a "$(dirname "$KUBECONFIG")" "$KUBECONFIG"; cat "$KUBECONFIG"; exit 7'
     done = subprocess.run([*RUN, *PROXY, "--", "sh", "-c", script], capture_output=True, text=True, timeout=180)
     assert (done.returncode, done.stderr) == (7, "")
-    path, mode, text = done.stdout.split("\n", 2)
+    path, folder_mode, mode, text = done.stdout.split("\n", 3)
     assert Path(path).is_relative_to(temporary)
-    assert mode == "600"
+    assert (folder_mode, mode) == ("700", "600")
     assert "proxy-url: http://default%2Fk8s-connector:x@127.0.0.1:1\n" in text
     assert "tokenFile: context.token" in text
     assert list(temporary.iterdir()) == []
