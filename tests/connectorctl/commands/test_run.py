@@ -96,20 +96,22 @@ def test_several_connectors_need_a_name_without_a_terminal(connectors: Path) -> 
     assert done.stderr == "error: the source has several Connectors; name one of: default/b, default/k8s-connector\n"
 
 
+def children_of(parent: int) -> list[int]:
+    done = subprocess.run(["ps", "-o", "pid=", "--ppid", str(parent)], stdout=subprocess.PIPE, text=True, check=False)
+    return [int(line) for line in done.stdout.split()]
+
+
 @pytest.mark.slow
 def test_a_signal_reaches_the_command_and_nothing_stays(connectors: Path, temporary: Path) -> None:
     """Runs the proxy, too: it, the kubeconfig and the command are gone after the signal."""
-    script = "trap 'echo stopped; exit 3' INT TERM; ps -o pid= --ppid $PPID; echo ready; while :; do sleep 0.01; done"
+    script = "trap 'echo stopped; exit 3' INT TERM; echo ready; while :; do sleep 0.01; done"
     running = subprocess.Popen(
         [*RUN, "--confdir", "keys", "--log", "log", "--", "sh", "-c", script], stdout=subprocess.PIPE, text=True
     )
     assert running.stdout is not None
-    children = []
-    for line in running.stdout:
-        if line == "ready\n":
-            break
-        children.append(int(line))
-    assert len(children) >= 2
+    assert running.stdout.readline() == "ready\n"
+    wait_until(lambda: len(children_of(running.pid)) >= 2, "the proxy and the command")
+    children = children_of(running.pid)
     assert [each.name.startswith("connectorctl-run-") for each in temporary.iterdir()] == [True]
     running.send_signal(signal.SIGTERM)
     with running:
