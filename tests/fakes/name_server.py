@@ -18,7 +18,8 @@ class NameServer(asyncio.DatagramProtocol):
     def __init__(self, table: Mapping[str, Sequence[str]], *, ttl: int = 60, port: int = 0) -> None:
         self.table = dict(table)
         self.queries: list[str] = []
-        """Queried names. A name appears once for each record type."""
+        """Queried names. A name appears once for each record type, even if the query is sent again."""
+        self._received: set[bytes] = set()
         self._ttl = ttl
         self._port = port
 
@@ -40,7 +41,10 @@ class NameServer(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         name, end = _parse_name(data)
-        self.queries.append(name)
+        # c-ares sends the same datagram again if the answer is late.
+        if data not in self._received:
+            self._received.add(data)
+            self.queries.append(name)
         if name.endswith(".silent"):
             return
         kind = int.from_bytes(data[end : end + 2])
