@@ -179,6 +179,11 @@ def test_a_caller_with_a_right_is_valid_until_one_of_both_answers_is_not() -> No
 class TestOutage:
     """The API server cannot be asked."""
 
+    @pytest.fixture(autouse=True)
+    def long_patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Wait for the answer on a busy machine, too."""
+        monkeypatch.setattr(answer_cache, "OUTAGE_PATIENCE", 120.0)
+
     async def test_an_earlier_grant_is_used_until_the_end_of_the_grace_and_checked_again_every_10_seconds(self) -> None:
         world = World(outage_grace=100.0)
         await world.ask()

@@ -8,6 +8,7 @@ import jwt
 import pytest
 from aiohttp import web
 
+from connector_store import answer_cache
 from connector_store.answer_cache import REFUSAL_TTL
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import POD_NAME, POD_UID, Access, Granted, Identity, Refused, Unavailable
@@ -66,6 +67,12 @@ class World:
     def review_counts(self) -> tuple[int, int]:
         """Return the numbers of TokenReviews and SubjectAccessReviews so far."""
         return self.server.count("POST", "tokenreviews"), self.server.count("POST", "subjectaccessreviews")
+
+
+@pytest.fixture(autouse=True)
+def long_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for the API server's answer on a busy machine, too."""
+    monkeypatch.setattr(answer_cache, "OUTAGE_PATIENCE", 120.0)
 
 
 @pytest.fixture
