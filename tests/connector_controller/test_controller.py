@@ -57,11 +57,11 @@ class World:
 
     async def until_ready(self, expected: str, reason: str = "") -> None:
         reason = reason or ("AsExpected" if expected == "True" else "")
-        for _ in range(1500):
+        for _ in range(6000):
             if await self.ready() == (expected, reason):
                 return
             await asyncio.sleep(0.02)
-        pytest.fail(f"not {expected} {reason} within 30 s: {await self.get(CONNECTORS, 'k8s')}")
+        pytest.fail(f"not {expected} {reason} within 120 s: {await self.get(CONNECTORS, 'k8s')}")
 
 
 @asynccontextmanager
@@ -106,6 +106,8 @@ async def test_a_term_reconciles_everything_and_then_rests(world) -> None:
             await world.get(CONFIG_MAPS, "connectors-proxy-ca", SYSTEM)
             await until(lambda: world.server.count("POST", "events") > 0)
             await until(lambda: world.server.count("PATCH", "connectors-admission") > 0)
+            class_status = CONNECTOR_CLASSES.path(None, "k8s", "status")
+            await until(lambda: any(path == class_status for _, path, _ in world.server.requests))
             await until(lambda: world.term.synced and world.term.ready_counts()["True"] == 1)
             for collection in ("connectors", "connectorclasses"):
                 assert world.server.count("GET", collection) == 1, "one watch is enough"
@@ -196,6 +198,10 @@ async def test_connectors_of_other_products_are_not_counted(world) -> None:
             assert not [each for each in scraped(world) if "a/git" in each]
 
 
+def event_reasons(world: World) -> set[str]:
+    return {each["reason"] for path, each in world.server.save()[1].items() if path.startswith(EVENTS.path("a"))}
+
+
 async def test_changes_of_target_secret_and_service_change_the_status(world) -> None:
     with run_target() as server:
         await put_all(world, server)
@@ -214,8 +220,7 @@ async def test_changes_of_target_secret_and_service_change_the_status(world) -> 
             text = generate_latest(world.metrics.registry).decode()
             assert 'connector_controller_probes_total{result="auth"}' in text
             assert 'connector_controller_probes_total{result="liveness"}' in text
-            notes = [each async for page in world.client.list_pages(EVENTS.path("a")) for each in page["items"]]
-            assert {each["reason"] for each in notes} >= {"AuthenticationFailed", "ConnectionFailed", "SecretNotFound"}
+            await until(lambda: event_reasons(world) >= {"AuthenticationFailed", "ConnectionFailed", "SecretNotFound"})
 
 
 async def test_a_deleted_connector_leaves_no_service(world) -> None:

@@ -139,7 +139,8 @@ async def test_dead_targets_release_their_slots_and_do_not_delay_others(monkeypa
     await until(lambda: len(world.cancelled) == len(dead))
 
 
-async def test_at_most_start_slots_probes_start_together() -> None:
+async def test_at_most_start_slots_probes_start_together(monkeypatch) -> None:
+    monkeypatch.setattr(probe_schedule, "SLOT_TIMEOUT", 120.0)
     world = World(places=2)
     world.hanging = {"one", "two", "three"}
     for number, host in enumerate(["one", "two", "three"]):

@@ -46,7 +46,7 @@ class World:
         return str(bundle["spec"]["trustBundle"])
 
     async def until_text(self, expected: str) -> None:
-        for _ in range(3000):
+        for _ in range(12000):
             if await self.text() == expected:
                 return
             await asyncio.sleep(0.01)

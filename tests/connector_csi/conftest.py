@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from connector_csi import health
 from tests.connector_csi.lab import Lab
 
 
@@ -13,6 +14,12 @@ from tests.connector_csi.lab import Lab
 def sockets() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="csi-", dir="/tmp") as folder:
         yield Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def patient_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for the driver's sockets on a busy machine, too."""
+    monkeypatch.setattr(health, "PROBE_TIMEOUT", 120.0)
 
 
 @pytest.fixture

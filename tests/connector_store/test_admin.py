@@ -9,6 +9,7 @@ import pytest
 
 from connector_store.admin import AdminServer, parse_listen_address
 from connector_store.domain.base.errors import ParseError
+from lab.ports import Port
 
 
 class Served:
@@ -72,7 +73,7 @@ async def test_a_port_in_use_is_an_error_and_stopping_twice_is_not(served: Serve
 
 async def test_a_stopped_server_does_not_listen() -> None:
     served = Served()
-    host, port = await served.server.start("127.0.0.1", 0)
+    host, port = await served.server.start("127.0.0.1", Port().number)
     await served.server.stop()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, port), timeout=120)

@@ -7,6 +7,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from connector_store.http_listener import HttpListener
+from lab.ports import Port
 
 
 def make_app() -> web.Application:
@@ -20,7 +21,7 @@ def make_app() -> web.Application:
 
 async def test_it_serves_until_it_is_stopped() -> None:
     listener = HttpListener()
-    host, port = await listener.start(make_app(), "127.0.0.1", 0)
+    host, port = await listener.start(make_app(), "127.0.0.1", Port().number)
     async with ClientSession() as session, session.get(f"http://{host}:{port}/") as response:
         assert await response.text() == "here\n"
     await listener.stop()

@@ -340,7 +340,7 @@ async def test_requests_without_a_response_release_their_slots(
     monkeypatch.setattr(subject, "START_SLOTS", 2)
     monkeypatch.setattr(subject, "SLOT_TIMEOUT", 0.05)
     world, go = World(server), threading.Event()
-    with run_target(lambda head: OK_RESPONSE if go.wait(30) else b"") as slow:
+    with run_target(lambda head: OK_RESPONSE if go.wait(120) else b"") as slow:
         address = Address(host="127.0.0.1", port=slow.port)
         sources = [world.source(key=ObjectKey("n", f"c{number}"))._replace(address=address) for number in range(20)]
         waiting = [asyncio.ensure_future(world.manager.get_token(each)) for each in sources]
