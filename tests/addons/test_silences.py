@@ -278,15 +278,15 @@ async def test_a_target_may_take_as_long_as_it_likes_for_its_first_byte(
 async def test_a_client_that_leaves_during_a_dial_ends_with_the_dial(
     short_timeouts: Proxy, mute: socket.socket, target_ca: KeyPair
 ) -> None:
-    before = len(asyncio.all_tasks())
     port = mute.getsockname()[1]
     client = await open_silent_tunnel(short_timeouts, port, target_ca)
     async with configured_time():
+        before = asyncio.all_tasks()
         await client.send(get(port))
         connection = await accepted(mute)
         client.close()
         await closed_by_the_proxy(connection)
-        await until(lambda: short_timeouts.connection_count == 0 and len(asyncio.all_tasks()) <= before)
+        await until(lambda: short_timeouts.connection_count == 0 and asyncio.all_tasks() <= before)
 
 
 async def test_a_client_that_leaves_a_waiting_target_ends_both(short_timeouts: Proxy, target: FakeTarget) -> None:
