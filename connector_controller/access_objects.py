@@ -42,7 +42,7 @@ from connector_store.domain.status.access_status import (
 from connector_store.domain.status.conditions import Assessment, next_status
 from connector_store.domain.status.status import Status, parse_status, status_patch
 from connector_store.kube.client import KubeClient
-from connector_store.kube.errors import ApiError
+from connector_store.kube.errors import suppress_status
 from connector_store.kube.events import EventType
 from connector_store.kube.resources import ACCESS_APPROVALS, ACCESS_POLICIES, ACCESS_REQUESTS, PODS, Resource
 from connector_store.kube.sinks import Consumer
@@ -277,7 +277,7 @@ class AccessReconciler:
 
     async def _check_pod(self, observed: ObservedAccess, request: AccessRequest, reference: PodReference) -> bool:
         """Set the UID of the pod, or delete the request if its pod is gone. Return True if it did one of them."""
-        pod = await read_pod(self._client, reference.key)
+        pod = await self._client.find(PODS.path(*reference.key))
         if is_gone(reference, pod):
             await self._delete(request)
             return True
@@ -341,26 +341,10 @@ class AccessReconciler:
     async def _patch(self, observed: ObservedAccess, body: dict[str, Any], subresource: str | None = None) -> None:
         metadata = {"uid": observed.obj.uid, "resourceVersion": observed.resource_version, **body.get("metadata", {})}
         path = _RESOURCES[observed.key.kind].path(*observed.obj.key, subresource)
-        try:
+        # The object may have been deleted meanwhile.
+        with suppress_status(HTTPStatus.NOT_FOUND):
             await self._client.patch(path, {**body, "metadata": metadata})
-        except ApiError as error:
-            # The object was deleted meanwhile.
-            if error.status != HTTPStatus.NOT_FOUND:
-                raise
 
     async def _delete(self, request: AccessRequest) -> None:
-        try:
+        with suppress_status(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
             await self._client.delete(ACCESS_REQUESTS.path(*request.key), uid=request.uid)
-        except ApiError as error:
-            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
-                raise
-
-
-async def read_pod(client: KubeClient, key: ObjectKey) -> Mapping[str, Any] | None:
-    """Return a raw pod, or None if it does not exist."""
-    try:
-        return await client.get(PODS.path(*key))
-    except ApiError as error:
-        if error.status == HTTPStatus.NOT_FOUND:
-            return None
-        raise

@@ -215,11 +215,8 @@ class AdmissionProof:
     async def _publish(self, versions: str, problem: str | None) -> float | None:
         """Write the result if it changed. Return the time since which the policies are in force, or None."""
         path = CONFIG_MAPS.path(self._namespace, ADMISSION_CONFIG_MAP)
-        try:
-            current = await self._client.get(path)
-        except ApiError as error:
-            if error.status != HTTPStatus.NOT_FOUND:
-                raise
+        current = await self._client.find(path)
+        if current is None:
             metadata = {"name": ADMISSION_CONFIG_MAP, "namespace": self._namespace}
             body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {}}
             current = await self._client.create(CONFIG_MAPS.path(self._namespace), body)

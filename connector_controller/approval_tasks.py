@@ -33,7 +33,7 @@ from connector_store.domain.grants.request_pod import pod_uid
 from connector_store.domain.objects.access_objects import AccessPolicy, AccessRequest
 from connector_store.domain.objects.manifest import API_VERSION
 from connector_store.kube.client import KubeClient
-from connector_store.kube.errors import ApiError
+from connector_store.kube.errors import suppress_status
 from connector_store.kube.reflector import Reflector
 from connector_store.kube.resources import (
     ACCESS_APPROVALS,
@@ -199,7 +199,7 @@ class ApprovalTasks:
         if request.pod is None:
             return []
         namespace, name = request.pod.key
-        raw_pod = await self._get(PODS, namespace, name)
+        raw_pod = await self._client.find(PODS.path(namespace, name))
         if raw_pod is None or pod_uid(request, raw_pod) != request.pod.uid:
             return []
         pod = parse_tekton_object(raw_pod)
@@ -209,7 +209,8 @@ class ApprovalTasks:
             return []
         tasks = []
         for run in find_approval_runs(pod, task_run, pipeline_run):
-            task, custom_run = [await self._get(each, namespace, run) for each in (APPROVAL_TASKS, CUSTOM_RUNS)]
+            task = await self._client.find(APPROVAL_TASKS.path(namespace, run))
+            custom_run = await self._client.find(CUSTOM_RUNS.path(namespace, run))
             if task is not None and custom_run is not None:
                 tasks.append(parse_approval_task(task, parse_tekton_object(custom_run), pipeline_run))
         since = self._enforced_since
@@ -218,16 +219,8 @@ class ApprovalTasks:
     async def _read_owner(self, child: TektonObject | None, resource: Resource, namespace: str) -> TektonObject | None:
         if child is None or child.owner is None:
             return None
-        raw = await self._get(resource, namespace, child.owner.name)
+        raw = await self._client.find(resource.path(namespace, child.owner.name))
         return parse_tekton_object(raw) if raw is not None else None
-
-    async def _get(self, resource: Resource, namespace: str, name: str) -> Mapping[str, Any] | None:
-        try:
-            return await self._client.get(resource.path(namespace, name))
-        except ApiError as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                return None
-            raise
 
     async def _create(
         self, request: AccessRequest, policy: AccessPolicy, task: ApprovalTask, answer: TaskAnswer, decision: str
@@ -250,11 +243,8 @@ class ApprovalTasks:
             "metadata": {"name": f"{request.key.name[:200]}-{digest}", "ownerReferences": [owner]},
             "spec": spec,
         }
-        try:
+        with suppress_status(HTTPStatus.CONFLICT):
             await self._client.create(ACCESS_APPROVALS.path(request.key.namespace), body)
-        except ApiError as error:
-            if error.status != HTTPStatus.CONFLICT:
-                raise
 
 
 def _namespace_of(raw: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from connector_store.domain.objects.models import ConnectorClass
 from connector_store.domain.status.conditions import Assessment, next_status
 from connector_store.domain.status.status import CONDITION_READY, status_patch
 from connector_store.kube.client import KubeClient
-from connector_store.kube.errors import ApiError
+from connector_store.kube.errors import suppress_status
 from connector_store.kube.resources import CONNECTOR_CLASSES
 
 
@@ -38,12 +38,9 @@ class ClassReconciler:
         return None
 
     async def _create(self) -> None:
-        try:
+        # Another client may have created it meanwhile.
+        with suppress_status(HTTPStatus.CONFLICT):
             await self._client.create(CONNECTOR_CLASSES.path(), builtin_class_manifest())
-        except ApiError as error:
-            # Another client created it meanwhile.
-            if error.status != HTTPStatus.CONFLICT:
-                raise
 
     async def _update(self, observed: ObservedClass) -> None:
         status = next_status(
@@ -57,11 +54,8 @@ class ClassReconciler:
             return
         metadata = {"uid": observed.cls.uid, "resourceVersion": observed.resource_version}
         body: dict[str, Any] = {"metadata": metadata, "status": status_patch(status, with_proxy=False)}
-        try:
+        with suppress_status(HTTPStatus.NOT_FOUND):
             await self._client.patch(CONNECTOR_CLASSES.path(None, observed.key, "status"), body)
-        except ApiError as error:
-            if error.status != HTTPStatus.NOT_FOUND:
-                raise
 
 
 def readiness(cls: ConnectorClass) -> Assessment:

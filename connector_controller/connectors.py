@@ -33,7 +33,7 @@ from connector_store.domain.status.http_address import HttpAddress
 from connector_store.domain.status.serving import NAMESPACE_NOT_SERVED
 from connector_store.domain.status.status import CONDITION_READY, Condition, Status, status_patch
 from connector_store.kube.client import KubeClient
-from connector_store.kube.errors import ApiError
+from connector_store.kube.errors import suppress_status
 from connector_store.kube.events import EventType
 from connector_store.kube.resources import CONNECTORS
 from connector_store.probes import ProbeRequest, probe_request
@@ -198,12 +198,9 @@ class ConnectorReconciler:
     async def _patch_status(self, observed: ObservedConnector, status: Status) -> None:
         metadata = {"uid": observed.connector.uid, "resourceVersion": observed.connector.resource_version}
         body: dict[str, Any] = {"metadata": metadata, "status": status_patch(status)}
-        try:
+        # The Connector may have been deleted meanwhile.
+        with suppress_status(HTTPStatus.NOT_FOUND):
             await self._client.patch(CONNECTORS.path(*observed.key, "status"), body)
-        except ApiError as error:
-            # The Connector was deleted meanwhile.
-            if error.status != HTTPStatus.NOT_FOUND:
-                raise
 
     def _record_events(self, observed: ObservedConnector, status: Status) -> None:
         regarding = Regarding("Connector", observed.key, observed.connector.uid)

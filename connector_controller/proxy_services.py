@@ -27,7 +27,7 @@ from connector_store.domain.kubeconfig.proxy_service import (
 )
 from connector_store.domain.status.conditions import Assessment
 from connector_store.kube.client import KubeClient
-from connector_store.kube.errors import ApiError
+from connector_store.kube.errors import ApiError, suppress_status
 from connector_store.kube.resources import SERVICES
 
 _REFUSAL_STATUSES: Final = frozenset({400, 403, 422})
@@ -83,25 +83,20 @@ class ProxyServices:
         service = self._cached_service(ObjectKey(connector.namespace, name)) if name else None
         if service is None or service.owner_name != connector.name:
             return
-        try:
+        # The garbage collector may have deleted it. If it was replaced, a watch reports the new one.
+        with suppress_status(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
             await self._client.delete(SERVICES.path(*service.key), uid=service.uid)
-        except ApiError as error:
-            # The garbage collector deleted it, or it was replaced. In that case, a watch reports the new one.
-            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
-                raise
 
     async def _ensure(self, key: ObjectKey, connector: ObjectKey, uid: str, host: str) -> Assessment:
         service = self._cached_service(key)
         body = build_service(connector, uid, host)
         if service is None:
-            try:
-                # Read before the write: another owner's Service lacks the label, and usually exists for long.
-                service = parse_service(await self._client.get(SERVICES.path(*key)))
-            except ApiError as error:
-                if error.status != HTTPStatus.NOT_FOUND:
-                    raise
+            # Read before the write: another owner's Service lacks the label, and usually exists for long.
+            raw = await self._client.find(SERVICES.path(*key))
+            if raw is None:
                 await self._client.create(SERVICES.path(key.namespace), body)
                 return READY
+            service = parse_service(raw)
         if not belongs_to(service, connector):
             return conflict(key.name)
         if not is_alias_service(service, connector, uid, host):

@@ -13,7 +13,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.kubeconfig.proxy_service import MANAGED_BY, MANAGER
 from connector_store.kube.client import KubeClient
-from connector_store.kube.errors import ApiError
+from connector_store.kube.errors import ApiError, suppress_status
 from connector_store.kube.resources import NAMESPACES, Resource
 from connector_store.kube.sinks import object_reflector
 from connector_store.kube.work_queue import WorkQueue, run_workers
@@ -32,13 +32,8 @@ async def find_resource(client: KubeClient) -> Resource | None:
     """Return the kind in the newest version that the API server has, or None."""
     for version in VERSIONS:
         resource = Resource(_GROUP, version, "clustertrustbundles", "ClusterTrustBundle")
-        try:
-            resources = (await client.get(f"/apis/{_GROUP}/{version}")).get("resources") or []
-        except ApiError as error:
-            if error.status != HTTPStatus.NOT_FOUND:
-                raise
-            continue
-        if any(each.get("name") == resource.plural for each in resources):
+        discovery = await client.find(f"/apis/{_GROUP}/{version}") or {}
+        if any(each.get("name") == resource.plural for each in discovery.get("resources") or ()):
             return resource
     return None
 
@@ -141,9 +136,6 @@ class TrustBundle:
             },
             "spec": dict(spec),
         }
-        try:
+        # If it exists, the watch reports whose bundle it is.
+        with suppress_status(HTTPStatus.CONFLICT):
             await self._client.create(self._resource.path(), body)
-        except ApiError as error:
-            # The watch reports whose bundle it is.
-            if error.status != HTTPStatus.CONFLICT:
-                raise

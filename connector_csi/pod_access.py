@@ -17,7 +17,7 @@ from connector_store.domain.kubeconfig.volume_request import Pod
 from connector_store.domain.objects.manifest_access import parse_access_policy, parse_namespace
 from connector_store.domain.objects.models import Connector, InvalidConnector
 from connector_store.kube.client import KubeClient
-from connector_store.kube.errors import ApiError
+from connector_store.kube.errors import ApiError, suppress_status
 from connector_store.kube.resources import ACCESS_POLICIES, ACCESS_REQUESTS, NAMESPACES, SELF_SUBJECT_REVIEWS
 from connector_store.kube.review import service_account
 
@@ -61,8 +61,7 @@ class PodAccess:
 
     async def _is_let_in(self, identity: Identity, key: ObjectKey) -> bool:
         """Return True if the defaultPermission of a policy lets the caller use the Connector."""
-        pages = self._client.list_pages(ACCESS_POLICIES.path(key.namespace))
-        listed = [parse_access_policy(raw) async for page in pages for raw in page["items"]]
+        listed = map(parse_access_policy, await self._client.list_objects(ACCESS_POLICIES.path(key.namespace)))
         policies = [policy for policy in listed if policy.accounts]
         if not policies:
             return False
@@ -83,24 +82,18 @@ class PodAccess:
 
     async def _check_request(self, pod: Pod, key: ObjectKey, denied: Failure, *, may_ask: bool) -> Failure | None:
         request = MountRequest(pod=pod, connector=key, requester=await self._read_user(), node=self._node)
-        try:
-            raw = await self._client.get(ACCESS_REQUESTS.path(*request.key))
-        except ApiError as error:
-            if error.status != HTTPStatus.NOT_FOUND:
-                raise
-            if not may_ask:
-                return denied
-            await self._create(request)
-            return request.waiting()
-        return request.assess(raw, self._client.clock.now())
+        raw = await self._client.find(ACCESS_REQUESTS.path(*request.key))
+        if raw is not None:
+            return request.assess(raw, self._client.clock.now())
+        if not may_ask:
+            return denied
+        await self._create(request)
+        return request.waiting()
 
     async def _create(self, request: MountRequest) -> None:
-        try:
+        # Another call of kubelet for the same volume may have created it.
+        with suppress_status(HTTPStatus.CONFLICT):
             await self._client.create(ACCESS_REQUESTS.path(request.key.namespace), request.manifest)
-        except ApiError as error:
-            # Another call of kubelet for the same volume created it.
-            if error.status != HTTPStatus.CONFLICT:
-                raise
 
     async def _read_user(self) -> str:
         """Return the driver's own user name, which is the requester."""

@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from cryptography import x509
 from prometheus_client.parser import text_string_to_metric_families
@@ -78,20 +78,16 @@ async def _check_api_server(subject: ClusterSubject) -> str:
 
 
 async def _check_definitions(subject: ClusterSubject) -> str:
-    try:
-        resources = (await subject.client.get(f"/apis/{GROUP}/v1alpha1")).get("resources") or []
-    except ApiError as error:
-        if error.status != 404:
-            raise
-        resources = []
+    discovery = await subject.client.find(f"/apis/{GROUP}/v1alpha1") or {}
+    resources = discovery.get("resources") or []
     return cluster_health.judge_definitions(
         [each.plural for each in _DEFINITIONS], [str(each.get("name")) for each in resources]
     )
 
 
 async def _check_programs(subject: ClusterSubject) -> str:
-    pods = [cluster_health.parse_pod(raw) for raw in await _list(subject, PODS.path(), labelSelector=PART_OF)]
-    subject.pods = [pod for pod in pods if pod is not None]
+    raw_pods = await subject.client.list_objects(PODS.path(), {"labelSelector": PART_OF})
+    subject.pods = [pod for pod in map(cluster_health.parse_pod, raw_pods) if pod is not None]
     return cluster_health.judge_programs(subject.pods)
 
 
@@ -177,7 +173,7 @@ async def _check_rights(subject: ClusterSubject) -> str:
 
 
 async def _check_nodes(subject: ClusterSubject) -> str:
-    return cluster_health.judge_nodes(await _list(subject, _NODES.path()), subject.pods)
+    return cluster_health.judge_nodes(await subject.client.list_objects(_NODES.path()), subject.pods)
 
 
 async def _check_services(subject: ClusterSubject) -> str:
@@ -185,27 +181,21 @@ async def _check_services(subject: ClusterSubject) -> str:
         raise CheckSkippedError("the setting proxy-service names no Service")
     connectors = {
         ObjectKey(raw["metadata"]["namespace"], raw["metadata"]["name"]): str(raw["metadata"].get("uid", ""))
-        for raw in await _list(subject, CONNECTORS.path())
+        for raw in await subject.client.list_objects(CONNECTORS.path())
     }
-    services = map(parse_service, await _list(subject, SERVICES.path()))
+    services = map(parse_service, await subject.client.list_objects(SERVICES.path()))
     return cluster_health.judge_services(connectors, services, subject.shared_settings.proxy_host)
 
 
 async def _check_admission_policies(subject: ClusterSubject) -> str:
-    policies = await _list(subject, VALIDATING_ADMISSION_POLICIES.path())
-    bindings = await _list(subject, VALIDATING_ADMISSION_POLICY_BINDINGS.path())
+    policies = await subject.client.list_objects(VALIDATING_ADMISSION_POLICIES.path())
+    bindings = await subject.client.list_objects(VALIDATING_ADMISSION_POLICY_BINDINGS.path())
     return access_health.judge_admission_policies(list(map(str, _ACCESS_DEFINITIONS)), policies, bindings)
 
 
 async def _check_access_requests(subject: ClusterSubject) -> str:
     path = CONFIG_MAPS.path(subject.shared_settings.system_namespace, ADMISSION_CONFIG_MAP)
-    try:
-        config_map = await subject.client.get(path)
-    except ApiError as error:
-        if error.status != 404:
-            raise
-        config_map = None
-    return access_health.judge_admission_proof(config_map)
+    return access_health.judge_admission_proof(await subject.client.find(path))
 
 
 async def _check_own_rights(subject: ClusterSubject) -> str:
@@ -254,10 +244,6 @@ CHECKS: Final = (
     _health_check("access requests", _check_access_requests, "definitions"),
     _health_check("your rights", _check_own_rights, "definitions"),
 )
-
-
-async def _list(subject: ClusterSubject, path: str, **selectors: str) -> list[dict[str, Any]]:
-    return [raw async for page in subject.client.list_pages(path, selectors) for raw in page.get("items") or ()]
 
 
 async def _read_metrics(client: KubeClient, pod: ObjectKey) -> Metrics | None:

@@ -18,7 +18,7 @@ from connector_store.domain.permissions.bindings import (
 from connector_store.domain.permissions.rbac import parse_cluster_role
 from connector_store.domain.status.status import parse_status
 from connector_store.kube.client import KubeClient
-from connector_store.kube.errors import ApiError
+from connector_store.kube.errors import ApiError, suppress_status
 from connector_store.kube.resources import (
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
@@ -26,7 +26,6 @@ from connector_store.kube.resources import (
     EVENTS,
     ROLE_BINDINGS,
     ROLES,
-    Resource,
 )
 from connector_store.store import Store
 from connectorctl.description import ConnectorDetails
@@ -55,16 +54,17 @@ async def _read_callers(client: KubeClient, key: ObjectKey, settings: Settings) 
     """Return the subjects of RBAC that may use the Connector, or one text if the rights to list them are missing."""
     try:
         bindings = Bindings(
-            cluster_roles=[parse_cluster_role(raw) for raw in await _list(client, CLUSTER_ROLES, None)],
+            cluster_roles=[parse_cluster_role(raw) for raw in await client.list_objects(CLUSTER_ROLES.path())],
             roles=[
-                parse_role(raw, default_namespace=key.namespace) for raw in await _list(client, ROLES, key.namespace)
+                parse_role(raw, default_namespace=key.namespace)
+                for raw in await client.list_objects(ROLES.path(key.namespace))
             ],
             bindings=[
                 *(
                     parse_role_binding(raw, default_namespace=key.namespace)
-                    for raw in await _list(client, ROLE_BINDINGS, key.namespace)
+                    for raw in await client.list_objects(ROLE_BINDINGS.path(key.namespace))
                 ),
-                *(parse_cluster_role_binding(raw) for raw in await _list(client, CLUSTER_ROLE_BINDINGS, None)),
+                *(parse_cluster_role_binding(raw) for raw in await client.list_objects(CLUSTER_ROLE_BINDINGS.path())),
             ],
         )
     except (ApiError, ParseError) as error:
@@ -77,23 +77,13 @@ async def _read_callers(client: KubeClient, key: ObjectKey, settings: Settings) 
 async def _read_events(client: KubeClient, key: ObjectKey) -> list[dict[str, str]]:
     """Return the newest events about the Connector. Without the right to list events, there are none."""
     selector = {"fieldSelector": f"regarding.kind=Connector,regarding.name={key.name}"}
-    try:
-        items = await _list(client, EVENTS, key.namespace, selector)
-    except ApiError as error:
-        if error.status != HTTPStatus.FORBIDDEN:
-            raise
-        return []
-    events = sorted((_event(raw) for raw in items), key=lambda event: event["time"], reverse=True)
-    return events[:MAX_EVENTS]
+    with suppress_status(HTTPStatus.FORBIDDEN):
+        items = await client.list_objects(EVENTS.path(key.namespace), selector)
+        return sorted(map(_event, items), key=lambda event: event["time"], reverse=True)[:MAX_EVENTS]
+    return []
 
 
 def _event(raw: dict[str, Any]) -> dict[str, str]:
     last = raw.get("series", {}).get("lastObservedTime") or raw.get("eventTime") or raw["metadata"]["creationTimestamp"]
     fields = (("type", "type"), ("reason", "reason"), ("message", "note"))
     return {"time": last[:19] + "Z", **{name: raw.get(field, "") for name, field in fields}}
-
-
-async def _list(
-    client: KubeClient, resource: Resource, namespace: str | None, selector: dict[str, str] | None = None
-) -> list[dict[str, Any]]:
-    return [raw async for page in client.list_pages(resource.path(namespace), selector) for raw in page["items"]]

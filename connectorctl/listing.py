@@ -9,7 +9,7 @@ from connector_store.domain.objects.credential_kinds import SECRET_SELECTORS
 from connector_store.domain.objects.models import Connector
 from connector_store.domain.status.status import Condition, parse_status
 from connector_store.kube.client import KubeClient
-from connector_store.kube.errors import ApiError
+from connector_store.kube.errors import ApiError, suppress_status
 from connector_store.kube.resources import (
     ACCESS_LOCKS,
     CA_SECRETS,
@@ -55,14 +55,12 @@ async def fill_store(
 async def _list(
     client: KubeClient, resource: Resource, namespace: str | None, selector: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    version = f"{resource.group}/{resource.version}" if resource.group else resource.version
-    # The items of a list have neither apiVersion nor kind.
-    kind = {"apiVersion": version, "kind": resource.kind}
+    kind = {"apiVersion": resource.api_version, "kind": resource.kind}
     try:
-        pages = [page async for page in client.list_pages(resource.path(namespace), selector)]
+        items = await client.list_objects(resource.path(namespace), selector)
     except ApiError as error:
         raise missing_crd_error(resource, error) or error from error
-    return [{**raw, **kind} for page in pages for raw in page["items"]]
+    return [{**raw, **kind} for raw in items]
 
 
 async def _list_locks(client: KubeClient, namespace: str | None, system_namespace: str) -> list[dict[str, Any]]:
@@ -70,12 +68,9 @@ async def _list_locks(client: KubeClient, namespace: str | None, system_namespac
     namespaces: Iterable[str | None] = (None,) if namespace is None else sorted({namespace, system_namespace})
     items: list[dict[str, Any]] = []
     for lock_namespace in namespaces:
-        try:
+        # A cluster with the definitions of an earlier release does not have this kind.
+        with suppress_status(HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
             items += await _list(client, ACCESS_LOCKS, lock_namespace, {})
-        except ApiError as error:
-            # A cluster with the definitions of an earlier release does not have this kind.
-            if error.status not in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
-                raise
     return items
 
 
@@ -109,13 +104,8 @@ async def _get_objects(client: KubeClient, paths: Sequence[str], system_namespac
     parse = make_parser(system_namespace)
     objects: list[StoreObject] = []
     for path in paths:
-        try:
-            raw = await client.get(path)
-        except ApiError as error:
-            if error.status != HTTPStatus.NOT_FOUND:
-                raise
-            continue
-        if (obj := parse(raw)) is not None:
+        raw = await client.find(path)
+        if raw is not None and (obj := parse(raw)) is not None:
             objects.append(obj)
     return objects
 

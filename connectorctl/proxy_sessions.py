@@ -90,8 +90,7 @@ async def list_proxy_pods(client: KubeClient, namespace: str) -> list[str]:
     """Return the names of the running proxies' pods. Raises ParseError if there is none."""
     names = [
         str(pod["metadata"]["name"])
-        async for page in client.list_pages(PODS.path(namespace), {"labelSelector": PROXY_LABEL})
-        for pod in page["items"]
+        for pod in await client.list_objects(PODS.path(namespace), {"labelSelector": PROXY_LABEL})
         if (pod.get("status") or {}).get("phase") == "Running"
     ]
     if not names:

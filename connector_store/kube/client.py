@@ -23,7 +23,7 @@ from connector_store.boot_time import boot_time
 from connector_store.domain.base.json_document import load_json
 from connector_store.domain.callers.token_claims import parse_issuer
 from connector_store.kube.configuration import Configuration, CredentialError
-from connector_store.kube.errors import ApiError
+from connector_store.kube.errors import ApiError, suppress_status
 from connector_store.kube.resources import token_request
 from connector_store.kube.server_clock import ServerClock
 from connector_store.outbound_proxy import proxy_from_environment
@@ -131,6 +131,12 @@ class KubeClient:
         accept = {None: _JSON, "object": _METADATA, "list": _METADATA_LIST}[metadata]
         return await self._request_json("GET", path, params=params, accept=accept)
 
+    async def find(self, path: str) -> Json | None:
+        """GET an object. Return None if it does not exist."""
+        with suppress_status(HTTPStatus.NOT_FOUND):
+            return await self.get(path)
+        return None
+
     async def create(self, path: str, body: Json, *, time_limit: float = TIMEOUT, dry_run: bool = False) -> Json:
         """POST. With `dry_run`, the API server runs admission and does not store the object."""
         params = {"dryRun": "All"} if dry_run else None
@@ -159,6 +165,10 @@ class KubeClient:
             if not continue_token:
                 return
             query["continue"] = continue_token
+
+    async def list_objects(self, path: str, params: Mapping[str, str] | None = None) -> list[Json]:
+        """Return the objects of all pages of a list. They have neither apiVersion nor kind."""
+        return [each async for page in self.list_pages(path, params) for each in page.get("items") or ()]
 
     async def create_token(self, namespace: str, name: str, audience: str, ttl: int) -> str:
         """Request a token of that ServiceAccount (TokenRequest). `ttl` is in seconds, at least 600."""

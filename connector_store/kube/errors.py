@@ -1,5 +1,7 @@
 """Errors of requests to an API server."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from connector_store.domain.base.json_document import load_json
@@ -32,3 +34,13 @@ class ApiError(Exception):
         fields = document if isinstance(document, dict) else {}
         message = str(fields.get("message") or phrase or "no message")
         return cls(status, message, reason=str(fields.get("reason") or ""), retry_after=retry_after)
+
+
+@contextmanager
+def suppress_status(*statuses: int) -> Iterator[None]:
+    """Suppress an ApiError with one of these HTTP statuses."""
+    try:
+        yield
+    except ApiError as error:
+        if error.status not in statuses:
+            raise

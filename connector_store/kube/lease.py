@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import Any, Final, Never
 
 from connector_store.domain.base import rfc3339
@@ -188,12 +187,9 @@ class LeaderElector:
         return await self._client.replace(self._path, body)
 
     async def _read(self) -> ObservedLease | None:
-        try:
-            raw = await self._client.get(self._path)
-        except ApiError as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                return None
-            raise
+        raw = await self._client.find(self._path)
+        if raw is None:
+            return None
         observed = observe(raw, self._lease, self._clock())
         # Our write changed the version, and its response was lost. This does not extend the time that we may lead.
         if self._lease is None or observed.holder != self._identity or self._lease.holder != self._identity:

@@ -25,7 +25,7 @@ class World:
         self.recorder.record(regarding, "Warning", reason, note)
 
     async def list_events(self, namespace: str = "team-a"):
-        return [each async for page in self.client.list_pages(EVENTS.path(namespace)) for each in page["items"]]
+        return await self.client.list_objects(EVENTS.path(namespace))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.settings import Settings
 from connector_store.kube.client import KubeClient
-from connector_store.kube.errors import ApiError
+from connector_store.kube.errors import ApiError, suppress_status
 from connector_store.version import VERSION
 from connectorctl import cluster_checks
 from connectorctl.cluster_checks import CHECKS, ClusterSubject, parse_metrics
@@ -88,9 +88,15 @@ class Cluster:
             raise answer
         return copy.deepcopy(answer)
 
-    async def list_pages(self, path: str, params: Mapping[str, str]) -> AsyncIterator[Any]:
-        self.selectors[path] = params
-        yield await self.get(path)
+    async def find(self, path: str) -> Any:
+        with suppress_status(404):
+            return await self.get(path)
+        return None
+
+    async def list_objects(self, path: str, params: Mapping[str, str] | None = None) -> list[Any]:
+        self.selectors[path] = params or {}
+        items: list[Any] = (await self.get(path))["items"]
+        return items
 
     async def create(self, path: str, body: Mapping[str, Any]) -> Any:
         attributes = body["spec"]["resourceAttributes"]

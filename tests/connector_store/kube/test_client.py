@@ -79,6 +79,15 @@ async def test_lists_come_in_pages(client: KubeClient, server: FakeApiServer) ->
         await server.put(SECRETS, {"metadata": {"name": f"s{number:04}", "namespace": "a"}})
     pages = [page async for page in client.list_pages(SECRETS.path())]
     assert [len(page["items"]) for page in pages] == [PAGE_SIZE, 1]
+    objects = await client.list_objects(SECRETS.path())
+    assert [each["metadata"]["name"] for each in objects] == [f"s{number:04}" for number in range(PAGE_SIZE + 1)]
+
+
+async def test_an_object_that_does_not_exist_is_not_found(client: KubeClient, server: FakeApiServer) -> None:
+    await server.put(SECRETS, {"metadata": {"name": "x", "namespace": "a"}})
+    secret = await client.find(SECRETS.path("a", "x"))
+    assert secret == await client.get(SECRETS.path("a", "x"))
+    assert await client.find(SECRETS.path("a", "y")) is None
 
 
 async def test_a_token_request_has_audience_and_lifetime(client: KubeClient, server: FakeApiServer) -> None:

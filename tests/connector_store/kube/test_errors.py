@@ -2,7 +2,7 @@
 
 import pytest
 
-from connector_store.kube.errors import ApiError
+from connector_store.kube.errors import ApiError, suppress_status
 
 
 @pytest.mark.parametrize(
@@ -14,3 +14,10 @@ from connector_store.kube.errors import ApiError
 )
 def test_text(status: int, text: str) -> None:
     assert str(ApiError(status, "no")) == text
+
+
+def test_only_the_named_statuses_are_suppressed() -> None:
+    with suppress_status(404, 409):
+        raise ApiError(409, "exists")
+    with pytest.raises(ApiError, match="no"), suppress_status(404, 409):
+        raise ApiError(403, "no")
