@@ -294,11 +294,15 @@ async def test_a_refused_connect_is_a_flow_without_the_token(flow_proxy: Proxy, 
 
 async def test_flows_of_strangers_are_limited(flow_proxy: Proxy, target: FakeTarget) -> None:
     watcher = add_watcher(flow_proxy)
-    for _ in range(60):
+
+    async def be_refused() -> None:
         with pytest.raises(AssertionError):
             await flow_proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:wrong")
+
+    for _ in range(10):  # more at one moment than are allowed again while the machine does something else
+        await asyncio.gather(*(be_refused() for _ in range(20)))
     await until(lambda: watcher.hook_names.count("response") >= 50)
-    assert 50 <= len(watcher.flows) < 60
+    assert 50 <= len(watcher.flows) < 200
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,8 @@ async def test_a_session_shows_and_goes(sessions_proxy: Proxy, target: FakeTarge
     line = b"GET /api/v1/namespaces/web/pods?watch=1 HTTP/1.1\r\nHost: HOST\r\n\r\n"
     stream = await send_request(sessions_proxy, target, line)
     await stream.reader.readuntil(b"}\n\r\n")
-    await wait_for(tab, f"{texts('sessions')}.length == 1")
+    # The page may have shown the request before its response began.
+    await wait_for(tab, f"{texts('sessions')}.some(text => text.split('\\t').includes('watch'))")
     (row,) = await tab.evaluate(texts("sessions"))
     assert {"watch", "team-a/k8s", "web", "watch pods"} <= set(row.split("\t"))
     stream.close()
