@@ -17,6 +17,7 @@ from aiohttp import web
 from connector_store.kube.configuration import Configuration
 from connector_store.kube.resources import Resource
 from tests.fakes.api_rules import as_requested, is_collection, is_selected, merge_patch
+from tests.fakes.waiting import stop_accepting
 
 Json = dict[str, Any]
 Fault = Callable[[web.Request], web.StreamResponse | None]
@@ -71,11 +72,14 @@ class FakeApiServer:
         application.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         try:
             yield self
         finally:
+            assert site._server is not None
+            await stop_accepting(site._server)
             await runner.cleanup()
 
     async def put(self, resource: Resource, obj: Json) -> Json:

@@ -5,6 +5,7 @@ import gc
 import socket
 import warnings
 
+from tests.fakes.api_server import FakeApiServer
 from tests.fakes.waiting import close_server
 
 
@@ -17,5 +18,18 @@ async def test_a_server_that_has_just_accepted_a_connection_leaves_no_socket_ope
         while asyncio.all_tasks() == tasks:  # noqa: ASYNC110 - the event loop does not notify about it
             await asyncio.sleep(0)
         await close_server(server)
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []
+
+
+async def test_an_api_server_that_has_just_accepted_a_connection_leaves_none_open() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        async with FakeApiServer().serving() as server:
+            tasks = asyncio.all_tasks()
+            client = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
+            while asyncio.all_tasks() == tasks:  # noqa: ASYNC110 - the event loop does not notify about it
+                await asyncio.sleep(0)
+        client.close()
         gc.collect()
     assert [str(warning.message) for warning in caught] == []

@@ -10,7 +10,7 @@ PATIENCE: Final = 120.0
 """Seconds that `until` waits."""
 
 
-async def stop_accepting(server: asyncio.Server) -> None:
+async def stop_accepting(server: asyncio.AbstractServer) -> None:
     """Accept no more connections on `server`.
 
     asyncio gives an accepted connection to its server in the next iteration. That fails after `server.close()`, and
