@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import cast
 
 import pytest
@@ -34,12 +34,15 @@ class Side:
         self.tcp.on_data = lambda data: other.tcp.send(bytes(data))
 
     async def flood(self, maximum: int) -> int:
-        """Send until the connection reads nothing more, or `maximum` bytes. Return the number of sent bytes."""
-        sent, loop = 0, asyncio.get_running_loop()
-        with suppress(TimeoutError):
-            while sent < maximum:
-                await asyncio.wait_for(loop.sock_sendall(self.peer, PIECE), 0.5)
-                sent += len(PIECE)
+        """Send until the connection is not read and its buffers are full, or `maximum` bytes. Return the sent bytes."""
+        sent = 0
+        while sent < maximum:
+            try:
+                sent += self.peer.send(PIECE[: maximum - sent])
+            except BlockingIOError:
+                if not self.tcp.is_reading:
+                    break
+                await asyncio.sleep(0)
         return sent
 
 
@@ -206,8 +209,8 @@ async def test_a_new_coupling_is_not_blocked_by_the_old_one() -> None:
         assert await near.flood(64 << 20) < 64 << 20
         near.tcp.couple(new.tcp)
         await near.forward_to(new)
-        near.peer.send(b"last")
         loop = asyncio.get_running_loop()
+        await loop.sock_sendall(near.peer, b"last")
         assert await loop.sock_recv(new.peer, 1 << 20)
 
 
