@@ -254,6 +254,9 @@ async def running_proxy(folder: Path, confdir: Path, **settings: str) -> AsyncIt
             await asyncio.wait_for(task, PATIENCE)
             if lifecycle := master.addons.get("lifecycle"):
                 await asyncio.wait_for(asyncio.gather(*lifecycle._tasks, return_exceptions=True), PATIENCE)
+                if lifecycle._records is not None:
+                    # Its last audit lines belong to this test, and not to the output of the next one.
+                    lifecycle._records.close.__self__._executor.shutdown()
 
 
 def _as_mitmdump(opts: options.Options) -> Master:

@@ -14,6 +14,7 @@ import addons.net.connect
 from addons.net.connect import TargetServer, connect
 from addons.net.hooks import run_hook
 from addons.net.tcp import TcpConnection
+from lab.ports import Port
 from tests.fakes.waiting import until
 
 
@@ -91,10 +92,9 @@ async def test_an_addon_can_veto_a_connection(addon: RecordingAddon, listener: s
     assert addon.hooks == ["connect", "error: not this one"]
 
 
-async def test_a_refused_connection_is_reported_as_refused(addon: RecordingAddon, listener: socket.socket) -> None:
-    address = listener.getsockname()
-    listener.close()
-    assert await connect(TargetServer(address=address), tclient_conn()) == "connection refused"
+async def test_a_refused_connection_is_reported_as_refused(addon: RecordingAddon) -> None:
+    server = TargetServer(address=("127.0.0.1", Port().number))
+    assert await connect(server, tclient_conn()) == "connection refused"
     assert addon.hooks == ["connect", "error: connection refused"]
 
 

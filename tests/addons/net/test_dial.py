@@ -23,6 +23,7 @@ from connector_store.trust import TrustStore
 from lab.certificates import KeyPair, make_leaf
 from lab.ports import Port
 from tests.fakes.manifests import connector, secret, write
+from tests.fakes.name_server import NameServer
 from tests.fakes.proxy import Proxy, Response, running_proxy
 from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
@@ -161,9 +162,11 @@ async def test_a_name_with_only_denied_addresses_is_a_503_that_names_them(
 async def test_a_name_that_does_not_resolve_is_a_502(tmp_path: Path, confdir: Path, target_ca: KeyPair) -> None:
     address = "absent.invalid:6443"
     point(tmp_path / "connectors", address, target_ca)
-    async with running_proxy(tmp_path / "connectors", confdir) as proxy:
+    async with NameServer({}) as name_server, running_proxy(tmp_path / "connectors", confdir) as proxy:
+        proxy.context.resolver._servers = [name_server.address]
         answer = await ask(proxy, address)
     assert answer.status == 502
+    assert "absent.invalid" in name_server.queries
     assert "cannot be resolved" in answer.json()["message"]
 
 

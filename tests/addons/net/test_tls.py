@@ -108,21 +108,25 @@ def heap_bytes() -> int:
 
 
 def test_large_buffers_are_released_with_the_next_small_record(target_ca: KeyPair, target_certificate: KeyPair) -> None:
-    near, far = client(target_ca), server(target_certificate)
-    shake(near, far)
+    def growth() -> int:
+        near, far = client(target_ca), server(target_certificate)
+        shake(near, far)
 
-    def pass_both_ways(data: bytes) -> None:
-        for one, other in ((near, far), (far, near)):
-            one.stream.send(data)
-            assert other.stream.receive(one.sink.take()) == data
+        def pass_both_ways(data: bytes) -> None:
+            for one, other in ((near, far), (far, near)):
+                one.stream.send(data)
+                assert other.stream.receive(one.sink.take()) == data
 
-    for _ in range(2):
-        pass_both_ways(b"little")
-    before = heap_bytes()
-    pass_both_ways(b"x" * 100_000)
-    for _ in range(2):
-        pass_both_ways(b"little")
-    assert heap_bytes() - before < 10_000
+        for _ in range(2):
+            pass_both_ways(b"little")
+        before = heap_bytes()
+        pass_both_ways(b"x" * 100_000)
+        for _ in range(2):
+            pass_both_ways(b"little")
+        return heap_bytes() - before
+
+    # Other threads use the heap, too.
+    assert min(growth() for _ in range(5)) < 10_000
 
 
 def test_data_after_close_notify_is_ignored(target_ca: KeyPair, target_certificate: KeyPair) -> None:

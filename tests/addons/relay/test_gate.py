@@ -201,6 +201,7 @@ async def test_a_truncated_beginning_is_one_debug_line(
         (client, _), data = await proxy.connect(authority, credentials), data[6:]
     else:
         client = await proxy.open()
+        await until(lambda: proxy.connection_count == 1)
     await client.send(data)
     client.writer.close()
     await until(lambda: proxy.connection_count == 0)

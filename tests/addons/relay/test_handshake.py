@@ -1,8 +1,6 @@
 """TLS handshake in a tunnel, before the first request."""
 
-from pathlib import Path
-
-from tests.fakes.proxy import Proxy, running_proxy
+from tests.fakes.proxy import Proxy
 from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
 
@@ -17,20 +15,28 @@ async def test_plaintext_in_a_tunnel_closes_it(proxy: Proxy, target: FakeTarget)
     assert target.connections == []
 
 
-async def test_a_partial_client_hello_times_out(folder: Path, confdir: Path, target: FakeTarget) -> None:
-    async with running_proxy(folder, confdir, connector_client_timeout="3") as proxy:
-        client, response = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-        assert response.status == 200
-        await client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01")
-        await client.read_to_eof()
-        await until(lambda: proxy.connection_count == 0)
+def set_client_timeout(proxy: Proxy, seconds: float) -> None:
+    """Set the timeout of stages that begin later."""
+    object.__setattr__(proxy.context.timeouts, "client", seconds)
 
 
-async def test_a_tunnel_without_a_request_times_out(folder: Path, confdir: Path, target: FakeTarget) -> None:
-    async with running_proxy(folder, confdir, connector_client_timeout="3") as proxy:
-        client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-        assert await client.read_to_eof() == b""
-        await until(lambda: proxy.connection_count == 0)
+async def test_a_partial_client_hello_times_out(proxy: Proxy, target: FakeTarget) -> None:
+    client = await proxy.open()
+    await until(lambda: proxy.connection_count == 1)
+    set_client_timeout(proxy, 0.3)
+    _, response = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}", client=client)
+    assert response.status == 200
+    await client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01")
+    await client.read_to_eof()
+    await until(lambda: proxy.connection_count == 0)
+
+
+async def test_a_tunnel_without_a_request_times_out(proxy: Proxy, target: FakeTarget) -> None:
+    client, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    set_client_timeout(proxy, 0.3)
+    await proxy.start_tls(client, "127.0.0.1")
+    assert await client.read_to_eof() == b""
+    await until(lambda: proxy.connection_count == 0)
 
 
 async def test_after_a_drain_during_the_handshake_one_request_is_served(proxy: Proxy, target: FakeTarget) -> None:

@@ -111,8 +111,10 @@ async def test_a_client_that_leaves_during_a_request_closes_the_connection_to_th
 
     async def handler(connection: TargetConnection) -> None:
         await connection.read_head()
-        await connection.read_some()
-        closed.append(True)
+        try:
+            await connection.read_some()
+        finally:
+            closed.append(True)
 
     target.handler = handler
     client = await open_tunnel(proxy, target)

@@ -39,10 +39,10 @@ async def test_a_request_is_retried_once_and_not_on_a_pooled_connection(proxy: P
 
     target.handler = _respond_once
     clients = [await open_request(proxy, target, "GET /api") for _ in range(2)]
-    for client in clients:
+    for number, client in enumerate(clients, 1):
         await client.read_response()
         client.close()
-    await until(lambda: len(proxy.context.upstream_pool) == 2)
+        await until(lambda: len(proxy.context.upstream_pool) == number)  # noqa: B023 - it is waited for here
     target.handler = never_respond
     response = await call_once(proxy, target, "GET /second")
     assert (response.status, response.json()["kind"]) == (502, "Status")

@@ -380,8 +380,10 @@ async def test_an_idle_connection_expires_after_the_time_of_the_option(short_liv
     async def handler(connection: TargetConnection) -> None:
         await connection.read_head()
         await connection.send(OK)
-        await connection.read_some()
-        closed.set()
+        try:
+            await connection.read_some()
+        finally:
+            closed.set()
 
     target.handler = handler
     await call_once(short_lived, target)

@@ -143,10 +143,15 @@ async def test_an_unreachable_issuer_is_named_and_its_callers_are_refused(
     folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer
 ) -> None:
     bind(folder, {"kind": "User", "name": REPOSITORY})
-    async with serving(folder, confdir, issuer, connector_jwks_max_age="0.5", connector_recheck="0.1") as proxy:
+    max_age = 600.0
+    async with serving(folder, confdir, issuer, connector_jwks_max_age=str(max_age), connector_recheck="0.1") as proxy:
         before = issuer.issue_github_token()
         assert (await status(proxy, target, before))[0] == 200
         issuer.unavailable = True
+        access: Any = proxy.context.access_context.access
+        keys = access._issuers[issuer.url].keys
+        keys._fetched_at -= max_age
+        keys._attempted_at -= max_age
         await until_status(proxy, target, issuer.issue_github_token(), 503)
         # Nor does one that was good before, for longer than a right is remembered.
         await until_status(proxy, target, before, 503)
