@@ -99,7 +99,7 @@ class AdminApi:
         with contextlib.suppress(IndexError):
             while True:
                 connection, idle_since = self._idle.pop()
-                if time.monotonic() < idle_since + MAX_IDLE and not _is_readable(connection.sock):
+                if time.monotonic() < idle_since + MAX_IDLE and not has_input(connection.sock):
                     connection.sock.settimeout(timeout)
                     return connection
                 connection.close()
@@ -129,7 +129,7 @@ class AdminApi:
             self.call("PATCH", _object_path(manifest, namespace) + APPLY_QUERY, manifest, patch_type="apply-patch+yaml")
 
 
-def _is_readable(connection: socket.socket) -> bool:
+def has_input(connection: socket.socket) -> bool:
     """Return True if the peer has closed or reset an idle connection."""
     poll = select.poll()
     poll.register(connection, select.POLLIN)

@@ -5,6 +5,7 @@ canary of 8 bytes, raw or in base64. Everything else in the response equals the 
 """
 
 import base64
+import contextlib
 import http.client
 import json
 import re
@@ -25,6 +26,7 @@ from hypothesis import strategies as st
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.permissions.restrictions import BUILTIN_GROUPS
+from lab.admin_api import has_input
 from lab.control_plane import ControlPlane
 from lab.helm import Helm
 from lab.kubectl import Kubectl
@@ -119,11 +121,7 @@ class World:
         self, method: str, target: str, headers: dict[str, str], body: bytes = b"", *, direct: bool = False
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         """Send a request through the proxy, or directly to the API server."""
-        idle = self._idle[direct]
-        try:
-            connection = idle.pop()
-        except IndexError:
-            connection = self._connect(direct=direct)
+        connection = self._acquire(direct=direct)
         try:
             connection.request(method, target, body or None, headers)
             response = connection.getresponse()
@@ -134,8 +132,16 @@ class World:
         if response.will_close:
             connection.close()
         else:
-            idle.append(connection)
+            self._idle[direct].append(connection)
         return answer
+
+    def _acquire(self, *, direct: bool) -> http.client.HTTPSConnection:
+        """Return an idle connection that the server has not closed, or a new one. Threads may call this."""
+        with contextlib.suppress(IndexError):
+            while has_input((connection := self._idle[direct].pop()).sock):
+                connection.close()
+            return connection
+        return self._connect(direct=direct)
 
     def _connect(self, *, direct: bool) -> http.client.HTTPSConnection:
         host, port = urllib.parse.urlsplit(self.plane.url).netloc.split(":")
@@ -267,6 +273,8 @@ def assert_equals_the_direct_answer(world: World, target: str, accept: str | Non
     suffix = "List" if form and form[1] != "Table" and answer["kind"].endswith("List") else ""
     plain = f"application/json;as={form[1]}{suffix};{META}" if form else "application/json"
     status, _, direct = world.send("GET", target, {"Accept": plain}, direct=True)
+    if status == http.client.GONE and "resourceVersion=1&" in target:
+        return  # etcd has been compacted since the other response
     assert status == 200
     expected = masked(json.loads(without_ages(direct)))
     for item in expected.get("items") or ():
@@ -278,6 +286,8 @@ def assert_equals_the_direct_answer(world: World, target: str, accept: str | Non
         # The revision of a list is the cluster's, and other objects change meanwhile.
         for each in (answer, expected):
             each["metadata"].pop("resourceVersion", None)
+            if token := each["metadata"].get("continue"):
+                each["metadata"]["continue"] = json.loads(base64.urlsafe_b64decode(token + "=="))["start"]
     assert answer == expected
 
 
