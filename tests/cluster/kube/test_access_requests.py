@@ -374,6 +374,11 @@ def test_wider_permissions_hold_for_a_while_and_deny_stays(scene: Scene) -> None
     use_only = scene.request("use")
     scene.approve(use_only, policy)
     scene.wait_until_used()
+    # The proxy may see the approval before the Connector's permissions, which it gets by another watch.
+    wait_until(
+        lambda: "does not allow" in scene.kubectl.run("get", "secrets", namespace=scene.served.namespace).stderr,
+        "the permissions of the Connector",
+    )
     create = ("create", "configmap", "by-guest", "--dry-run=server")
     assert "does not allow" in scene.kubectl.run(*create, namespace=scene.served.namespace).stderr
     wide = scene.request("wide", permissions={"allow": [entry]})

@@ -1,6 +1,7 @@
 """Faults between a real API server and the store, and recovery without a restart."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from connector_store.kube.access import KubeAccess
 from connector_store.store import Store
 from lab.control_plane import ControlPlane
 from lab.rbac import wait_for_rbac
+from lab.waiting import TIMEOUT
 from tests.cluster.kube.cluster_store import running_store, token_of
 from tests.cluster.kube.front_proxy import FrontProxy
 from tests.cluster.kube.installation import (
@@ -36,6 +38,8 @@ KEY = ObjectKey("team-a", "k8s")
 RULE = AccessRule("use", "connectors", "proxy")
 OURS = "connector_store.kube"
 MAX_ROUNDS = 10
+REVIEW_TIMEOUT = "connector_store.kube.review.TIMEOUT"
+"""Time limit of a review. The tests give a busy API server minutes, unless they need a review without a response."""
 
 
 def fill(plane: ControlPlane, value: str, namespace: str = KEY.namespace) -> None:
@@ -93,12 +97,11 @@ async def test_a_dropped_stream_is_resumed_where_it_was(plane: ControlPlane, own
             relay.drop()
             plane.api.apply(secret("k8s-secret", token=f"token-{number}"), namespace=own_namespace)
             await until(partial(has_token, store, key, f"token-{number}"))
-            await until(lambda: len(restarts) >= len(expected), "each watch to be restarted")
+            await until(lambda: Counter(expected) <= Counter(restarts), "each watch to be restarted")
             # One more where Connectors of other tests, in this cluster too, name Secrets of other types.
             if sorted(restarts) in (expected, [*expected, "Secret"]):
                 break
             # A busy server, or one whose caches are still being filled, refuses an attempt, which counts.
-            assert len(restarts) > len(expected)
         else:
             pytest.fail(f"watches were restarted more than once in each round, in the last one: {restarts}")
 
@@ -150,7 +153,7 @@ async def test_a_watch_that_died_silently_is_restarted(plane: ControlPlane, own_
 
 
 async def test_the_source_waits_for_a_paused_api_server(
-    disturbed_plane: ControlPlane, disturbed_namespace: str
+    disturbed_plane: ControlPlane, disturbed_namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plane, namespace = disturbed_plane, disturbed_namespace
     key = ObjectKey(namespace, "k8s")
@@ -160,7 +163,9 @@ async def test_the_source_waits_for_a_paused_api_server(
     async with proxy_client(plane) as client, running_store(client, watch_timeout=2) as store:
         access = KubeAccess(client, audience=AUDIENCE, rule=RULE, recheck=600)
         await until(lambda: token_of(store, key) == "one")
-        assert isinstance(await access.check(caller, key), Granted)
+        with monkeypatch.context() as patience:
+            patience.setattr(REVIEW_TIMEOUT, TIMEOUT)
+            assert isinstance(await access.check(caller, key), Granted)
         plane.pause()
         try:
             assert isinstance(await access.check("x" + caller, key), Unavailable)
@@ -237,18 +242,26 @@ async def test_a_server_without_streaming_lists_is_listed_in_pages(cluster_progr
     ],
 )
 async def test_failed_reviews(
-    plane: ControlPlane, own_namespace: str, review: str, status: int, retry_after: int
+    plane: ControlPlane,
+    own_namespace: str,
+    review: str,
+    status: int,
+    retry_after: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     key = ObjectKey(own_namespace, "k8s")
     grant_use(plane, own_namespace, subject=account_subject(own_namespace))
     caller = plane.issue_token(own_namespace, "default", audiences=[AUDIENCE])
     async with FrontProxy(plane).serving() as front, proxy_client(plane, server=front.url) as client:
         access = KubeAccess(client, audience=AUDIENCE, rule=RULE)
+        if status != FrontProxy.SILENT:
+            monkeypatch.setattr(REVIEW_TIMEOUT, TIMEOUT)
         front.statuses[review] = status
         answer = await access.check(caller, key)
         assert isinstance(answer, Unavailable)
         assert answer.retry_after == retry_after
         front.statuses.clear()
+        monkeypatch.setattr(REVIEW_TIMEOUT, TIMEOUT)
         granted = await access.check(caller, key)
         assert isinstance(granted, Granted)
         front.statuses[review] = status

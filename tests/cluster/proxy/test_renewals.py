@@ -174,8 +174,9 @@ def test_a_pipeline_and_a_watch_keep_working_over_three_renewals(scene: Scene, t
             wait_until(partial(_has_text, watch_output, str(number)), f"change {number} in the watch")
         assert watch.is_running
     assert watch_output.read_text().split() == [str(number) for number in range(len(rounds) + 1)]
-    used = scene.requests_by(name)
-    assert len(used) > RENEWALS
+    used = wait_until(
+        lambda: counted if len(counted := scene.requests_by(name)) > RENEWALS else None, "the target's audit records"
+    )
     assert set(used) <= {f"JTI={each.id}" for each in scene.minted(name)}
     # The first has ended, also where it counts.
     wait_until(
