@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import math
 import os
 import sys
 import urllib.request
@@ -67,11 +68,14 @@ class Controller:
             return False
 
     def read_metric(self, name: str) -> float:
-        """Return the value of a metric, or 0 if the controller does not serve."""
+        """Return the value of a metric, 0 if the controller does not serve, or NaN without the metric.
+
+        Some metrics are there only while the controller leads.
+        """
         if not self.is_serving():
             return 0.0
-        line = next(line for line in self.get("/metrics").splitlines() if line.startswith(name + " "))
-        return float(line.split()[1])
+        lines = self.get("/metrics").splitlines()
+        return next((float(line.split()[1]) for line in lines if line.startswith(name + " ")), math.nan)
 
     @property
     def log(self) -> str:
