@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -162,7 +163,8 @@ def wait_for_interrupt(terminal: Terminal) -> None:
     sys.stdout.write(f"  cd {terminal.folder}; export PATH={path}:$PATH KUBECONFIG=$PWD/pipeline.kubeconfig\n")
     sys.stdout.write(f"  kubectl -n {NAMESPACE} get configmaps --watch\n")
     sys.stdout.flush()
-    signal.pause()
+    while True:
+        time.sleep(1)  # signal.pause() would miss an interrupt that comes just before it
 
 
 def run_demo(options: argparse.Namespace, folder: Path) -> None:

@@ -37,7 +37,7 @@ SESSION: Final = (
     REFUSED,
 )
 COLUMNS: Final = 104
-START_TIMEOUT: Final = 120.0
+START_TIMEOUT: Final = 400.0
 _READY: Final = "serving 1 Connector"
 _READING_SECONDS: Final = 1.5
 """Time between the output of a command and the next command in the picture."""
