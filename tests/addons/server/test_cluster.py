@@ -14,7 +14,7 @@ from lab.certificates import KeyPair, make_ca
 from lab.control_plane import ControlPlane
 from lab.rbac import wait_for_rbac
 from tests.fakes.manifests import connector, secret
-from tests.fakes.proxy import ROOT, running_proxy
+from tests.fakes.proxy import PATIENCE, ROOT, ClientConnection, Proxy, Response, running_proxy
 from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
 
@@ -40,6 +40,17 @@ def may_use(namespace: str, account: str) -> list[dict[str, object]]:
             "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
         },
     ]
+
+
+async def connect_checked(proxy: Proxy, authority: str, credentials: str) -> tuple[ClientConnection, Response]:
+    """Send a CONNECT, again while the API server does not answer a review in time."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            client, response = await proxy.connect(authority, credentials)
+            if response.status != 503:
+                return client, response
+            client.close()
+            await asyncio.sleep(0.1)
 
 
 async def test_a_service_account_with_the_right_reaches_the_target_and_others_do_not(
@@ -79,13 +90,15 @@ async def test_a_service_account_with_the_right_reaches_the_target_and_others_do
         (confdir / "mitmproxy-ca-cert.pem").write_bytes(signing.pem)
         key, authority = f"{namespace}/k8s", f"127.0.0.1:{target.port}"
         good = plane.issue_token(namespace, "default", audiences=["connectors-proxy"], lifetime=600)
-        client = await proxy.tunnel(authority, f"{key}:{good}")
+        client, answer = await connect_checked(proxy, authority, f"{key}:{good}")
+        assert answer.status == 200
+        await proxy.start_tls(client, "127.0.0.1")
         await client.send(b"GET /api HTTP/1.1\r\nHost: %b\r\n\r\n" % authority.encode())
         assert (await client.read_response()).status == 200
         other = plane.issue_token(namespace, "other", audiences=["connectors-proxy"], lifetime=600)
         wrong = plane.issue_token(namespace, "default", audiences=["somebody"], lifetime=600)
         for token, status in ((other, 403), (wrong, 407)):
-            _, answer = await proxy.connect(authority, f"{key}:{token}")
+            _, answer = await connect_checked(proxy, authority, f"{key}:{token}")
             assert answer.status == status
         plane.kubectl("delete", "connector", "k8s", namespace=namespace)
         await until(lambda: proxy.context.store.get(ObjectKey(namespace, "k8s")) is None)

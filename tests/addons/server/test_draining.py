@@ -1,13 +1,15 @@
 """Draining: no new connections, and live connections have time to end."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from addons.server import draining
 from addons.server.draining import Draining
 from connector_store.domain.config.settings import Settings
-from tests.fakes.proxy import PATIENCE, Proxy
+from lab.ports import Port
+from tests.fakes.proxy import PATIENCE, Proxy, running_proxy
 from tests.fakes.raw_tls import RawTls
 from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
@@ -29,17 +31,20 @@ async def begin(proxy: Proxy, *, drain: float = 60.0, in_cluster: bool = False) 
     return asyncio.ensure_future(received.run(Settings(drain=drain, in_cluster=in_cluster)))
 
 
-async def test_an_idle_tunnel_is_closed_at_once_and_new_clients_are_refused(proxy: Proxy, target: FakeTarget) -> None:
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-    await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
-    await client.read_response()
-    task = await begin(proxy, drain=PATIENCE)
-    assert await client.read_to_eof() == b""
-    client.close()
-    await asyncio.wait_for(task, PATIENCE)
-    assert proxy.master.should_exit.is_set()
-    with pytest.raises(OSError, match=r"."):
-        await proxy.open()
+async def test_an_idle_tunnel_is_closed_at_once_and_new_clients_are_refused(
+    folder: Path, confdir: Path, target: FakeTarget
+) -> None:
+    async with running_proxy(folder, confdir, listen_port=str(Port().number)) as proxy:
+        client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+        await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
+        await client.read_response()
+        task = await begin(proxy, drain=PATIENCE)
+        assert await client.read_to_eof() == b""
+        client.close()
+        await asyncio.wait_for(task, PATIENCE)
+        assert proxy.master.should_exit.is_set()
+        with pytest.raises(OSError, match=r"."):
+            await proxy.open()
 
 
 async def test_a_live_connection_has_the_drain_time_to_end(proxy: Proxy, target: FakeTarget) -> None:
