@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
+from tests.fakes.waiting import stop_accepting
+
 _CHUNK = 64 * 1024
 
 
@@ -34,6 +36,7 @@ class TcpRelay:
             yield self
         finally:
             self._is_closing = True
+            await stop_accepting(server)
             server.close()
             for task in tuple(self._tasks):
                 task.cancel()
