@@ -48,7 +48,7 @@ def blocked_signals() -> Iterator[None]:
 
 def pause(seconds: float) -> None:
     """Wait before the command is started. Raises InterruptedStartError for a signal."""
-    received = signal.sigtimedwait(FORWARDED, seconds)
+    received = _receive(FORWARDED, seconds)
     if received is not None:
         raise InterruptedStartError(received.si_signo)
 
@@ -78,7 +78,7 @@ def wait(command: "subprocess.Popen[bytes]", seconds: float, tick: Callable[[], 
     """
     next_tick = time.monotonic() + seconds
     while (code := command.poll()) is None:
-        received = signal.sigtimedwait(FORWARDED | {signal.SIGCHLD}, max(next_tick - time.monotonic(), 0))
+        received = _receive(FORWARDED | {signal.SIGCHLD}, max(next_tick - time.monotonic(), 0))
         if received is None:
             next_tick = time.monotonic() + tick()
         elif received.si_signo != signal.SIGCHLD and received.si_code != _SI_KERNEL:
@@ -100,6 +100,15 @@ def stop_helper(helper: "subprocess.Popen[bytes]") -> None:
 def start_failure_code(error: OSError) -> int:
     """Return the exit code of a shell for a command that cannot be started."""
     return EXIT_NOT_FOUND if isinstance(error, FileNotFoundError) else EXIT_NOT_EXECUTABLE
+
+
+def _receive(numbers: frozenset[signal.Signals], seconds: float) -> signal.struct_siginfo | None:
+    """Return the next of the signals, or None after `seconds`.
+
+    If this process was stopped and continues after that time, CPython returns a result that no signal has filled in.
+    """
+    received = signal.sigtimedwait(numbers, seconds)
+    return received if received is not None and received.si_signo in numbers else None
 
 
 def _unblock_signals() -> None:

@@ -78,6 +78,32 @@ def test_a_pause_without_a_signal_ends() -> None:
     supervision.pause(0.0)
 
 
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sigtimedwait` returns what CPython returns in a process that was stopped and continues after the time."""
+    nothing = signal.struct_siginfo((0, -2139258368, 0, 1, 0, -2133783891, 1))
+    monkeypatch.setattr(signal, "sigtimedwait", lambda *_: nothing)
+
+
+def test_a_pause_in_which_the_process_was_stopped_ends(stopped: None) -> None:
+    supervision.pause(0.0)
+
+
+@pytest.mark.slow
+def test_the_tick_is_called_after_the_process_was_stopped(stopped: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = supervision.start_command(["sleep", "600"], os.environ)
+    sent: list[int] = []
+    monkeypatch.setattr(process, "send_signal", sent.append)
+
+    def tick() -> float:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        return NEVER
+
+    assert supervision.wait(process, NEVER, tick) == 137
+    assert sent == []
+
+
 @pytest.mark.parametrize(("error", "code"), [(FileNotFoundError(), 127), (PermissionError(), 126)])
 def test_a_command_that_cannot_start_has_a_shells_code(error: OSError, code: int) -> None:
     assert supervision.start_failure_code(error) == code
@@ -114,5 +140,5 @@ def is_running(pid: int) -> bool:
     """Return True if the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before it is opened, or before it is read
         return False
