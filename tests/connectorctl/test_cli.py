@@ -13,6 +13,7 @@ import pytest
 from connectorctl import cli
 from connectorctl.command import Command
 from tests.connectorctl.cli_result import RunCli
+from tests.fakes.terminal import read_to_end
 
 NAME = "default/k8s-connector"
 
@@ -193,7 +194,7 @@ def test_a_terminal_has_colours_unless_no_color_is_set(workdir: Path, variable: 
     leader, follower = pty.openpty()
     subprocess.run([program("connectorctl"), "nothing"], stderr=follower, env=os.environ | variable, timeout=180)
     os.close(follower)
-    output = os.read(leader, 65536).decode()
+    output = read_to_end(leader).decode()
     os.close(leader)
     assert "No such command" in output
     assert ("\x1b[" in output) == coloured

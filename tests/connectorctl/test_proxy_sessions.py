@@ -178,6 +178,7 @@ async def test_a_pod_that_never_answers_is_a_problem(
 async def test_pods_are_listed_again_after_a_problem_or_an_interval(
     pods: FakePods, client: KubeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(proxy_sessions, "LIST_INTERVAL", float("inf"))
     async with FakePage(answer(row(1))) as page:
         proxies = ClusterProxies(client, NAMESPACE)
 

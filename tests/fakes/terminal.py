@@ -62,6 +62,16 @@ class Screen:
         self.drawn.add("".join(row))
 
 
+def read_to_end(controller: int) -> bytes:
+    """Return everything that was written to a terminal that no process has open any more."""
+    data = b""
+    # The kernel passes the data on in pieces, and reports EIO at the end.
+    with contextlib.suppress(OSError):
+        while piece := os.read(controller, 65536):
+            data += piece
+    return data
+
+
 class Terminal:
     """A running program, whose controlling terminal has `screen`."""
 

@@ -49,10 +49,14 @@ def connect(url: str) -> socket.socket:
 
 
 def get_nothing(url: str) -> bytes:
-    """Return what the port says before it closes the connection."""
+    """Return what the port says before it closes or resets the connection."""
     with connect(url) as connection:
-        connection.sendall(GET)
-        return connection.recv(1000)
+        try:
+            connection.sendall(GET)
+            return connection.recv(1000)
+        except ConnectionError:
+            # The port closes it without reading a request that arrives later.
+            return b""
 
 
 async def test_each_proxy_has_a_port_of_this_machine(

@@ -120,7 +120,7 @@ async def test_a_watch_prints_changed_requests(cluster: FakeAccessCluster, monke
         if not next(rounds):
             raise KeyboardInterrupt
         change = cluster.put_request(status=ready("False", "Denied"))
-        asyncio.run_coroutine_threadsafe(change, loop).result(5)
+        asyncio.run_coroutine_threadsafe(change, loop).result(120)
 
     monkeypatch.setattr("connectorctl.commands.requests.time.sleep", sleep)
     code, out, _ = await cluster.run("requests --watch")

@@ -24,6 +24,7 @@ from connectorctl.commands import status
 from connectorctl.folder_source import load_store
 from tests.connectorctl.cli_result import RunCli
 from tests.connectorctl.fake_access_cluster import FakeAccessCluster
+from tests.fakes.terminal import read_to_end
 
 
 def test_the_output_is_a_table(run_cli: RunCli, connectors: Path) -> None:
@@ -218,7 +219,7 @@ def on_terminal(command: list[str], *, columns: int) -> str:
     program = str(Path(sys.executable).with_name(command[0]))
     subprocess.run([program, *command[1:]], stdout=follower, env=os.environ | {"COLUMNS": str(columns)}, timeout=180)
     os.close(follower)
-    output = os.read(leader, 65536).decode()
+    output = read_to_end(leader).decode()
     os.close(leader)
     return output
 
