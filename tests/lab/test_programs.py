@@ -47,7 +47,6 @@ def pin(tmp_path: Path, go_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_program_is_built_once_with_progress_reports(pin: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = ensure_programs(TINY, ["tiny"])
     assert os.access(folder / "tiny", os.X_OK)
@@ -60,7 +59,6 @@ def test_a_program_is_built_once_with_progress_reports(pin: Path, capsys: pytest
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_the_error_of_a_failed_build_has_the_reason(pin: Path) -> None:
     (pin / "main.go").write_text("package main\n\nfunc main() { absent() }\n")
     with pytest.raises(ProgramsMissingError, match=r"undefined: absent"):
