@@ -174,10 +174,9 @@ class People:
     def run_round(self) -> tuple[dict[str, float], int]:
         """Return the duration of each step, and the number of calls until one worked."""
         # The proxy has seen the end of the last round, and whether the guest may ask.
-        wait_until(self._get_hint, "the refusal with a command")
+        hint = wait_until(self._get_hint, "the refusal with a command")
         times = [time.monotonic()]
-        hint = self._get_hint()
-        assert hint is not None
+        self._kubectl.run(*GET)
         times.append(time.monotonic())
         with self._start(f"{hint} bench --wait", self._guest) as request:
             assert request.stderr is not None

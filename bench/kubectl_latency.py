@@ -94,7 +94,7 @@ def run_proxy(
     )
     proxy.start()
     try:
-        proxy.wait_until((folder / "conf" / CA_FILE).exists, timeout=READY_TIMEOUT)
+        proxy.wait_until(partial(_has_certificate, folder / "conf" / CA_FILE), timeout=READY_TIMEOUT)
         yield proxy, address
     finally:
         proxy.stop()
@@ -137,6 +137,11 @@ def time_calls(calls: Mapping[str, Call], times: int) -> dict[str, dict[str, flo
 
 def summarize(durations: Sequence[float]) -> dict[str, float]:
     return {"median, ms": median(durations), "p90, ms": quantiles(durations, n=10, method="inclusive")[-1]}
+
+
+def _has_certificate(path: Path) -> bool:
+    """Return True if the file is whole, which mitmproxy creates first and then writes."""
+    return path.exists() and "-----END CERTIFICATE-----\n" in path.read_text()
 
 
 def _works(kubectl: Kubectl) -> bool:

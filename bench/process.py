@@ -113,7 +113,10 @@ def free_port() -> int:
 def _process_tree(pid: int) -> Iterator[int]:
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
+        children: list[str] = []
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            children = (task / "children").read_text().split()
+        for child in children:
             yield from _process_tree(int(child))
 
 
