@@ -117,8 +117,7 @@ async def browser_tab(folder: Path, login: tuple[str, str]) -> AsyncIterator[Tab
         port = await _debugging_port(folder / "DevToolsActivePort", process)
         async with (
             aiohttp.ClientSession() as session,
-            session.get(f"http://127.0.0.1:{port}/json/list") as response,
-            session.ws_connect(_page_url(await response.json()), max_msg_size=0) as socket,
+            session.ws_connect(await _page_url(session, port), max_msg_size=0) as socket,
         ):
             tab = Tab(socket, login)
             receiving = asyncio.ensure_future(tab.receive())
@@ -146,5 +145,13 @@ def _read_lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def _page_url(targets: list[dict[str, str]]) -> str:
-    return next(target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page")
+async def _page_url(session: aiohttp.ClientSession, port: int) -> str:
+    """Return the WebSocket of the first tab, which a browser may open a moment after it listens."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            async with session.get(f"http://127.0.0.1:{port}/json/list") as response:
+                targets: list[dict[str, str]] = await response.json()
+            for target in targets:
+                if target["type"] == "page":
+                    return target["webSocketDebuggerUrl"]
+            await asyncio.sleep(0.02)
