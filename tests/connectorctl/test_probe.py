@@ -1,11 +1,13 @@
 """`check --probe` with real TLS servers on loopback."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from connector_store.domain.config.settings import Settings
+from connector_store.probes import Prober
 from connectorctl.check import check_folder
 from connectorctl.example import MANIFESTS
 from connectorctl.probe import probe_targets
@@ -14,6 +16,12 @@ from lab.ports import Port
 from lab.targets import CA, TargetServer, run_target, status_response
 
 TOKEN = "s3cret-canary"
+
+
+@pytest.fixture(autouse=True)
+def slow_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes may take as long as they need on a busy machine, instead of 5 s."""
+    monkeypatch.setattr("connectorctl.probe.Prober", partial(Prober, timeout=120.0))
 
 
 @pytest.fixture
