@@ -9,6 +9,7 @@ import yaml
 
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
+from lab.waiting import wait_until
 from tests.cluster.deploy.test_crds import arrays
 
 ROOT = Path(__file__).parents[3]
@@ -107,7 +108,8 @@ def test_the_columns_and_the_explanation_are_there(installed: ControlPlane, name
     header, first, _ = kubectl("get", "accessrequests", namespace=namespace).splitlines()
     assert header.split() == ["NAME", "SUBJECT", "CONNECTOR", "FOR", "UNTIL", "STATE", "AGE"]
     assert first.split()[:6] == ["a", "jane", "prod", "1h", "2026-01-01T00:00:00Z", "Approved"]
-    assert "subject" in kubectl("explain", "accessrequest.spec")
+    # The API server describes a new kind a moment after it serves it.
+    wait_until(lambda: "subject" in kubectl.run("explain", "accessrequest.spec").stdout, "the explanation")
     columns = {
         "accesspolicies": ["NAME", "CONNECTORS", "MAX-DURATION", "REQUIRED", "READY", "REASON", "AGE"],
         "accesslocks": ["NAME", "SUBJECTS", "CONNECTORS", "UNTIL", "REASON", "AGE"],

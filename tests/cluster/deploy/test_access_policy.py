@@ -473,7 +473,7 @@ async def test_the_controller_proves_that_the_policies_are_in_force(plane: Contr
         published = await prove()
         assert parse_enforced_since(published) is not None, published
         assert await results_of_doctor(plane) == dict.fromkeys(DOCTOR_CHECKS, "ok")
-        plane.kubectl("delete", f"{kind}Binding", name)
+        delete_binding(plane, name)
         published = await prove()
         assert parse_enforced_since(published) is None, published
         assert published["data"]["reason"].startswith(f"the {kind}Binding {name} cannot be read: ")
@@ -492,7 +492,7 @@ async def test_the_controller_proves_that_the_policies_are_in_force(plane: Contr
         published = await prove()
         assert published["data"]["reason"] == f"changed since the last proof: {kind} {name}; ask again"
         assert await prove() == published, "the time begins again once"
-        plane.kubectl("delete", f"{kind}Binding", name)
+        delete_binding(plane, name)
         apply_policies(plane)
         published = await prove()
         assert published["data"]["reason"] == f"changed since the last proof: {kind}Binding {name}; ask again"
@@ -510,6 +510,15 @@ async def test_the_controller_proves_that_the_policies_are_in_force(plane: Contr
 def replace_in_policy(plane: ControlPlane, policy: str, path: str, value: object) -> None:
     patch = json.dumps([{"op": "replace", "path": path, "value": value}])
     plane.kubectl("patch", "validatingadmissionpolicy", policy, "--type=json", f"--patch={patch}")
+
+
+def delete_binding(plane: ControlPlane, policy: str) -> None:
+    """Delete the binding of the policy for approvals, and wait until the policy is not in force.
+
+    The API server reads policies and bindings once a second, so it might see the deletion after the next binding.
+    """
+    plane.kubectl("delete", "ValidatingAdmissionPolicyBinding", policy)
+    wait_until(lambda: b"denied" not in forge(plane).body, "the end of the policy")
 
 
 def apply_policies(plane: ControlPlane) -> None:

@@ -173,8 +173,9 @@ def test_connectors_can_be_selected_by_class_and_conditions_are_one_for_each_typ
         refused = installed.run(*patch, namespace=namespace)
         assert refused.returncode != 0
         assert all(each in refused.stderr for each in words), refused.stderr
-    explained = installed("explain", "connector.status.conditions.reason")
-    assert "Reason of the status, in one word" in explained
+    explain = ("explain", "connector.status.conditions.reason")
+    # The API server describes a new kind a moment after it serves it.
+    wait_until(lambda: "Reason of the status, in one word" in installed.run(*explain).stdout, "the explanation")
 
 
 @pytest.mark.parametrize("own", [None, ""], ids=["its own namespace", "an empty one"])

@@ -91,6 +91,8 @@ def test_objects_in_the_cluster_are_as_in_the_manifests(
     path = tmp_path / "rendered.yaml"
     path.write_text(render(kubectl, helm))
     kubectl("apply", *style, "-f", str(path))
+    # The API server writes the status of a definition a moment later, which would be a difference.
+    kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=150s")
     done = kubectl.run("diff", *style, "-f", str(path))
     assert (done.returncode, done.stdout) == (0, "")
     live = {identity(each): each for each in kubectl.json("get", "-f", str(path))["items"]}
