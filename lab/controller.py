@@ -202,6 +202,15 @@ class ConnectorCluster:
             error.add_note(f"status: {self.get_connector(namespace, name).get('status')}")
             raise
 
+    def wait_for_proxy_address(self, namespace: str, name: str = "k8s") -> Any:
+        """Wait until the status has the proxy's address, and return it. Ready may be True before the CA exists."""
+
+        def proxy_address() -> Any:
+            status = self.get_connector(namespace, name).get("status") or {}
+            return (status.get("proxy") or {}).get("httpAddress")
+
+        return wait_until(proxy_address, "the proxy's address in the status")
+
     def get_service(self, namespace: str, name: str = "c-k8s") -> Any:
         response = self.api.request("GET", f"/api/v1/namespaces/{namespace}/services/{name}")
         return response.json() if response.status == 200 else None
