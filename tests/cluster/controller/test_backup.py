@@ -52,6 +52,11 @@ class Site:
         self.plane.etcd.restore(self.folder / "nothing")
         self.plane.start_apiserver()
 
+    def install_definitions(self, *blocks: str) -> None:
+        """Run the page's block, and then these. The API server serves the kinds a moment after they are Established."""
+        self.run(DEFINITIONS, *blocks)
+        self.plane.kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
+
     def create_team(self) -> None:
         self.plane.create_namespace(TEAM)
         self.plane.create_service_account(TEAM, "target")
@@ -115,7 +120,7 @@ def site(private_control_plane: ControlPlane, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.mark.timeout(1800)  # it starts four API servers, one after the other
 def test_a_restored_cluster_has_the_same_ca_and_a_kubeconfig_from_before_works(site: Site) -> None:
-    site.run(DEFINITIONS, "kubectl apply -k deploy/rbac", "kubectl apply -f deploy/system/controller-rbac.yaml")
+    site.install_definitions("kubectl apply -k deploy/rbac", "kubectl apply -f deploy/system/controller-rbac.yaml")
     site.create_team()
     site.create_connector()
     with ExitStack() as stack:
@@ -147,7 +152,7 @@ def restore(site: Site) -> None:
     """Lose everything, and follow the page. The target is this cluster, which forgot its tokens with its data."""
     site.lose_everything()
     assert "connectors" not in site.plane.kubectl("api-resources", "--api-group=connectors.alauda.io")
-    site.run(DEFINITIONS, CA)
+    site.install_definitions(CA)
     site.create_team()
     site.run(CONNECTORS, PRODUCT)
     assert site.plane.kubectl.json("get", "secret", "k8s-secret", namespace=TEAM)["data"].keys() == {"token", "ca.crt"}

@@ -59,6 +59,7 @@ def test_exactly_one_leads_and_another_takes_over_after_kill_9(
         world.put_secret(namespace, token="t", ca_crt=CA.pem)
         world.put_connector(namespace, address=server.address)
         world.wait_for_condition(namespace, "Ready", "True")
+        world.wait_for_proxy_address(namespace)
         first, second = leader_first(pair)
         before = transitions(world, namespace)
         version = world.get_connector(namespace)["metadata"]["resourceVersion"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab.controller import ROOT, SYSTEM_NAMESPACE, ConnectorCluster, Controller
+from lab.rbac import wait_for_rbac
 from lab.targets import CA, run_target
 from lab.waiting import fastest
 
@@ -17,6 +18,7 @@ ACCEPTABLE = 5.0
 @pytest.fixture
 def bound_controller(world: ConnectorCluster) -> Iterator[Controller]:
     world.plane.kubectl("delete", "clusterrolebinding", ROLE)
+    wait_for_rbac(world.api)
     running = Controller(world.plane, {"CONNECTORS_NAMESPACES": "RoleBinding"}).start()
     yield running
     running.close()

@@ -60,8 +60,7 @@ class Callers:
         self.token = served.caller_token()
 
     def published(self) -> bytes:
-        status = self._world.get_connector(self._served.namespace)["status"]
-        return base64.b64decode(status["proxy"]["httpAddress"]["CACerts"])
+        return base64.b64decode(self._world.wait_for_proxy_address(self._served.namespace)["CACerts"])
 
     def kubectl(self, name: str, ca: bytes) -> Kubectl:
         parsed = parse_connector(self._world.get_connector(self._served.namespace))
@@ -124,7 +123,7 @@ def works(kubectl: Kubectl) -> bool:
 
 def test_a_rotation_under_load(world: ConnectorCluster, served: ServedConnector, tmp_path: Path) -> None:
     callers = Callers(world, served, tmp_path)
-    old_pem = wait_until(callers.published, "the published CA")
+    old_pem = callers.published()
     old = callers.kubectl("old", old_pem)
     wait_until(lambda: works(old), "the proxy to have read the Connector")
     signing = ca_secret(world)["data"][SIGNING_CA_KEY]
@@ -159,8 +158,11 @@ def test_a_rotation_under_load(world: ConnectorCluster, served: ServedConnector,
         world.plane.kubectl("create", "configmap", "after", namespace=served.namespace)
         wait_until(lambda: watching.has_seen("after"), "the change in the watch that began before")
         assert client.failures == []
-    config_map = world.api.call("GET", f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/connectors-proxy-ca")
-    assert config_map["data"]["ca.crt"].encode() == new_pem
+    config_map = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/connectors-proxy-ca"
+    # The controller writes it at the same time as the status.
+    wait_until(
+        lambda: world.api.call("GET", config_map)["data"]["ca.crt"].encode() == new_pem, "the new CA in the ConfigMap"
+    )
 
 
 def test_a_rotation_while_controllers_are_killed(
@@ -168,7 +170,7 @@ def test_a_rotation_while_controllers_are_killed(
 ) -> None:
     """Each bundle that was published works from then on, and shares a CA with the one after it."""
     callers = Callers(world, served, tmp_path)
-    bundles = [wait_until(callers.published, "the published CA")]
+    bundles = [callers.published()]
     first = callers.kubectl("first", bundles[0])
     wait_until(lambda: works(first), "the proxy to have read the Connector")
     rng = random.Random(28)  # noqa: S311 - moments to kill at
@@ -212,7 +214,7 @@ def test_proxies_keep_working_without_the_controller(
     world: ConnectorCluster, served: ServedConnector, controller: Controller, tmp_path: Path
 ) -> None:
     callers = Callers(world, served, tmp_path)
-    kubectl = callers.kubectl("any", wait_until(callers.published, "the published CA"))
+    kubectl = callers.kubectl("any", callers.published())
     wait_until(lambda: works(kubectl), "the proxy to have read the Connector")
     controller.process.kill()
     try:
