@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -223,7 +223,11 @@ def test_an_interrupt_ends_it_without_a_traceback(home: Path, port: int) -> None
 
 def _listening(pid: int) -> set[str]:
     """Return the IPv4 addresses at which a process listens, as the kernel writes them: in hexadecimal, reversed."""
-    inodes = {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
+    inodes = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        # The process can close a descriptor meanwhile.
+        with suppress(FileNotFoundError):
+            inodes.add(str(each.readlink()))
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes}
 
