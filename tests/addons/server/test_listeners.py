@@ -38,9 +38,11 @@ async def test_clients_of_mitmproxys_port_are_not_served_by_mitmproxy(proxy: Pro
 
 async def test_all_families_are_listened_on(folder: Path, confdir: Path) -> None:
     async with running_proxy(folder, confdir) as proxy:
-        proxy.master.options.update(listen_host="")
-        await until(lambda: len(servers(proxy)) == len(proxy.master.addons.get("proxyserver").listen_addrs()) > 0)
-        for host, port, *_ in proxy.master.addons.get("proxyserver").listen_addrs():
+        addresses = proxy.master.addons.get("proxyserver").listen_addrs
+        proxy.master.options.update(listen_host="", mode=["regular@0"])  # the host alone has no effect until a restart
+        await until(lambda: "0.0.0.0" in {host for host, *_ in addresses()})  # noqa: S104 - where it must listen
+        await until(lambda: len(servers(proxy)) == len(addresses()))
+        for host, port, *_ in addresses():
             assert (await answer_at("::1" if ":" in host else "127.0.0.1", port)).startswith(b"HTTP/1.1 407 ")
 
 
