@@ -25,7 +25,8 @@ from lab.certificates import KeyPair, make_ca
 from tests.addons.refusal_targets import running_targets
 from tests.fakes.api_server import FakeApiServer, refusal
 from tests.fakes.manifests import connector, secret, write
-from tests.fakes.proxy import Proxy, running_proxy
+from tests.fakes.name_server import NameServer
+from tests.fakes.proxy import PATIENCE, Proxy, running_proxy
 from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
 
@@ -153,6 +154,17 @@ async def expired(world: World) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def impatient(world: World) -> AsyncIterator[None]:
+    """A target must answer within 3 s. Other targets have more time, because the machine may pause."""
+    timeouts = world.proxy.context.timeouts
+    object.__setattr__(timeouts, "connect", 3.0)
+    try:
+        yield
+    finally:
+        object.__setattr__(timeouts, "connect", PATIENCE)
+
+
+@asynccontextmanager
 async def one_open(world: World) -> AsyncIterator[None]:
     """The caller has as many tunnels to team-a/k8s as it may have."""
     stream = await world.proxy.tunnel(world.authorities["k8s"], f"team-a/k8s:{world.proxy.token('team-a/k8s')}")
@@ -218,18 +230,21 @@ async def running_world(home: Path, confdir: Path, *, watched: bool) -> AsyncIte
                 folder,
                 confdir,
                 connector_flows="on" if watched else "off",
-                connector_connect_timeout="3",
+                connector_connect_timeout=f"{PATIENCE:.0f}",
                 connector_max_connections="1",
                 connector_targets_deny=",".join(DENIED),
             )
         )
+        name_server = await stack.enter_async_context(NameServer({}))
         checks = Checks(confdir)
         connections = proxy.master.addons.get("connections")
         connections.set_parts(
             replace(
                 connections.parts(),
                 context=replace(
-                    proxy.context, access_context=replace(proxy.context.access_context, access=checks), resolver=Names()
+                    proxy.context,
+                    access_context=replace(proxy.context.access_context, access=checks),
+                    resolver=Names(servers=[name_server.address]),
                 ),
             )
         )
