@@ -124,6 +124,9 @@ async def browser_tab(folder: Path, login: tuple[str, str]) -> AsyncIterator[Tab
             try:
                 await tab.call("Page.enable")
                 await tab.call("Fetch.enable", handleAuthRequests=True)
+                # Otherwise, the end of the first page's load could count as that of the page that a test opens.
+                while await tab.evaluate("document.readyState") != "complete":  # noqa: ASYNC110 - reports nothing
+                    await asyncio.sleep(0.02)
                 yield tab
             finally:
                 receiving.cancel()
