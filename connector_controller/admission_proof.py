@@ -14,11 +14,10 @@ policy and binding. If one differs at the next proof, objects may have been crea
 import logging
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
-from connector_store.domain.base.rfc3339 import format_time, parse_time
+from connector_store.domain.base.rfc3339 import format_unix_time, parse_time
 from connector_store.domain.grants.admission import (
     ADMISSION_CONFIG_MAP,
     ADMISSION_POLICIES,
@@ -232,7 +231,7 @@ class AdmissionProof:
         if enforced_since is not None and change is None:
             return enforced_since
         # Times of objects have no fraction: an object of this second may be older than the proof.
-        since = format_time(datetime.fromtimestamp(math.ceil(self._client.clock.now()) + 1, UTC))
+        since = format_unix_time(math.ceil(self._client.clock.now()) + 1)
         await self._client.patch(path, {"data": {since_key: since, versions_key: versions, reason_key: change}})
         logger.info("the admission policies for %s are in force since %s", self._proof.subject, since)
         if change is not None:

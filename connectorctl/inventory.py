@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from connector_store.domain.base import rfc3339
@@ -91,7 +90,7 @@ def row_document(row: Row) -> dict[str, object]:
         "address": row.address,
         "usable": row.usable,
         "ready": row.ready,
-        "expires": rfc3339.format_time(datetime.fromtimestamp(row.expires, UTC)) if row.expires is not None else None,
+        "expires": rfc3339.format_unix_time(row.expires) if row.expires is not None else None,
         "auth": row.auth,
         "allows": row.allows,
         "impersonates": row.impersonates,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from connector_store.domain.base.label_selector import ObjectSelector
-from connector_store.domain.base.rfc3339 import format_time
+from connector_store.domain.base.rfc3339 import format_unix_time
 from connector_store.domain.grants.locks import applies_to
 from connector_store.domain.objects.access_objects import AccessLock
 from connector_store.domain.objects.models import Connector
@@ -50,14 +50,13 @@ def lock_cells(lock: Mapping[str, Any]) -> tuple[str, ...]:
 def _describe_lock(lock: AccessLock, system_namespace: str) -> dict[str, Any]:
     """Return a lock as data. Without users and groups, it is for all callers."""
     scope = "all namespaces" if lock.key.namespace == system_namespace else lock.key.namespace
-    until = datetime.fromtimestamp(min(lock.until, _LAST_TIME), UTC) if lock.until is not None else None
     return {
         "namespace": lock.key.namespace,
         "name": lock.key.name,
         "users": sorted(lock.users),
         "groups": sorted(lock.groups),
         "connectors": f"{', '.join(_selections(lock)) or 'all'} in {scope}",
-        "until": format_time(until) if until is not None else None,
+        "until": format_unix_time(min(lock.until, _LAST_TIME)) if lock.until is not None else None,
         "reason": f"for all, because the lock has an error: {lock.problem}" if lock.problem else lock.reason,
     }
 

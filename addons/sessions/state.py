@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from itertools import batched
 from typing import Final
 
@@ -104,7 +103,7 @@ def _usability(target: Target | Unusable | None) -> dict[str, object]:
 
 
 def _format_time(seconds: float | None) -> str | None:
-    return rfc3339.format_time(datetime.fromtimestamp(seconds, UTC)) if seconds is not None else None
+    return rfc3339.format_unix_time(seconds) if seconds is not None else None
 
 
 def _permissions(connector: Connector | InvalidConnector) -> Iterator[str]:

@@ -14,6 +14,11 @@ def format_time(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def format_unix_time(seconds: float) -> str:
+    """Format Unix seconds as a metav1.Time."""
+    return format_time(datetime.fromtimestamp(seconds, UTC))
+
+
 def format_micro_time(time: datetime) -> str:
     """Format a metav1.MicroTime, which has six fractional digits."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -6,7 +6,6 @@ or a policy exists.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from connector_store.domain.base import rfc3339
@@ -58,14 +57,10 @@ class RequestAssessment:
         """Fields of the status besides the conditions, for a merge patch."""
         grant = self.grant
         return {
-            "startTime": _format_time(grant.started_at) if grant is not None else None,
-            "expirationTime": _format_time(grant.ends_at) if grant is not None else None,
+            "startTime": rfc3339.format_unix_time(grant.started_at) if grant is not None else None,
+            "expirationTime": rfc3339.format_unix_time(grant.ends_at) if grant is not None else None,
             "approvedBy": list(grant.approved_by) if grant is not None else None,
         }
-
-
-def _format_time(seconds: float) -> str:
-    return rfc3339.format_time(datetime.fromtimestamp(seconds, UTC))
 
 
 def assess_request(

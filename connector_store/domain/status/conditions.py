@@ -10,7 +10,7 @@ fix it. lastTransitionTime changes when the status of a condition changes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, Literal
 
 from connector_store.domain.base import rfc3339
@@ -265,7 +265,7 @@ def _credential_fresh(facts: ConnectorFacts, now: float, expiry_warning: float) 
     if expires_at is None:
         return Assessment(holds=None, reason="NotKnown", message="the credential does not say when it expires")
     name = facts.secret.key.name if isinstance(facts.secret, Secret) else ""
-    when = rfc3339.format_time(datetime.fromtimestamp(expires_at, UTC))
+    when = rfc3339.format_unix_time(expires_at)
     if expires_at <= now:
         return Assessment(
             holds=False,

@@ -7,7 +7,6 @@
 import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from connector_store.domain.base import rfc3339
@@ -72,7 +71,7 @@ def status_patch(status: Status, *, with_proxy: bool = True) -> dict[str, Any]:
     if with_proxy:
         body["proxy"] = {"httpAddress": _proxy_body(status.proxy)} if status.proxy else None
         expires_at = status.credential_expires_at
-        body["credential"] = None if expires_at is None else {"expirationTime": _format_time(expires_at)}
+        body["credential"] = None if expires_at is None else {"expirationTime": rfc3339.format_unix_time(expires_at)}
     return body
 
 
@@ -118,10 +117,6 @@ def _proxy_body(proxy: HttpAddress) -> dict[str, str | None]:
         "CACerts": base64.b64encode(proxy.ca).decode(),
         "audience": proxy.audience or None,
     }
-
-
-def _format_time(seconds: float) -> str:
-    return rfc3339.format_time(datetime.fromtimestamp(seconds, UTC))
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

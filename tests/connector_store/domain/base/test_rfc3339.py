@@ -11,6 +11,7 @@ WHEN = datetime(2026, 1, 2, 3, 4, 5, 60, timezone(timedelta(hours=1)))
 
 def test_times_are_formatted_in_utc() -> None:
     assert rfc3339.format_time(WHEN) == "2026-01-02T02:04:05Z"
+    assert rfc3339.format_unix_time(WHEN.timestamp()) == "2026-01-02T02:04:05Z"
     assert rfc3339.format_micro_time(WHEN) == "2026-01-02T02:04:05.000060Z"
 
 
