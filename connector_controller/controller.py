@@ -80,7 +80,7 @@ class Term:
         self._settings = settings
         self._options = options
         self._metrics = metrics
-        self._gauges = ConnectorGauges(metrics)
+        self.gauges = ConnectorGauges(metrics)
         self._store = Store(clock=AccessClock(client.clock.now, boot_time))
         self._store.set_ca_file(options.ca_file)
         self._trust = TrustStore()
@@ -154,13 +154,9 @@ class Term:
             self._connectors.settings = settings
         self._enqueue_all()
 
-    def ready_counts(self) -> Mapping[str, int]:
-        """Return the number of supported Connectors by the status of their condition Ready."""
-        return self._gauges.ready_counts
-
     def update_gauges(self) -> None:
         """Update the gauges for a scrape. Workers update those of each Connector."""
-        self._gauges.show_counts()
+        self.gauges.show_counts()
         if self._access is not None:
             self._access.counts.show(self._metrics)
         queues = (self._class_queue, self._ca_queue, self._admission_queue, self._access_queue, self._bundle.queue)
@@ -231,7 +227,7 @@ class Term:
             observed.connector, self._store.connector_class(observed.connector.class_name)
         ):
             observed = None
-        self._gauges.update(key, observed)
+        self.gauges.update(key, observed)
 
     def _make_connector_reconciler(self, schedule: ProbeSchedule) -> ConnectorReconciler:
         return ConnectorReconciler(

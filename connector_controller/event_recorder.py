@@ -57,16 +57,14 @@ class _Series:
 class EventRecorder:
     """Queue of events. `record` never waits. `run` writes the events."""
 
-    def __init__(
-        self, client: KubeClient, instance: str, *, now: Callable[[], float], max_series: int = MAX_SERIES
-    ) -> None:
+    def __init__(self, client: KubeClient, instance: str, *, now: Callable[[], float]) -> None:
         """Create the recorder. `instance` names this process (the pod). `now` returns unix seconds."""
         self.dropped_count = 0
         self._client = client
         self._reporter = Reporter(REPORTING_CONTROLLER, instance, "Reconcile")
         self._now = now
         self._numbers = itertools.count()
-        self._series = Lru[_EventKey, _Series](max_series)
+        self._series = Lru[_EventKey, _Series](MAX_SERIES)
         self._queue: asyncio.Queue[_EventKey] = asyncio.Queue(MAX_QUEUE)
 
     def record(self, regarding: Regarding, event_type: EventType, reason: str, note: str) -> None:

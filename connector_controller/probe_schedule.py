@@ -57,8 +57,6 @@ class ProbeSchedule:
         on_result: Callable[[ObjectKey], None],
         *,
         interval: float,
-        confirm_interval: float = CONFIRM_INTERVAL,
-        max_rate: float = MAX_RATE,
         start_slots: int = START_SLOTS,
         rng: random.Random | None = None,
     ) -> None:
@@ -66,8 +64,6 @@ class ProbeSchedule:
         self._on_result = on_result
         self._interval = interval
         self._has_new_interval = asyncio.Event()
-        self._max_confirm_interval = confirm_interval
-        self._max_rate = max_rate
         self._start_slots = asyncio.Semaphore(start_slots)
         self._random = rng or random.Random()  # noqa: S311 - jitter, not security
         self._entries: dict[ObjectKey, _Entry] = {}
@@ -75,7 +71,7 @@ class ProbeSchedule:
     @property
     def interval(self) -> float:
         """Seconds between two probes of a Connector. It grows with the number of Connectors."""
-        return max(self._interval, len(self._entries) / self._max_rate)
+        return max(self._interval, len(self._entries) / MAX_RATE)
 
     def set_interval(self, interval: float) -> None:
         """Set the seconds between two probes of a Connector. A shorter interval also applies to the next probes."""
@@ -135,7 +131,7 @@ class ProbeSchedule:
         is_healthy = not result.failed_probe
         entry.failure_count = 0 if is_healthy else entry.failure_count + 1
         if not is_healthy and entry.needs_confirmation and entry.failure_count < FAILURE_THRESHOLD:
-            return min(self._max_confirm_interval, self._interval)
+            return min(CONFIRM_INTERVAL, self._interval)
         entry.needs_confirmation = is_healthy
         if entry.result != result:
             entry.result = result

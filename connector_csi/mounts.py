@@ -63,7 +63,7 @@ def _unescape(text: str) -> str:
 class KernelMounts:
     """The mount namespace of this process."""
 
-    def __init__(self, *, mountinfo: Path = MOUNTINFO, sys: Path = Path("/sys"), selinux_context: str = "") -> None:
+    def __init__(self, *, sys: Path = Path("/sys"), selinux_context: str = "") -> None:
         """Open mountinfo. `selinux_context` labels the mounts if the node's /sys (at `sys`) shows SELinux enforcing.
 
         The container runtime does not relabel volumes with readOnly: true (kubernetes pkg/volume/csi, GetAttributes).
@@ -71,7 +71,7 @@ class KernelMounts:
         """
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._lock = threading.Lock()
-        self._file = mountinfo.open("rb", buffering=0)
+        self._file = MOUNTINFO.open("rb", buffering=0)
         self._poll = select.poll()
         self._poll.register(self._file, select.POLLPRI)
         self._enforce_file = sys / SELINUX_ENFORCE

@@ -28,7 +28,6 @@ class VolumeRecord:
     target_path: str
     digest: str
     endpoints: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    version: int = FORMAT_VERSION
 
     def conflicts_with(self, digest: str) -> bool:
         return self.digest not in ("", digest)
@@ -89,7 +88,7 @@ def _to_document(record: VolumeRecord) -> dict[str, object]:
         "target": record.target_path,
         "digest": record.digest,
         "kept": record.endpoints,
-        "version": record.version,
+        "version": FORMAT_VERSION,
     }
 
 

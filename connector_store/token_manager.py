@@ -121,16 +121,12 @@ class TokenManager:
         *,
         timeout: float,
         max_tokens: int = MAX_TOKENS,
-        initial_backoff: float = INITIAL_BACKOFF,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
         on_token_request: Callable[[ObjectKey, str], None] = lambda key, result: None,
     ) -> None:
         self._client = client
         self._timeout = timeout
-        self._initial_backoff = initial_backoff
         self._clock = clock
-        self._now = now
         self._on_token_request = on_token_request
         self._entries = Lru[ObjectKey, _TokenEntry](max_tokens)
         self._dials = Lru[Address, _AddressDials](max_tokens)
@@ -228,7 +224,7 @@ class TokenManager:
         if entry.failure is None or entry.failure.message != failure.message:
             logger.warning("Connector %s: no new token of the target: %s", entry.endpoint.key, failure.message)
         entry.failure = failure
-        entry.backoff = min(entry.backoff * 2, MAX_BACKOFF) if entry.backoff else self._initial_backoff
+        entry.backoff = min(entry.backoff * 2, MAX_BACKOFF) if entry.backoff else INITIAL_BACKOFF
         delay = entry.backoff * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not security
         entry.retry_at = self._clock() + max(delay, min(failure.retry_after or 0, MAX_BACKOFF))
         self._on_token_request(entry.endpoint.key, "refused" if failure.refused else "error")
@@ -284,7 +280,7 @@ class TokenManager:
             return TokenFailure(message=message, refused=refused, retry_after=_retry_after(response))
         try:
             token_response = parse_token_response(
-                _parse_response(response), endpoint.issuing_credential, now=self._now()
+                _parse_response(response), endpoint.issuing_credential, now=time.time()
             )
         except ParseError as error:
             return TokenFailure(message=f"the target {error.reason}")

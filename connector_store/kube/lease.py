@@ -92,7 +92,6 @@ class LeaderElector:
         identity: str,
         *,
         clock: Callable[[], float] = time.monotonic,
-        rng: random.Random | None = None,
     ) -> None:
         """Create a candidate. `identity` must be unique among candidates, even after a restart."""
         self.is_leading = False
@@ -102,7 +101,6 @@ class LeaderElector:
         self._name = key.name
         self._identity = identity
         self._clock = clock
-        self._random = rng or random.Random()  # noqa: S311 - jitter, not security
         self._lease: ObservedLease | None = None
         self._must_read = True
         self._logged_problem: str | None = None
@@ -122,7 +120,7 @@ class LeaderElector:
         while True:
             if await self._try_acquire_or_renew(RENEW_DEADLINE):
                 return
-            await asyncio.sleep(RETRY_PERIOD * self._random.uniform(0.8, 1.2))
+            await asyncio.sleep(RETRY_PERIOD * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not security
 
     async def _run_leader(self, lead: Callable[[], Awaitable[object]]) -> None:
         """Run `lead` until the Lease is lost. Raises what `lead` raises."""

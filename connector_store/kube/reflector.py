@@ -82,7 +82,6 @@ class Reflector[T]:
         on_restart: Callable[[str], None] = lambda kind: None,
         changes_only: bool = False,
         is_optional: bool = False,
-        rng: random.Random | None = None,
     ) -> None:
         """Create a reflector. `on_restart` gets the kind for each watch that broke, expired or was refused.
 
@@ -102,7 +101,6 @@ class Reflector[T]:
         self._sink = sink
         self._watch_timeout = watch_timeout
         self._on_restart = on_restart
-        self._random = rng or random.Random()  # noqa: S311 - jitter, not security
         self._cursor = WatchCursor(parse)
         self._uses_watch_list = True
         self._failure_count = 0
@@ -215,7 +213,7 @@ class Reflector[T]:
 
     async def _watch(self) -> None:
         is_resume = self._cursor.resource_version is not None
-        seconds = max(1, round(self._watch_timeout * self._random.uniform(0.75, 1.0)))
+        seconds = max(1, round(self._watch_timeout * random.uniform(0.75, 1.0)))  # noqa: S311 - jitter, not security
         try:
             async with self._client.watch(
                 self._path,
@@ -298,7 +296,7 @@ class Reflector[T]:
     @property
     def _backoff(self) -> float:
         max_backoff = min(_MAX_BACKOFF, _INITIAL_BACKOFF * 2.0 ** min(self._failure_count - 1, 8))
-        return max(max_backoff * self._random.uniform(0.5, 1.0), self._retry_after)
+        return max(max_backoff * random.uniform(0.5, 1.0), self._retry_after)  # noqa: S311 - jitter, not security
 
 
 class _OutageLog:

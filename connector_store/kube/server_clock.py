@@ -1,12 +1,12 @@
 """Time of the API server, read from the `Date` header of its responses and counted by the boot-time clock.
 
 Times of tokens and objects are those of the API server. A node's clock can differ, and can be set. The boot-time clock
-cannot be set, and runs while the machine sleeps. A deadline of a server's time on that clock is right in both cases.
+cannot be set, and runs while the machine sleeps. A time of the server that this clock counts is right in both cases.
 
 >>> clock = ServerClock(boot_time=lambda: 100.0, now=lambda: 1_000_000.0)
 >>> clock.observe("Mon, 12 Jan 1970 13:46:50 GMT", sent_at=100.0)
->>> clock.now(), clock.deadline(1_000_030.0), clock.node_offset
-(1000010.5, 119.5, -10.5)
+>>> clock.now(), clock.node_offset
+(1000010.5, -10.5)
 """
 
 import logging
@@ -41,10 +41,6 @@ class ServerClock:
     def now(self) -> float:
         """Return the API server's time in Unix seconds."""
         return self._node_now() if self._booted_at is None else self._booted_at + self._boot_time()
-
-    def deadline(self, unix_time: float) -> float:
-        """Return the boot-time clock's value at the API server's `unix_time`."""
-        return self._boot_time() + unix_time - self.now()
 
     @property
     def node_offset(self) -> float:

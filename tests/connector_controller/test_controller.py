@@ -108,7 +108,7 @@ async def test_a_term_reconciles_everything_and_then_rests(world) -> None:
             await until(lambda: world.server.count("PATCH", "connectors-admission") > 0)
             class_status = CONNECTOR_CLASSES.path(None, "k8s", "status")
             await until(lambda: any(path == class_status for _, path, _ in world.server.requests))
-            await until(lambda: world.term.synced and world.term.ready_counts()["True"] == 1)
+            await until(lambda: world.term.synced and world.term.gauges.ready_counts["True"] == 1)
             for collection in ("connectors", "connectorclasses"):
                 assert world.server.count("GET", collection) == 1, "one watch is enough"
             world.server.requests.clear()
@@ -176,7 +176,7 @@ async def test_a_scrape_looks_at_no_connector(world, monkeypatch: pytest.MonkeyP
     with run_target() as server:
         await put_all(world, server)
         async with running(world.term):
-            await until(lambda: world.term.synced and world.term.ready_counts()["True"] == 1)
+            await until(lambda: world.term.synced and world.term.gauges.ready_counts["True"] == 1)
             looked_at.clear()
             assert scraped(world)['connector_controller_connectors{ready="True"}'] == 1
             assert looked_at == []
@@ -193,8 +193,8 @@ async def test_connectors_of_other_products_are_not_counted(world) -> None:
     with run_target() as server:
         await put_all(world, server)
         async with running(world.term):
-            await until(lambda: world.term.synced and world.term.ready_counts()["True"] == 1)
-            assert world.term.ready_counts() == {"True": 1, "False": 0, "Unknown": 0}
+            await until(lambda: world.term.synced and world.term.gauges.ready_counts["True"] == 1)
+            assert world.term.gauges.ready_counts == {"True": 1, "False": 0, "Unknown": 0}
             assert not [each for each in scraped(world) if "a/git" in each]
 
 
@@ -328,7 +328,7 @@ async def test_names_with_silent_servers_do_not_delay_other_targets_or_the_end_o
                     await until(lambda: {f"{name}.silent" for name in names} <= set(name_server.queries))
                     await world.server.put(CONNECTORS, obj)
                     await world.until_ready("True")
-                    assert world.term.ready_counts()["False"] == 0, "no lookup of a silent name has ended"
+                    assert world.term.gauges.ready_counts["False"] == 0, "no lookup of a silent name has ended"
 
 
 async def test_live_settings_are_followed_within_a_term(world) -> None:

@@ -8,6 +8,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Identity
 from connector_store.domain.config.settings import AccessRule
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET, BearerToken
+from connector_store.domain.grants.access_index import NO_ENTITLEMENT
 from connector_store.domain.objects.access_objects import (
     AccessApproval,
     AccessLock,
@@ -400,7 +401,7 @@ def test_access_objects_of_an_invalid_connector_give_nothing() -> None:
     store, _ = filled()
     store.put("access", POLICY)
     store.put("connectors", InvalidConnector(key=KEY, class_name="k8s", reason="AddressInvalid", message=""))
-    assert not store.access.find_entitlement(BUILDER, KEY).may_use
+    assert store.access.find_entitlement(BUILDER, KEY) == NO_ENTITLEMENT
 
 
 def test_a_change_of_the_admission_is_reported_once() -> None:

@@ -64,10 +64,6 @@ class Entitlement(NamedTuple):
     policy: str = ""
     grants: tuple[AccessGrant, ...] = ()
 
-    @property
-    def may_use(self) -> bool:
-        return bool(self.policy or self.grants)
-
 
 NO_ENTITLEMENT: Final = Entitlement()
 

@@ -83,7 +83,6 @@ APPROVED: Iterable[AccessObject] = (POLICY, REQUEST, APPROVAL)
 def test_a_namespace_without_objects_gives_nothing() -> None:
     world = World()
     assert world.index.find_entitlement(JANE, PROD) is NO_ENTITLEMENT
-    assert not NO_ENTITLEMENT.may_use
     assert not world.index.has_objects
     assert world.index.find_lock(JANE, PROD) is None
     assert world.index.counts == {"AccessPolicy": 0, "AccessRequest": 0, "AccessApproval": 0, "AccessLock": 0}
@@ -93,7 +92,7 @@ def test_an_approved_request_gives_a_grant_until_its_end() -> None:
     world = World(*APPROVED)
     (grant,) = world.grants()
     assert grant.request == REQUEST.key
-    assert world.index.find_entitlement(JANE, PROD).may_use
+    assert world.index.find_entitlement(JANE, PROD) != NO_ENTITLEMENT
     assert world.grants(Identity(user="joe")) == ()
     world.pass_time(server=3599, boot=3599)
     assert world.grants() == (grant,)
@@ -236,7 +235,7 @@ def test_a_decision_does_not_judge_pending_requests(monkeypatch: pytest.MonkeyPa
         return judge_request(request, *arguments, **options)
 
     monkeypatch.setattr(access_index, "judge_request", judge)
-    assert world.index.find_entitlement(Identity(user=REQUEST.subject), PROD).may_use
+    assert world.index.find_entitlement(Identity(user=REQUEST.subject), PROD) != NO_ENTITLEMENT
     assert judged == [REQUEST]
 
 
@@ -248,14 +247,14 @@ def test_a_default_permission_follows_the_labels_of_the_namespace() -> None:
     )
     world = World(policy)
     builder = Identity(user=CI)
-    assert not world.index.find_entitlement(builder, PROD).may_use
+    assert world.index.find_entitlement(builder, PROD) == NO_ENTITLEMENT
     assert world.put(Namespace(name="ci", labels={"project": "a"})) == Scope(None)
     assert world.index.find_entitlement(builder, PROD) == Entitlement("on-call", ())
     world.put(Namespace(name="ci", labels={"project": "b"}))
-    assert not world.index.find_entitlement(builder, PROD).may_use
+    assert world.index.find_entitlement(builder, PROD) == NO_ENTITLEMENT
     world.put(Namespace(name="ci", labels={"project": "a"}))
     world.remove(Namespace(name="ci"))
-    assert not world.index.find_entitlement(builder, PROD).may_use
+    assert world.index.find_entitlement(builder, PROD) == NO_ENTITLEMENT
 
 
 def test_the_labels_of_a_namespace_affect_nothing_without_policies() -> None:
