@@ -18,6 +18,7 @@ from typing import Final, Never
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.status.conditions import ProbeFailure, ProbeOutcomes
 from connector_store.probes import ProbeRequest
+from connector_store.timed_slots import TimedSlots
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class ProbeSchedule:
         self._on_result = on_result
         self._interval = interval
         self._has_new_interval = asyncio.Event()
-        self._start_slots = asyncio.Semaphore(start_slots)
+        self._start_slots = TimedSlots(start_slots, timeout=SLOT_TIMEOUT)
         self._random = rng or random.Random()  # noqa: S311 - jitter, not security
         self._entries: dict[ObjectKey, _Entry] = {}
 
@@ -108,7 +109,8 @@ class ProbeSchedule:
     async def _probe_loop(self, key: ObjectKey, request: ProbeRequest) -> Never:
         while True:
             try:
-                result = await self._probe_in_slot(request)
+                with await self._start_slots.acquire():
+                    result = await self._probe(request)
             except Exception:  # without this, the Connector's status would never change again
                 logger.exception("probe of %s", key)
                 result = ProbeOutcomes(liveness=ProbeFailure(message="the probe failed; see the controller's log"))
@@ -138,14 +140,3 @@ class ProbeSchedule:
             self._on_result(key)
         return self.interval
 
-    async def _probe_in_slot(self, request: ProbeRequest) -> ProbeOutcomes:
-        await self._start_slots.acquire()
-        probe_task = asyncio.ensure_future(self._probe(request))
-        try:
-            try:
-                await asyncio.wait({probe_task}, timeout=SLOT_TIMEOUT)
-            finally:
-                self._start_slots.release()
-            return await probe_task
-        finally:
-            probe_task.cancel()
