@@ -139,4 +139,3 @@ class ProbeSchedule:
             entry.result = result
             self._on_result(key)
         return self.interval
-

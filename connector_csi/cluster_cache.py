@@ -6,7 +6,7 @@ status of a Connector. It follows the live settings.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Never
 
@@ -148,11 +148,12 @@ class ClusterCache:
             unused_timeout=UNUSED_TIMEOUT,
         )
         watch_timeout = self.settings.watch_timeout
+        ca_key = ObjectKey(self.settings.system_namespace, self.settings.ca_configmap)
         self._parse = make_parser(self.settings.system_namespace)
         self._connectors = make_cache(CONNECTORS, self._on_connector_read)
         reflectors: list[Reflector[Any]] = [
             self._class_reflector(),
-            self._config_map_reflector(self.settings.ca_configmap, self._on_ca_changed),
+            object_reflector(self._client, CONFIG_MAPS, ca_key, self._on_ca_changed, watch_timeout=watch_timeout),
             self._connectors.make_watch(watch_timeout=watch_timeout),
         ]
         if self.settings.proxy_host is not None:
@@ -208,14 +209,10 @@ class ClusterCache:
         return Reflector(
             self._client,
             CONNECTOR_CLASSES,
-            make_parser(self.settings.system_namespace),
+            self._parse,
             StoreSink(self._store, CONNECTOR_CLASSES.kind),
             watch_timeout=self.settings.watch_timeout,
         )
-
-    def _config_map_reflector(self, name: str, on_change: Callable[[RawObject | None], None]) -> Reflector[RawObject]:
-        key = ObjectKey(self.settings.system_namespace, name)
-        return object_reflector(self._client, CONFIG_MAPS, key, on_change, watch_timeout=self.settings.watch_timeout)
 
     def _on_ca_changed(self, raw: RawObject | None) -> None:
         text = ((raw or {}).get("data") or {}).get(PUBLISHED_CA_KEY)

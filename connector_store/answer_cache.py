@@ -161,6 +161,11 @@ class AnswerCache[K: Hashable, V]:
         return grant
 
 
+def token_expiry(granted: Granted, *, now: float, clock: float) -> float:
+    """Return the expiry of the caller's token in seconds of a clock. `now` is in Unix seconds, at the time `clock`."""
+    return math.inf if granted.token_expires_at is None else clock + granted.token_expires_at - now
+
+
 def combine(
     caller: Grant[Granted], use: Grant[Literal[True]] | Refused | Unavailable
 ) -> Granted | Refused | Unavailable:

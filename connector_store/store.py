@@ -11,7 +11,7 @@ from typing import Final
 
 from connector_store.boot_time import boot_time
 from connector_store.domain.base.names import ObjectKey
-from connector_store.domain.grants.access_index import AccessClock, AccessIndex
+from connector_store.domain.grants.access_index import AccessClock, AccessIndex, set_or_pop
 from connector_store.domain.objects.access_objects import (
     ACCESS_KINDS,
     AccessApproval,
@@ -205,7 +205,7 @@ class Store:
         """Stop serving a namespace, or all if it is None. Serve it again if `not_served` is None."""
         if self._not_served.get(namespace) == not_served:
             return
-        _set_or_pop(self._not_served, namespace, not_served)
+        set_or_pop(self._not_served, namespace, not_served)
         self._resolved.clear()
         if not_served is None or not_served.closes_connections:
             self._notify({key for key in self._connectors if namespace in (None, key.namespace)})
@@ -271,12 +271,12 @@ class Store:
         if isinstance(name, str):
             if kind is ClusterRole:
                 self._bindings = None
-                _set_or_pop(self._roles, name, obj if isinstance(obj, ClusterRole) else None)
+                set_or_pop(self._roles, name, obj if isinstance(obj, ClusterRole) else None)
             else:
-                _set_or_pop(self._classes, name, obj if isinstance(obj, ConnectorClass) else None)
+                set_or_pop(self._classes, name, obj if isinstance(obj, ConnectorClass) else None)
             return self._invalidate(identity)
         if kind in (Role, Binding):
-            _set_or_pop(self._rbac_objects, identity, obj if isinstance(obj, Role | Binding) else None)
+            set_or_pop(self._rbac_objects, identity, obj if isinstance(obj, Role | Binding) else None)
             self._bindings = None
             return set()
         if kind in ACCESS_KINDS:
@@ -286,15 +286,15 @@ class Store:
         return self._index_connector(name, obj if isinstance(obj, Connector | InvalidConnector) else None)
 
     def _index_access(self, identity: ObjectIdentity, key: ObjectKey, obj: AccessObject | None) -> set[ObjectKey]:
-        _set_or_pop(self._access_objects, identity, obj)
+        set_or_pop(self._access_objects, identity, obj)
         scope = self.access.set(identity[0], key, obj)
         return {each for each in self._connectors if scope.contains(each)}
 
     def _index_secret(self, key: ObjectKey, secret: Secret | None) -> set[ObjectKey]:
-        _set_or_pop(self._secrets, key, secret)
+        set_or_pop(self._secrets, key, secret)
         shared_ca = secret.ca if secret is not None and secret.is_shared_ca else None
         if shared_ca != self._shared_secrets.get(key):
-            _set_or_pop(self._shared_secrets, key, shared_ca)
+            set_or_pop(self._shared_secrets, key, shared_ca)
             return self._invalidate_all()
         return self._invalidate(key)
 
@@ -306,7 +306,7 @@ class Store:
                 del self._dependents[name]
         for name in _dependencies(connector):
             self._dependents.setdefault(name, set()).add(key)
-        _set_or_pop(self._connectors, key, connector)
+        set_or_pop(self._connectors, key, connector)
         self._resolved.pop(key, None)
         self.access.on_connector_changed(key)
         return {key}
@@ -365,10 +365,3 @@ def _dependencies(connector: Connector | InvalidConnector | None) -> frozenset[O
         return frozenset((class_identity,))
     roles = connector.permissions.role_names if connector.permissions is not None else frozenset()
     return frozenset((class_identity, *connector.secret_keys, *((ClusterRole, role) for role in roles)))
-
-
-def _set_or_pop[K, V](mapping: dict[K, V], key: K, value: V | None) -> None:
-    if value is None:
-        mapping.pop(key, None)
-    else:
-        mapping[key] = value

@@ -18,7 +18,6 @@ from connector_store.domain.credential.client_certificate import CERTIFICATE_KEY
 from connector_store.domain.objects.access_objects import (
     AccessApproval,
     AccessLock,
-    AccessObject,
     AccessPolicy,
     AccessRequest,
     Namespace,
@@ -32,17 +31,16 @@ from connector_store.domain.objects.models import (
     SecretProblem,
     Unusable,
 )
-from connector_store.domain.permissions.bindings import Binding, ClusterRoleRef, Role
+from connector_store.domain.permissions.bindings import Binding, ClusterRoleRef
 from connector_store.domain.permissions.rbac import ClusterRole
 from connector_store.folder.yaml_documents import Document, LocatedList, line_of, parse_documents
+from connector_store.store import StoreObject
 
 DEFAULT_NAMESPACE: Final = "default"
 """Namespace of objects without one, as in kubectl."""
 
 UNKNOWN_FIELD: Final = "UnknownField"
 """Reason that a Connector with an unknown field is unusable. An API server with the CRD would refuse it."""
-
-Object = Connector | InvalidConnector | Secret | ConnectorClass | ClusterRole | Role | Binding | AccessObject
 
 _CONNECTOR_FIELDS: Final = (
     "spec.connectorClassName",
@@ -94,7 +92,7 @@ class Problem:
 class LocatedObject:
     """Object, with the lines that its problems may refer to."""
 
-    object: Object
+    object: StoreObject
     file: str
     line: int
     lines: Mapping[str, int] = field(default_factory=dict, compare=False)
@@ -152,7 +150,7 @@ def _unread_binding(file: str, line: int) -> LocatedObject:
     return LocatedObject(object=binding, file=file, line=line)
 
 
-def _reject_unknown_field(obj: Object, error: ParseError) -> InvalidConnector | AccessLock | None:
+def _reject_unknown_field(obj: StoreObject, error: ParseError) -> InvalidConnector | AccessLock | None:
     """Return the InvalidConnector for a Connector with an unknown field, or None for another kind.
 
     A lock with an unknown field may be meant for more than what is left of it, so it becomes one without limits.
@@ -197,7 +195,7 @@ def _nearest_line(located: LocatedObject, path: str) -> int:
     return located.lines.get(path, located.line)
 
 
-def describe(obj: Object) -> str:
+def describe(obj: StoreObject) -> str:
     """Return kind and name, for messages."""
     if isinstance(obj, ConnectorClass | ClusterRole | Namespace):
         return f"{type(obj).__name__} {obj.name}"
@@ -225,7 +223,7 @@ def _items(documents: list[Document]) -> Iterator[Document]:
             yield each
 
 
-def _locate(obj: Object, file: str, document: Document) -> LocatedObject:
+def _locate(obj: StoreObject, file: str, document: Document) -> LocatedObject:
     paths: Iterable[str] = ()
     if isinstance(obj, Connector | InvalidConnector):
         paths = _CONNECTOR_FIELDS
@@ -235,7 +233,7 @@ def _locate(obj: Object, file: str, document: Document) -> LocatedObject:
     return LocatedObject(object=obj, file=file, line=document.line, lines=lines)
 
 
-def _object_problems(obj: Object, file: str, document: Document) -> Iterator[Problem]:
+def _object_problems(obj: StoreObject, file: str, document: Document) -> Iterator[Problem]:
     """Yield the problems of an object itself. A Connector's problems are found when it is resolved."""
     if isinstance(obj, AccessPolicy):
         for text in obj.problems:
@@ -262,7 +260,7 @@ def _object_problems(obj: Object, file: str, document: Document) -> Iterator[Pro
             yield Problem(file=file, line=line, subject=describe(obj), reason=reason, fatal=False)
 
 
-def _problem_of_text(obj: Object, text: str, effect: str, file: str, document: Document) -> Problem:
+def _problem_of_text(obj: StoreObject, text: str, effect: str, file: str, document: Document) -> Problem:
     line = line_of(document, text.partition(":")[0])
     return Problem(file=file, line=line, subject=describe(obj), reason=f"{text}, {effect}")
 

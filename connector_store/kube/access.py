@@ -6,12 +6,11 @@ same thing share one request. Reviews above the limit wait for a few seconds, an
 """
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
-from connector_store.answer_cache import REFUSAL_TTL, AnswerCache, Grant, combine
+from connector_store.answer_cache import REFUSAL_TTL, AnswerCache, Grant, combine, token_expiry
 from connector_store.boot_time import boot_time
 from connector_store.domain.base.expiry import read_token_times
 from connector_store.domain.base.names import ObjectKey
@@ -91,7 +90,7 @@ class KubeAccess:
             ttl=recheck,
             refusal_ttl=refusal_ttl,
             outage_grace=outage_grace,
-            expires_at=self._expires_at,
+            expires_at=lambda granted: token_expiry(granted, now=now(), clock=clock()),
             clock=clock,
         )
         self._uses = AnswerCache[tuple[Identity, ObjectKey], Literal[True]](
@@ -151,11 +150,6 @@ class KubeAccess:
         """Refuse a token that no API server would accept."""
         reason = rejection_reason(token, self._audience, now=self._now())
         return Refused(check="token", reason=reason) if reason is not None else None
-
-    def _expires_at(self, granted: Granted) -> float:
-        """Return the time of the token's expiry, in seconds of the caches' clock."""
-        expires_at = granted.token_expires_at
-        return math.inf if expires_at is None else self._clock() + expires_at - self._now()
 
     async def _review_token(self, token: str) -> Granted | Refused | Unavailable:
         token_issuer = parse_issuer(token)

@@ -56,10 +56,9 @@ class _Watch:
     """Source of the store that the watch fills. Empty if it fills none."""
 
     @property
-    def is_answered(self) -> bool:
-        """True after the first list. In one namespace, a refusal also counts."""
-        reflector = self.reflector
-        return (reflector.synced if self.required_by is None else reflector.synced_or_refused).is_set()
+    def answered(self) -> asyncio.Event:
+        """Set after the first list. In one namespace, a refusal also counts."""
+        return self.reflector.synced if self.required_by is None else self.reflector.synced_or_refused
 
 
 class ClusterWatches:
@@ -180,8 +179,7 @@ class ClusterWatches:
             for watch in self._watches:
                 self._start(watch)
             for watch in tuple(self._watches):
-                reflector = watch.reflector
-                await (reflector.synced if watch.required_by is None else reflector.synced_or_refused).wait()
+                await watch.answered.wait()
             self._update_not_served()
             # Only the synced watches tell which Secrets need no read.
             tasks.create_task(self._named_secrets.run())
@@ -210,7 +208,7 @@ class ClusterWatches:
             if scope not in self._watches_by_scope:
                 for watch in self._add_scope(scope):
                     self._start(watch)
-        if all(watch.is_answered for scope in _scopes(requested) for watch in self._watches_by_scope[scope]):
+        if all(watch.answered.is_set() for scope in _scopes(requested) for watch in self._watches_by_scope[scope]):
             self._namespaces = requested
             self._retire_all_but(requested)
             self._update_not_served()

@@ -5,13 +5,12 @@ whether the caller may use a Connector. Its result is cached for `recheck` secon
 """
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from connector_store.answer_cache import MAX_GRANTS, AnswerCache, Grant, combine
+from connector_store.answer_cache import MAX_GRANTS, AnswerCache, Grant, combine, token_expiry
 from connector_store.boot_time import boot_time
 from connector_store.cache import Lru
 from connector_store.domain.base.expiry import read_token_times
@@ -161,11 +160,6 @@ class IssuerAccess:
             return None
         return unverified
 
-    def _expires_at(self, granted: Granted) -> float:
-        """Return the time of the token's expiry, in seconds of the caches' clock."""
-        expires_at = granted.token_expires_at
-        return math.inf if expires_at is None else self._clock() + expires_at - self._now()
-
     async def _verify_token(
         self, token: str, unverified: UnverifiedToken, source_ip: str = ""
     ) -> Granted | Refused | Unavailable:
@@ -178,7 +172,7 @@ class IssuerAccess:
         self._tokens = AnswerCache[_Digest, Granted](
             self._flights,
             ttl=self._recheck,
-            expires_at=self._expires_at,
+            expires_at=lambda granted: token_expiry(granted, now=self._now(), clock=self._clock()),
             clock=self._clock,
         )
         self._uses = AnswerCache[tuple[Identity, ObjectKey], Literal[True]](

@@ -166,14 +166,14 @@ class AccessIndex:
         if kind is Namespace:
             return self._set_labels(key.name, obj.labels if isinstance(obj, Namespace) else None)
         if kind is AccessLock:
-            _set_or_pop(self._locks, key, obj if isinstance(obj, AccessLock) else None)
+            set_or_pop(self._locks, key, obj if isinstance(obj, AccessLock) else None)
             self._locks_by_connector.clear()
             return Scope(None if key.namespace == self.system_namespace else key.namespace)
         index = self._namespaces.setdefault(key.namespace, _NamespaceIndex())
         index.results.clear()
         scope = Scope(key.namespace)
         if kind is AccessPolicy:
-            _set_or_pop(index.policies, key.name, obj if isinstance(obj, AccessPolicy) else None)
+            set_or_pop(index.policies, key.name, obj if isinstance(obj, AccessPolicy) else None)
         elif kind is AccessRequest:
             scope = _set_request(index, key, obj if isinstance(obj, AccessRequest) else None)
         else:
@@ -183,7 +183,7 @@ class AccessIndex:
         return scope
 
     def _set_labels(self, namespace: str, labels: Labels | None) -> Scope:
-        _set_or_pop(self._labels, namespace, labels)
+        set_or_pop(self._labels, namespace, labels)
         for index in self._namespaces.values():
             index.results.clear()
         return Scope(None) if self._namespaces else NOTHING
@@ -200,7 +200,7 @@ class AccessIndex:
             _remove_from(index.approvals_by_request, previous.request_uid, key.name)
             if approval is None or approval.uid != previous.uid:
                 self._first_seen_at.pop(previous.uid, None)
-        _set_or_pop(index.approvals, key.name, approval)
+        set_or_pop(index.approvals, key.name, approval)
         if approval is not None:
             index.approvals_by_request.setdefault(approval.request_uid, {})[key.name] = approval
             self._first_seen_at.setdefault(approval.uid, self._clock.boot())
@@ -343,14 +343,15 @@ def _set_request(index: _NamespaceIndex, key: ObjectKey, request: AccessRequest 
     if previous is not None:
         _remove_from(index.requests_by_use, (previous.connector, previous.subject), key.name)
         _remove_from(index.requests_by_subject, previous.subject, key.name)
-    _set_or_pop(index.requests, key.name, request)
+    set_or_pop(index.requests, key.name, request)
     if request is not None:
         index.requests_by_use.setdefault((request.connector, request.subject), {})[key.name] = request
         index.requests_by_subject.setdefault(request.subject, {})[key.name] = request
     return Scope(key.namespace, frozenset(each.connector for each in (previous, request) if each is not None))
 
 
-def _set_or_pop[K, V](mapping: dict[K, V], key: K, value: V | None) -> None:
+def set_or_pop[K, V](mapping: dict[K, V], key: K, value: V | None) -> None:
+    """Set the value of a key, or remove the key if the value is None."""
     if value is None:
         mapping.pop(key, None)
     else:

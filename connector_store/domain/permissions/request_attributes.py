@@ -11,7 +11,7 @@ from connector_store.domain.base.request_info import RequestInfo, parse_request
 MAX_QUERY_PAIRS: Final = 1000
 """Maximum number of pairs in a query. Servers ignore a longer query with its selectors (Go: 10,000 pairs)."""
 STREAM_SUBRESOURCES: Final = frozenset({"exec", "attach", "portforward"})
-_READ_BY_UPGRADE: Final = frozenset({"", "log"})
+READ_BY_UPGRADE: Final = frozenset({"", "log"})
 """Subresources that an upgrade only reads. The empty one is an object or a collection, which can be watched."""
 REVIEWS_GROUP: Final = "authorization.k8s.io"
 _SELF_REVIEWS: Final = frozenset({"selfsubjectaccessreviews", "selfsubjectrulesreviews"})
@@ -110,4 +110,4 @@ def requires_create(subresource: str, *, is_upgrade: bool) -> bool:
     An upgrade of any subresource except `log` does, because servers behind the API server define more of them
     (KubeVirt: `console`, `vnc`).
     """
-    return subresource not in _READ_BY_UPGRADE if is_upgrade else subresource in STREAM_SUBRESOURCES
+    return subresource not in READ_BY_UPGRADE if is_upgrade else subresource in STREAM_SUBRESOURCES

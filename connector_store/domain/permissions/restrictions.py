@@ -18,6 +18,7 @@ from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.names import is_dns_subdomain
 from connector_store.domain.base.request_info import RequestInfo
 from connector_store.domain.base.selectors import selected_fields
+from connector_store.domain.permissions.request_attributes import READ_BY_UPGRADE
 
 MASKED_RESOURCE: Final = "secrets"
 MAX_CUSTOM_GROUPS: Final = 64
@@ -34,7 +35,6 @@ BUILTIN_GROUPS: Final = frozenset(
 """API groups that the API server serves itself (Kubernetes 1.37). Another server may serve the others."""
 
 _CONNECTS: Final = frozenset({"exec", "attach", "portforward", "proxy"})
-_READ_BY_UPGRADE: Final = frozenset({"", "log"})
 _CHANGES: Final = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 _CREATED_SUBRESOURCES: Final = frozenset({("pods", "binding"), ("pods", "eviction")})
 """Subresources whose `create` has a dry run. A dry run of another one can act, such as that of `token`."""
@@ -127,7 +127,7 @@ def _is_masked(restrictions: Restrictions, info: RequestInfo) -> bool:
 def _plan(info: RequestInfo, *, is_upgrade: bool) -> Treatment | str:
     """Return the treatment of a request in plan mode, or why it is refused."""
     is_connect = info.verb == "proxy" or info.subresource in _CONNECTS
-    is_stream = is_upgrade and info.subresource not in _READ_BY_UPGRADE
+    is_stream = is_upgrade and info.subresource not in READ_BY_UPGRADE
     if not (is_connect or is_stream) and info.verb in (_READS if info.resource else ("get", "head")):
         return Treatment.UNCHANGED
     is_known_create = (
