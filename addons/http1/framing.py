@@ -136,11 +136,12 @@ class _MessageReader:
         if end < 0:
             self._buffer_head(data, messages)
             return b""
-        head, remainder = bytes(source[:size]), bytes(source[size:])
         if self.buffer:
+            data = bytes(self.buffer)
             self.buffer.clear()
             self._scan_position = 0
-        line, _, block = head.partition(b"\r\n")
+        remainder = data[size:]
+        line, _, block = data[:size].partition(b"\r\n")
         try:
             message = self._parse_head(line, block)
         except ValueError as error:
@@ -250,7 +251,7 @@ class RequestReader(_MessageReader):
 class ResponseReader(_MessageReader):
     """Parser of a target's response to a request with `method`."""
 
-    def __init__(self, *, max_head: int, method: bytes) -> None:
+    def __init__(self, max_head: int, method: bytes) -> None:
         super().__init__(max_head=max_head)
         self._method = method
 

@@ -185,7 +185,7 @@ class TcpConnection(asyncio.BufferedProtocol):
         if len(data) > _LARGE_WRITE and not self.unsent_bytes:
             data = data[self._write_now(data) :]
         if data:
-            self.transport.write(bytes(data))
+            self.transport.write(data if isinstance(data, bytes) else bytes(data))
         if self._is_backlogged and self.unsent_bytes > self._max_unsent:
             self.transport.abort()
 

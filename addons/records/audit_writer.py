@@ -37,7 +37,7 @@ class AuditWriter:
         """Write `lines` on the thread. `flush` calls this."""
         self._is_writing = True
         future = asyncio.get_running_loop().run_in_executor(self._executor, self._write, lines)
-        future.add_done_callback(partial(self._on_written, lines.count("\n")))
+        future.add_done_callback(partial(self._on_written, lines))
 
     def close(self) -> None:
         """Flush the pending lines. The thread ends after the last write."""
@@ -50,11 +50,11 @@ class AuditWriter:
         if self._is_open and not self._is_writing:
             self.flush()
 
-    def _on_written(self, count: int, future: asyncio.Future[None]) -> None:
+    def _on_written(self, lines: str, future: asyncio.Future[None]) -> None:
         self._is_writing = False
         failed = future.cancelled() or future.exception() is not None
         if failed:
-            self.lost_count += count
+            self.lost_count += lines.count("\n")
         if failed and not self.is_failing:
             logger.error("audit lines cannot be written: %s", type(future.exception()).__name__)
         self.is_failing = failed
