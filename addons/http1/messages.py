@@ -1,6 +1,7 @@
 """Events of HTTP/1.1 messages (heads, body pieces, ends) and their rendering."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -18,10 +19,11 @@ BodyFraming = int | BodyEnd
 """Framing of a body. An int is its length in bytes."""
 
 
-class RequestHead(NamedTuple):
+@dataclass(slots=True)
+class RequestHead:
     """Request line and headers. `target` is unchanged, the protocol is HTTP/1.`minor_version`.
 
-    Message events are tuples because several are created for every request.
+    Nothing changes a head. Heads are not frozen, because two are created for every request.
     """
 
     method: bytes
@@ -31,7 +33,8 @@ class RequestHead(NamedTuple):
     body: BodyFraming
 
 
-class ResponseHead(NamedTuple):
+@dataclass(slots=True)
+class ResponseHead:
     """Status line and headers. After a status below 200 other than 101, another head follows."""
 
     status: int

@@ -1,7 +1,8 @@
 """Record of a CONNECT, a request or the end of a live connection, for the audit log and the metrics."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import RequestInfo
@@ -9,8 +10,9 @@ from connector_store.domain.callers.access import Identity
 from connector_store.domain.decision.denial import Cause
 
 
-class Record(NamedTuple):
-    """One event. A tuple, because each request creates one."""
+@dataclass(slots=True)
+class Record:
+    """One event. Nothing changes it. It is not frozen, because each request creates one."""
 
     event: Literal["connect", "request", "stream"]
     """A CONNECT that was refused or opened a tunnel, a request whose response head was received, or the end of a watch,

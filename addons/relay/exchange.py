@@ -41,7 +41,7 @@ def _new_audit_id() -> str:
     return f"{_AUDIT_ID_PREFIX}-{next(_REQUEST_NUMBERS):012x}"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Exchange:
     """State of one request and its response."""
 
@@ -229,9 +229,7 @@ class Exchange:
         max_head: int,
         rewriter: ResponseRewriter | None,
     ) -> Response:
-        return Response(
-            self.head, decision.target, upgrade, max_head=max_head, path_prefix=self.path_prefix, rewriter=rewriter
-        )
+        return Response(self.head, decision.target, upgrade, max_head, self.path_prefix, rewriter)
 
     @property
     def can_retry(self) -> bool:
@@ -302,27 +300,28 @@ class Exchange:
                 treatment = _TREATMENTS.get(decision.treatment, "")
         elif isinstance(decision, Deny):
             role, detail = decision.role, decision.detail
+        # Positional, in the order of the fields. Python would collect keywords in a dictionary for each request.
         record = Record(
-            event=event,
-            connector=connector_request.key if connector_request is not None else None,
-            status=self.status,
-            source_ip=self.source_ip,
-            duration=time.perf_counter() - self.started_at,
-            identity=self.caller,
-            info=self.request_info() if self.head.target else None,
-            target=self.head.target.decode("ascii"),
-            user_agent=self.head.headers.user_agent,
-            cause=self.cause,
-            detail=detail,
-            message=self.refusal_message,
-            bytes_in=self.bytes_in,
-            bytes_out=self.bytes_out,
-            long_running_kind=self.long_running_kind,
-            role=role,
-            audit_id=self.audit_id,
-            access_request=str(access_grant.request) if access_grant is not None else "",
-            treatment=treatment,
-            approved_by=access_grant.approved_by if access_grant is not None else (),
+            event,
+            connector_request.key if connector_request is not None else None,
+            self.status,
+            self.source_ip,
+            time.perf_counter() - self.started_at,
+            self.caller,
+            self.request_info() if self.head.target else None,
+            self.head.target.decode("ascii"),
+            self.head.headers.user_agent,
+            self.cause,
+            detail,
+            self.refusal_message,
+            self.bytes_in,
+            self.bytes_out,
+            self.long_running_kind,
+            role,
+            self.audit_id,
+            str(access_grant.request) if access_grant is not None else "",
+            access_grant.approved_by if access_grant is not None else (),
+            treatment,
         )
         for recorder in recorders:
             recorder(record)

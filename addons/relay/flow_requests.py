@@ -86,9 +86,7 @@ class FlowExchange(Exchange):
         max_head: int,
         rewriter: ResponseRewriter | None,
     ) -> Response:
-        response = FlowResponse(
-            self.head, decision.target, upgrade, max_head=max_head, path_prefix=self.path_prefix, rewriter=rewriter
-        )
+        response = FlowResponse(self.head, decision.target, upgrade, max_head, self.path_prefix, rewriter)
         if self.mirror is None:
             raise RuntimeError("the request was not shown")
         response.mirror = self.mirror

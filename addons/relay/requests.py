@@ -72,12 +72,9 @@ class Requests[E: Exchange](RequestStage[E]):
         self, head: RequestHead, connector_request: ConnectorRequest | None, path_prefix: bytes | None = None
     ) -> E:
         """Start the exchange of a request."""
+        # Positional, because keywords to a class cost more than the rest of its creation.
         exchange = self._exchange_class(
-            head=head,
-            connector_request=connector_request,
-            path_prefix=path_prefix,
-            identity=self._route.identity,
-            source_ip=self._sockets.source_ip,
+            head, self._sockets.source_ip, connector_request, path_prefix, self._route.identity
         )
         self._state = Deciding(exchange)
         return exchange

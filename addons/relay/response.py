@@ -4,7 +4,7 @@ Bytes from the target go in, bytes for the client come out. The attributes show 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -58,7 +58,6 @@ class Response:
         head: RequestHead,
         target: Target,
         upgrade: bytes | None,
-        *,
         max_head: int,
         path_prefix: bytes | None = None,
         rewriter: ResponseRewriter | None = None,
@@ -85,12 +84,12 @@ class Response:
         self._request_target = head.target
         self._path_prefix = path_prefix
         self._rewriter = rewriter
-        self._reader = ResponseReader(max_head=max_head, method=head.method)
+        self._reader = ResponseReader(max_head, head.method)
 
     def drop_headers(self) -> None:
         """Free the headers after they were sent. A long-running response would keep them in memory for days."""
         if self.head is not None:
-            self.head = self.head._replace(headers=Headers())
+            self.head = replace(self.head, headers=Headers())
 
     @property
     def has_unsolicited_data(self) -> bool:
@@ -235,7 +234,7 @@ class Response:
             if headers is None:
                 self.failure = denial.target_redirect(self.target)
                 return
-            head = head._replace(headers=headers)
+            head = ResponseHead(head.status, head.reason, head.minor_version, headers, head.body)
         if head.status == 101:
             if not inject.is_requested_upgrade(head, self.requested_upgrade):
                 self._fail("it switched to a protocol that was not asked for")

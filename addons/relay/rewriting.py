@@ -1,6 +1,7 @@
 """Rewriting of a request and its response, for treatments other than UNCHANGED, without I/O."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote_plus
@@ -36,12 +37,12 @@ def make_dry_run(head: RequestHead, delete_options: bytes | None) -> RequestHead
     """
     path, _, query = head.target.partition(b"?")
     pairs = [pair for pair in query.split(b"&") if pair and unquote_plus(pair.partition(b"=")[0].decode()) != "dryRun"]
-    head = head._replace(target=b"&".join([path + b"?dryRun=All", *pairs]))
+    head = replace(head, target=b"&".join([path + b"?dryRun=All", *pairs]))
     if delete_options is None:
         return head
     length = (b"Content-Length", b"%d" % len(delete_options))
     headers = [*head.headers.without(b"content-type", b"content-length", b"expect"), (b"Content-Type", _JSON), length]
-    return head._replace(headers=Headers(headers), body=len(delete_options))
+    return replace(head, headers=Headers(headers), body=len(delete_options))
 
 
 def mask_rewriter(head: RequestHead, info: RequestInfo) -> "ResponseRewriter":
@@ -97,7 +98,7 @@ class ResponseRewriter:
     def rewrite_request(self, head: RequestHead) -> RequestHead:
         """Return the head that asks the target for JSON without compression."""
         accept = [(b"Accept", self._accept), (b"Accept-Encoding", b"identity")]
-        return head._replace(headers=Headers([*head.headers.without(*_REQUEST_HEADERS), *accept]))
+        return replace(head, headers=Headers([*head.headers.without(*_REQUEST_HEADERS), *accept]))
 
     def start(self, head: ResponseHead) -> None:
         """Check the head of the response, and set `pending_head`."""
@@ -113,7 +114,8 @@ class ResponseRewriter:
             self._body = ErrorBody() if is_error else self._create_body()
         self.is_early = self._is_stream and not is_error
         headers = [field for field in head.headers if field[0].lower() in _RESPONSE_HEADERS]
-        self.pending_head = head._replace(
+        self.pending_head = replace(
+            head,
             reason=_phrase(head.status),
             headers=Headers([*headers, (b"Content-Type", _JSON)]),
             body=BodyEnd.LAST_CHUNK if self._has_body else 0,

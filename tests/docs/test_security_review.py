@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, get_args, get_type_hints
 
@@ -50,8 +51,8 @@ def audit_lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         audit_id="1-2",
     )
     log.record(request)
-    log.record(request._replace(info=parse_request("GET", REFUSED_EXEC, ""), target=REFUSED_EXEC, status=101))
-    log.record(request._replace(status=403, cause="not_allowed", role="connectors-credentials", audit_id=""))
+    log.record(replace(request, info=parse_request("GET", REFUSED_EXEC, ""), target=REFUSED_EXEC, status=101))
+    log.record(replace(request, status=403, cause="not_allowed", role="connectors-credentials", audit_id=""))
     stranger = Record(
         event="connect", connector=None, status=407, source_ip="192.0.2.1", duration=0, cause="credentials"
     )

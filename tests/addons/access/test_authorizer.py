@@ -556,7 +556,7 @@ def test_a_request_counts_once_even_if_it_is_decided_on_again() -> None:
 def test_a_request_that_addons_edited_counts_as_what_it_became() -> None:
     world = limited(Limits(requests_per_second=9, deletes_per_hour=1))
     client = world.authorizer()
-    get = DELETE._replace(method=b"GET")
+    get = replace(DELETE, method=b"GET")
     for expected in (200, 429):
         first = client.authorize_request(get, REQUEST, world.results.append)
         assert status(client.authorize_request(DELETE, REQUEST, world.results.append, earlier=first)) == expected

@@ -1,6 +1,7 @@
 """Audit lines: all fields and nothing else."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -143,7 +144,7 @@ def test_a_line_says_why_the_caller_was_not_checked() -> None:
 )
 def test_a_refusals_sentence_is_bounded_and_printable(message: str, written: str) -> None:
     output = Output()
-    output.log.record(EXCHANGE._replace(status=403, cause="access", message=message))
+    output.log.record(replace(EXCHANGE, status=403, cause="access", message=message))
     output.log.flush()
     assert output.lines()[0]["message"] == written
 
@@ -158,7 +159,7 @@ def test_commands_are_omitted_if_disabled() -> None:
 @pytest.mark.parametrize("text", ['"}\n{"event":"forged"', "\x1b[2J", "\u2028", "\udc80"])
 def test_nothing_that_is_sent_can_forge_a_line(text: str) -> None:
     output = Output()
-    output.log.record(EXCHANGE._replace(user_agent=text, target="/" + text))
+    output.log.record(replace(EXCHANGE, user_agent=text, target="/" + text))
     output.log.flush()
     assert len(output.text.splitlines()) == 1
     assert output.lines()[0]["user_agent"] == text
@@ -214,7 +215,7 @@ def test_the_log_is_full_before_lines_are_dropped(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_refusals_of_unauthenticated_clients_are_rate_limited_and_counted(form: LineFormat) -> None:
     output = Output(form=form)
-    stranger = EXCHANGE._replace(identity=None, event="connect", status=407)
+    stranger = replace(EXCHANGE, identity=None, event="connect", status=407)
     for _ in range(int(audit.UNAUTHENTICATED_BURST) + 7):
         output.log.record(stranger)
     output.log.record(EXCHANGE)
@@ -229,9 +230,9 @@ def test_refusals_of_unauthenticated_clients_are_rate_limited_and_counted(form: 
 def test_omitted_lines_are_reported_without_further_records() -> None:
     output = Output()
     for _ in range(int(audit.UNAUTHENTICATED_BURST)):
-        output.log.record(EXCHANGE._replace(identity=None))
+        output.log.record(replace(EXCHANGE, identity=None))
     output.log.flush()
-    output.log.record(EXCHANGE._replace(identity=None))
+    output.log.record(replace(EXCHANGE, identity=None))
     assert output.woken == 2
     output.log.flush()
     assert output.lines()[-1]["lines"] == 1
@@ -239,7 +240,7 @@ def test_omitted_lines_are_reported_without_further_records() -> None:
 
 def test_a_token_in_a_user_agent_is_not_written() -> None:
     output = Output()
-    output.log.record(EXCHANGE._replace(user_agent="curl eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"))
+    output.log.record(replace(EXCHANGE, user_agent="curl eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"))
     output.log.flush()
     assert output.lines()[0]["user_agent"] == "curl ..."
 
@@ -247,7 +248,7 @@ def test_a_token_in_a_user_agent_is_not_written() -> None:
 def test_a_long_target_is_written_and_not_cached() -> None:
     output = Output()
     target = TARGET + "&command=" + "a" * 5000
-    output.log.record(EXCHANGE._replace(target=target))
+    output.log.record(replace(EXCHANGE, target=target))
     output.log.flush()
     assert "a" * 5000 in output.text
     assert audit._request_members.cache_info().currsize <= audit.CACHE_SIZE

@@ -1,5 +1,7 @@
 """Text format of audit records."""
 
+from dataclasses import replace
+
 import pytest
 
 from addons.records.audit_text import format_text
@@ -17,7 +19,7 @@ def record(method: str, target: str, **changes: object) -> Record:
         event="request", connector=KEY, status=200, source_ip="10.0.0.7", duration=0.0124, identity=WHO,
         info=parse_request(method, target, ""), target=target,
     )  # fmt: skip
-    return base._replace(**changes)  # type: ignore[arg-type]  # any field may be given
+    return replace(base, **changes)  # type: ignore[arg-type]  # any field may be given
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Metrics of the proxy, parsed as by Prometheus."""
 
+from dataclasses import replace
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from addons.records.metrics import CAUSES, Metrics
@@ -61,7 +63,7 @@ def test_a_denial_of_a_caller_with_access_names_its_connector_while_that_exists(
     metrics = Metrics()
     existing = {"k8s"}
     metrics.set_objects(dict, lambda key: key.name in existing)
-    metrics.record(REQUEST._replace(cause="target_refused", status=502))
+    metrics.record(replace(REQUEST, cause="target_refused", status=502))
     assert scrape(metrics)["connector_denials_total", denial_labels("target_refused", "a", "k8s")] == 1
     existing.clear()
     assert not any(("name", "k8s") in labels for _, labels in scrape(metrics))
@@ -72,7 +74,7 @@ def test_a_caller_without_identity_chooses_no_labels_of_a_denial() -> None:
     metrics = Metrics()
     for number in range(100):
         guess = ObjectKey("guessed", f"n-{number}")
-        metrics.record(REQUEST._replace(connector=guess, identity=None, cause="unavailable", bytes_in=0, bytes_out=0))
+        metrics.record(replace(REQUEST, connector=guess, identity=None, cause="unavailable", bytes_in=0, bytes_out=0))
     assert {connector for connector, _ in metrics.denials} == {None}
 
 
@@ -92,8 +94,8 @@ def denial_labels(reason: str, namespace: str = "", name: str = "") -> tuple[tup
 def test_free_text_from_callers_creates_no_new_series() -> None:
     metrics = Metrics()
     for method in ("BREW", "MAKE"):
-        metrics.record(REQUEST._replace(info=parse_request(method, "/x", ""), identity=None, bytes_in=0, bytes_out=0))
-    metrics.record(REQUEST._replace(info=None, identity=None, bytes_in=0, bytes_out=0))
+        metrics.record(replace(REQUEST, info=parse_request(method, "/x", ""), identity=None, bytes_in=0, bytes_out=0))
+    metrics.record(replace(REQUEST, info=None, identity=None, bytes_in=0, bytes_out=0))
     labels = (("code", "200"), ("connector", ""), ("verb", "other"))
     assert scrape(metrics)["connector_requests_total", labels] == 3
 
@@ -101,10 +103,10 @@ def test_free_text_from_callers_creates_no_new_series() -> None:
 def test_a_live_connection_is_active_until_it_ends_and_is_not_a_second_request() -> None:
     metrics = Metrics()
     for kind in ("watch", "anything"):
-        metrics.record(REQUEST._replace(long_running_kind=kind))
+        metrics.record(replace(REQUEST, long_running_kind=kind))
     active = "connector_streams_active"
     assert scrape(metrics)[active, (("connector", "a/k8s"), ("kind", "watch"))] == 1
-    metrics.record(REQUEST._replace(event="stream", long_running_kind="watch", cause="cut"))
+    metrics.record(replace(REQUEST, event="stream", long_running_kind="watch", cause="cut"))
     samples = scrape(metrics)
     assert samples[active, (("connector", "a/k8s"), ("kind", "watch"))] == 0
     assert samples[active, (("connector", "a/k8s"), ("kind", "other"))] == 1
@@ -114,7 +116,7 @@ def test_a_live_connection_is_active_until_it_ends_and_is_not_a_second_request()
 
 def test_a_cause_in_free_text_is_not_counted_as_a_denial() -> None:
     metrics = Metrics()
-    metrics.record(REQUEST._replace(cause="the client closed the connection"))
+    metrics.record(replace(REQUEST, cause="the client closed the connection"))
     assert not metrics.denials
 
 
@@ -122,13 +124,13 @@ def test_a_deleted_connector_keeps_only_the_series_of_live_connections() -> None
     metrics = Metrics()
     metrics.set_objects(dict, lambda key: key.name == "other")
     for key in (ObjectKey("a", "k8s"), ObjectKey("a", "other")):
-        metrics.record(REQUEST._replace(connector=key, long_running_kind="watch"))
+        metrics.record(replace(REQUEST, connector=key, long_running_kind="watch"))
     assert {name for name, labels in scrape(metrics) if ("connector", "a/k8s") in labels} == {
         "connector_streams_active"
     }
     for key in (ObjectKey("a", "k8s"), ObjectKey("a", "other")):
         metrics.record(
-            REQUEST._replace(connector=key, event="stream", long_running_kind="watch", bytes_in=0, bytes_out=0)
+            replace(REQUEST, connector=key, event="stream", long_running_kind="watch", bytes_in=0, bytes_out=0)
         )
     assert not any(("connector", "a/k8s") in labels for _, labels in scrape(metrics))
     assert any(("connector", "a/other") in labels for _, labels in scrape(metrics))
@@ -158,7 +160,7 @@ def test_a_scrape_of_many_connectors_is_in_small_pieces() -> None:
     keys = [ObjectKey("a", f"k8s-{number}") for number in range(SAMPLES_PER_PIECE + 1)]
     for key in keys:
         for status in (200, 404):
-            metrics.record(REQUEST._replace(connector=key, status=status))
+            metrics.record(replace(REQUEST, connector=key, status=status))
     pieces = list(metrics.render())
     assert max(piece.count(b"\n") for piece in pieces) <= SAMPLES_PER_PIECE + 2
     assert b"".join(pieces).count(b"# TYPE connector_requests_total ") == 1
@@ -173,12 +175,12 @@ def test_connectors_that_come_and_go_between_two_pieces_break_no_scrape() -> Non
     metrics.set_objects(dict, lambda key: key not in deleted)
     keys = [ObjectKey("a", f"k8s-{number}") for number in range(SAMPLES_PER_PIECE + 1)]
     for key in keys:
-        metrics.record(REQUEST._replace(connector=key))
+        metrics.record(replace(REQUEST, connector=key))
     pieces = metrics.render()
     first = next(pieces)
     deleted.add(keys[-1])
     scrape(metrics)
-    metrics.record(REQUEST._replace(connector=ObjectKey("a", "new")))
+    metrics.record(replace(REQUEST, connector=ObjectKey("a", "new")))
     text = b"".join((first, *pieces))
     assert str(keys[0]).encode() in text
     assert str(keys[-1]).encode() not in text

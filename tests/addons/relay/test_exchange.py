@@ -16,6 +16,7 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Identity, Unavailable
 from connector_store.domain.decision import denial
 from connector_store.domain.decision.decide import Forward
+from connector_store.domain.grants.access_grant import AccessGrant
 from connector_store.domain.permissions.restrictions import Treatment
 from tests.addons.relay.test_inject import GRANTED, target
 
@@ -130,6 +131,26 @@ def test_the_record_says_why_the_caller_was_not_checked() -> None:
     assert (record.cause, record.detail) == ("unavailable", "check_timeout")
 
 
+def test_each_value_is_in_its_field_of_the_record() -> None:
+    records: list[Record] = []
+    exchange = create_exchange()
+    grant = AccessGrant(
+        request=ObjectKey("n", "r"), request_uid="", policy="", approved_by=("joe",), approval_uid="", pod_uid="",
+        started_at=0.0, duration=1.0,
+    )  # fmt: skip
+    decision = Forward(target=target(None), grant=GRANTED, role="role", treatment=Treatment.MASK, access_grant=grant)
+    exchange.authorization = AuthorizationResult(decision, exchange.connector_request, GRANTED.identity)
+    exchange.status, exchange.refusal_message, exchange.audit_id = 200, "message", "audit-id"
+    exchange.bytes_in, exchange.bytes_out, exchange.long_running_kind = 3, 5, "watch"
+    exchange.record_end("reason", (records.append,))
+    assert replace(records[0], duration=0.0) == Record(
+        event="stream", connector=KEY, status=200, source_ip="10.0.0.1", duration=0.0, identity=GRANTED.identity,
+        info=exchange.request_info(), target="/api", user_agent="k", cause="reason", detail="", message="message",
+        bytes_in=3, bytes_out=5, long_running_kind="watch", role="role", audit_id="audit-id", access_request="n/r",
+        approved_by=("joe",), treatment="masked",
+    )  # fmt: skip
+
+
 def test_the_end_is_recorded_once() -> None:
     records: list[Record] = []
     exchange = create_exchange()
@@ -142,7 +163,7 @@ def test_the_end_is_recorded_once() -> None:
 def test_only_a_request_without_a_body_may_be_upgraded(body: int, upgrade: bool) -> None:
     exchange = create_exchange(body=body)
     headers = Headers([(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")])
-    exchange.head = exchange.head._replace(headers=headers)
+    exchange.head = replace(exchange.head, headers=headers)
     forward = Forward(target=target(None), grant=GRANTED)
     _, request_bytes = exchange.forward(forward, max_head=4096, must_close=False, forwarded_for=True)
     assert (b"Upgrade: websocket" in request_bytes) is upgrade

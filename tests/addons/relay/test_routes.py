@@ -1,5 +1,7 @@
 """Routes from a request to its Connector: by tunnel, by path and by host."""
 
+from dataclasses import replace
+
 import pytest
 
 from addons.access.connector_request import ConnectorRequest
@@ -111,7 +113,7 @@ def test_a_later_request_with_the_same_headers_is_checked(
     host: str, targets: list[str], results: list[tuple[str, bytes] | int]
 ) -> None:
     route, first = DirectRoute(NAMES, None, b"secret"), head("/", host)
-    routed = [route.resolve(first._replace(target=target.encode())) for target in targets]
+    routed = [route.resolve(replace(first, target=target.encode())) for target in targets]
     assert results == [
         each.status if isinstance(each, Deny) else (str(each.connector_request.key), each.head.target)
         for each in routed
@@ -137,11 +139,11 @@ def test_the_path_prefix_of_the_address_is_added() -> None:
 def test_a_request_that_comes_back_to_its_connector_is_refused() -> None:
     route, target = DirectRoute(NAMES, None, b"secret"), create_target(Address(host="h", port=1))
     sent = route.rewrite_head(head("/api"), target)
-    returned = sent._replace(target=b"/connectors/team-a/k8s/api", headers=sent.headers.without(b"host"))
+    returned = replace(sent, target=b"/connectors/team-a/k8s/api", headers=sent.headers.without(b"host"))
     refusal = route.resolve(returned)
     assert isinstance(refusal, Deny)
     assert (refusal.status, refusal.cause) == (508, "loop")
-    assert isinstance(route.resolve(returned._replace(target=b"/connectors/team-a/other/api")), RoutedRequest)
+    assert isinstance(route.resolve(replace(returned, target=b"/connectors/team-a/other/api")), RoutedRequest)
     assert isinstance(DirectRoute(NAMES, None, b"of another installation").resolve(returned), RoutedRequest)
 
 
