@@ -30,17 +30,16 @@ class Impersonating:
 @pytest.fixture(scope="module")
 def impersonating(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Impersonating]:
     plane, home = control_plane, tmp_path_factory.mktemp("constrained")
-    namespace = plane.create_namespace("constrained")
+    namespace = plane.create_namespace(home.name)
     plane.create_service_account(namespace, TARGET_USER)
     [role] = re.findall(
         r"```yaml\n(apiVersion: rbac[^`]*?name: connectors-impersonator-narrow\n.*?)```", PAGE.read_text(), re.DOTALL
     )
     plane.kubectl("apply", "-f", "-", stdin=role)
     account = f"--serviceaccount={namespace}:{TARGET_USER}"
-    plane.kubectl("create", "clusterrolebinding", "narrow", "--clusterrole=connectors-impersonator-narrow", account)
-    plane.kubectl(
-        "create", "clusterrolebinding", "caller", "--clusterrole=cluster-admin", "--user=connectors:team-a/k8s"
-    )
+    plane.kubectl("create", "clusterrolebinding", namespace, "--clusterrole=connectors-impersonator-narrow", account)
+    caller = ("--clusterrole=cluster-admin", "--user=connectors:team-a/k8s")
+    plane.kubectl("create", "clusterrolebinding", f"{namespace}-caller", *caller)
     plane.kubectl("create", "configmap", "plain", "--from-literal=a=b", namespace=namespace)
     connector, secret = manifests(plane, plane.issue_token(namespace, TARGET_USER))
     connector["spec"]["impersonate"] = {"userPrefix": "connectors:", "groupPrefix": "connectors:"}

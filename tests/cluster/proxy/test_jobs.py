@@ -82,10 +82,11 @@ class Outside:
 @pytest.fixture(scope="module")
 def outside(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
     home = tmp_path_factory.mktemp("outside")
-    namespace = control_plane.create_namespace("outside")
-    control_plane.kubectl("create", "clusterrole", "looks", "--verb=list", "--resource=namespaces")
-    looks = ("--clusterrole=looks", f"--serviceaccount={namespace}:{TARGET_USER}")
-    control_plane.kubectl("create", "clusterrolebinding", "looks", *looks)
+    namespace = control_plane.create_namespace(home.name)
+    looks = f"{namespace}-looks"
+    control_plane.kubectl("create", "clusterrole", looks, "--verb=list", "--resource=namespaces")
+    binding = (f"--clusterrole={looks}", f"--serviceaccount={namespace}:{TARGET_USER}")
+    control_plane.kubectl("create", "clusterrolebinding", looks, *binding)
     with TestIssuer() as github, TestIssuer() as gitlab:
         jobs = documents()
         of_github, of_gitlab = jobs["AuthenticationConfiguration"]["jwt"]

@@ -78,7 +78,7 @@ def issue(plane: ControlPlane, name: str, *groups: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def kinds(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kinds]:
     plane, home = control_plane, tmp_path_factory.mktemp("kinds")
-    namespace = plane.create_namespace("kinds")
+    namespace = plane.create_namespace(home.name)
     target_token(plane, namespace)
     plane.create_service_account(namespace, MINTER)
     may_mint(plane, namespace, {"kind": "ServiceAccount", "name": MINTER, "namespace": namespace})
@@ -101,13 +101,13 @@ def kinds(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
 @pytest.mark.parametrize(
     ("name", "user"),
     [
-        ("by-token", "system:serviceaccount:kinds:target"),
-        ("by-certificate", "system:serviceaccount:kinds:target"),
+        ("by-token", "system:serviceaccount:{namespace}:target"),
+        ("by-certificate", "system:serviceaccount:{namespace}:target"),
         ("certificate", "cert-admin"),
     ],
 )
 def test_kubectl_has_the_identity_of_the_credential(kinds: Kinds, name: str, user: str) -> None:
-    assert kinds.whoami(name) == user
+    assert kinds.whoami(name) == user.format(namespace=kinds.namespace)
     kubectl = kinds.kubectl(name)
     kubectl("create", "configmap", f"made-{name}", "--from-literal=a=1", namespace=kinds.namespace)
     assert f"configmap/made-{name}" in kubectl("get", "configmaps", "-o", "name", namespace=kinds.namespace)

@@ -22,7 +22,6 @@ from tests.fakes.chromium import browser_tab
 
 KEY = ObjectKey("team-a", "k8s")
 PLACEHOLDER = f"Bearer <of Connector {KEY}>"
-NAMESPACE = "looked-at"
 PASSWORD = "of the page"
 WHOAMI = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 METHODS = "[...document.querySelectorAll('.flow-table td.col-method')].map(cell => cell.textContent)"
@@ -33,18 +32,23 @@ TYPE_FILTER = """(text => {
     field.dispatchEvent(new Event('input', {bubbles: true}));
 })"""
 """Function that types into the field which filters the list."""
-CONFIG_MAPS = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
     """Requests of kubectl, and the flows that mitmweb shows for them."""
 
+    namespace: str
     user: str
     secrets: list[str]
     """The target's token, and the caller's own with the login made of it."""
     proxy: RunningProxy
     web_port: int
+
+    @property
+    def config_maps(self) -> str:
+        """Path of the ConfigMaps of the namespace."""
+        return f"/api/v1/namespaces/{self.namespace}/configmaps"
 
     def get(self, path: str) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self.web_port, timeout=WAIT_TIMEOUT)
@@ -69,36 +73,37 @@ class Session:
 
 @pytest.fixture(scope="module")
 def session(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    control_plane.create_namespace(NAMESPACE)
-    token = target_token(control_plane, NAMESPACE)
+    home = tmp_path_factory.mktemp("mitmweb")
+    namespace = control_plane.create_namespace(home.name)
+    token = target_token(control_plane, namespace)
     connector, secret = manifests(control_plane, token)
     web = Port()
     shown = {"web_port": str(web.number), "web_open_browser": "false", "web_password": PASSWORD}
-    proxy = RunningProxy(tmp_path_factory.mktemp("mitmweb"), program="mitmweb", options=shown)
+    proxy = RunningProxy(home, program="mitmweb", options=shown)
     proxy.write("k8s.yaml", connector, secret)
     with proxy:
         own = proxy.token(KEY)
         kubectl = proxy.kubectl(control_plane.kubectl, connector, token=own)
         user = kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
-        kubectl("create", "configmap", "seen", "--from-literal=a=readable", namespace=NAMESPACE)
-        kubectl("get", "configmap", "seen", namespace=NAMESPACE)
-        kubectl("get", "configmap", "seen", "-o", "yaml", namespace=NAMESPACE)
+        kubectl("create", "configmap", "seen", "--from-literal=a=readable", namespace=namespace)
+        kubectl("get", "configmap", "seen", namespace=namespace)
+        kubectl("get", "configmap", "seen", "-o", "yaml", namespace=namespace)
         assert kubectl.run("get", "nodes").returncode != 0
         login = base64.b64encode(f"{KEY}:{own}".encode()).decode()
-        yield Session(user=user, secrets=[token, own, login], proxy=proxy, web_port=web.number)
+        yield Session(namespace=namespace, user=user, secrets=[token, own, login], proxy=proxy, web_port=web.number)
     web.release()
 
 
 def test_each_request_is_there_as_the_target_got_and_answered_it(session: Session) -> None:
-    assert session.user == f"system:serviceaccount:{NAMESPACE}:{TARGET_USER}"
+    assert session.user == f"system:serviceaccount:{session.namespace}:{TARGET_USER}"
     authorizations = {
         (each["request"]["method"], each["request"]["path"].partition("?")[0], each["response"]["status_code"])
         for each in session.flows()
     }
     assert {
         ("POST", WHOAMI, 201),
-        ("POST", CONFIG_MAPS, 201),
-        ("GET", f"{CONFIG_MAPS}/seen", 200),
+        ("POST", session.config_maps, 201),
+        ("GET", f"{session.config_maps}/seen", 200),
         ("GET", "/api/v1/nodes", 403),
     } <= authorizations
 
@@ -110,7 +115,7 @@ def test_each_has_a_placeholder_for_the_only_credential(session: Session) -> Non
 
 
 def test_what_was_created_can_be_read(session: Session) -> None:
-    [created] = [each for each in session.flows() if each["request"]["path"].startswith(f"{CONFIG_MAPS}?")]
+    [created] = [each for each in session.flows() if each["request"]["path"].startswith(f"{session.config_maps}?")]
     assert b"readable" in session.get(f"/flows/{created['id']}/request/content.data")
 
 
@@ -138,8 +143,8 @@ def test_no_token_is_in_what_it_prints(session: Session) -> None:
 
 def test_each_flow_says_who_called_and_what_for(session: Session) -> None:
     comments = {(each["request"]["method"], each["comment"]) for each in session.flows()}
-    assert ("POST", f"{KEY} · {KEY} · create configmaps {NAMESPACE}") in comments
-    assert ("GET", f"{KEY} · {KEY} · get configmaps {NAMESPACE}/seen") in comments
+    assert ("POST", f"{KEY} · {KEY} · create configmaps {session.namespace}") in comments
+    assert ("GET", f"{KEY} · {KEY} · get configmaps {session.namespace}/seen") in comments
 
 
 @pytest.mark.parametrize(
@@ -164,7 +169,7 @@ async def test_a_filter_of_the_page_finds_flows_by_their_comment(
 def test_kubernetes_objects_are_readable(session: Session) -> None:
     """kubectl gets the object as a table for people, and as JSON for `-o yaml`."""
     paths = {each["id"]: each["request"]["path"] for each in session.flows()}
-    reads = [each for each, path in paths.items() if path == f"{CONFIG_MAPS}/seen"]
+    reads = [each for each, path in paths.items() if path == f"{session.config_maps}/seen"]
     shown = [json.loads(session.get(f"/flows/{each}/response/content/auto.json")) for each in reads]
     assert {each["view_name"] for each in shown} == {"Kubernetes"}
     assert any("NAME  DATA  AGE\nseen  1 " in each["text"] for each in shown)

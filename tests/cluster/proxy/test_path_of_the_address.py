@@ -37,7 +37,7 @@ def world(
     control_plane: ControlPlane, gateway_programs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
     plane, home = control_plane, tmp_path_factory.mktemp("path")
-    namespace = plane.create_namespace("behind-a-path")
+    namespace = plane.create_namespace(f"behind-{home.name}")
     with ExitStack() as stack:
         stack.enter_context(exec_pod(plane, namespace, gateway_programs, home=home))
         arguments = (f"-prefix={PREFIX}", f"-target={plane.url}", f"-ca={plane.ca.certificate}")

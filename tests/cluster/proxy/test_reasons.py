@@ -141,8 +141,9 @@ def scene(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
         "connector_max_connections": str(MOST),
         "connector_targets_deny": DENIED,
     }
-    proxy = RunningProxy(tmp_path_factory.mktemp("reasons"), options=options)
-    token = target_token(control_plane, control_plane.create_namespace("reasons"))
+    home = tmp_path_factory.mktemp("reasons")
+    proxy = RunningProxy(home, options=options)
+    token = target_token(control_plane, control_plane.create_namespace(home.name))
     with ExitStack() as stack:
         silent = stack.enter_context(run_target())
         silent.silent = True

@@ -111,9 +111,10 @@ class Client:
 
 @pytest.fixture(scope="module")
 def scene(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    namespace = control_plane.create_namespace("renewals")
+    home = tmp_path_factory.mktemp("renewals")
+    namespace = control_plane.create_namespace(home.name)
     target_token(control_plane, namespace)
-    proxy = RunningProxy(tmp_path_factory.mktemp("renewals"))
+    proxy = RunningProxy(home)
     with background(ShortTokens(control_plane, LIFE).serving()) as (front, _), proxy:
         assert isinstance(front, ShortTokens)
         yield Scene(plane=control_plane, proxy=proxy, front=front, namespace=namespace)
