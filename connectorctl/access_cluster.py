@@ -22,7 +22,7 @@ from connectorctl.access_manifests import make_approval
 from connectorctl.access_rows import NOT_ENFORCED, RequestRow, parse_row
 from connectorctl.cluster_source import run_with_client
 from connectorctl.invocation import Invocation
-from connectorctl.missing_crd import missing_crd_error
+from connectorctl.missing_crd import explain_missing_crd
 from connectorctl.option_values import SourceOptions
 from connectorctl.source import resolve_source
 
@@ -55,33 +55,24 @@ async def get_author(client: KubeClient) -> Author:
 
 
 async def create(client: KubeClient, resource: Resource, manifest: dict[str, Any]) -> dict[str, Any]:
-    try:
+    with explain_missing_crd(resource):
         return await client.create(resource.path(manifest["metadata"]["namespace"]), manifest)
-    except ApiError as error:
-        raise missing_crd_error(resource, error) or error from error
 
 
 async def get(client: KubeClient, resource: Resource, key: ObjectKey) -> dict[str, Any]:
-    try:
+    with explain_missing_crd(resource):
         return await client.get(resource.path(*key))
-    except ApiError as error:
-        raise missing_crd_error(resource, error) or error from error
 
 
 async def delete(client: KubeClient, resource: Resource, key: ObjectKey) -> None:
-    try:
+    with explain_missing_crd(resource):
         await client.delete(resource.path(*key))
-    except ApiError as error:
-        raise missing_crd_error(resource, error) or error from error
 
 
 async def list_objects(client: KubeClient, resource: Resource, namespace: str | None) -> list[dict[str, Any]]:
     """List objects of a namespace (None: all), in the order of their creation."""
-    try:
-        pages = [page async for page in client.list_pages(resource.path(namespace))]
-    except ApiError as error:
-        raise missing_crd_error(resource, error) or error from error
-    items = [raw for page in pages for raw in page["items"]]
+    with explain_missing_crd(resource):
+        items = await client.list_objects(resource.path(namespace))
     return sorted(items, key=lambda raw: raw["metadata"].get("creationTimestamp") or "")
 
 

@@ -10,14 +10,13 @@ from connector_store.domain.config.settings import Settings
 from connector_store.domain.grants.access_index import AccessClock
 from connector_store.kube import config_loader
 from connector_store.kube.client import KubeClient
-from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS
 from connector_store.store import Store
 from connectorctl.cluster_details import read_details
 from connectorctl.description import ConnectorDetails
 from connectorctl.inventory import Inventory
 from connectorctl.listing import fill_store
-from connectorctl.missing_crd import missing_crd_error
+from connectorctl.missing_crd import explain_missing_crd
 from connectorctl.option_values import SourceOptions
 
 
@@ -40,10 +39,8 @@ def load_details(
     """Load what the cluster has about one Connector."""
 
     async def read(client: KubeClient) -> ConnectorDetails:
-        try:
+        with explain_missing_crd(CONNECTORS):
             return await read_details(client, key, settings)
-        except ApiError as error:
-            raise missing_crd_error(CONNECTORS, error) or error from error
 
     return asyncio.run(run_with_client(source_options, cluster, read))
 

@@ -15,10 +15,9 @@ from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector, InvalidConnector
 from connector_store.domain.status.http_address import HttpAddress, parse_http_address
 from connector_store.kube.aliases import leads_to_proxy
-from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS
 from connectorctl.caller_token import TokenClient, create_caller_token
-from connectorctl.missing_crd import missing_crd_error
+from connectorctl.missing_crd import explain_missing_crd
 from connectorctl.option_values import CallerOptions, SourceOptions
 from connectorctl.output import print_message
 from connectorctl.proxy_ca import read_proxy_ca
@@ -86,10 +85,8 @@ def _run_with_client[T](
 
 
 async def _get_object(client: TokenClient, key: ObjectKey) -> dict[str, Any]:
-    try:
+    with explain_missing_crd(CONNECTORS):
         return await client.get(CONNECTORS.path(key.namespace, key.name))
-    except ApiError as error:
-        raise missing_crd_error(CONNECTORS, error) or error from error
 
 
 async def _get_connector(client: TokenClient, key: ObjectKey) -> _ClusterConnector:

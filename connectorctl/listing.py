@@ -9,7 +9,7 @@ from connector_store.domain.objects.credential_kinds import SECRET_SELECTORS
 from connector_store.domain.objects.models import Connector
 from connector_store.domain.status.status import Condition, parse_status
 from connector_store.kube.client import KubeClient
-from connector_store.kube.errors import ApiError, suppress_status
+from connector_store.kube.errors import suppress_status
 from connector_store.kube.resources import (
     ACCESS_LOCKS,
     CA_SECRETS,
@@ -21,7 +21,7 @@ from connector_store.kube.resources import (
 )
 from connector_store.kube.sinks import make_parser
 from connector_store.store import Store, StoreObject
-from connectorctl.missing_crd import missing_crd_error
+from connectorctl.missing_crd import explain_missing_crd
 
 
 async def fill_store(
@@ -56,10 +56,8 @@ async def _list(
     client: KubeClient, resource: Resource, namespace: str | None, selector: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     kind = {"apiVersion": resource.api_version, "kind": resource.kind}
-    try:
+    with explain_missing_crd(resource):
         items = await client.list_objects(resource.path(namespace), selector)
-    except ApiError as error:
-        raise missing_crd_error(resource, error) or error from error
     return [{**raw, **kind} for raw in items]
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from connector_store.kube.errors import ApiError
 from connector_store.kube.resources import CONNECTORS, SECRETS, Resource
-from connectorctl.missing_crd import missing_crd_error
+from connectorctl.missing_crd import explain_missing_crd
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,8 @@ from connectorctl.missing_crd import missing_crd_error
     ],
 )  # fmt: skip
 def test_a_missing_definition_has_its_own_error(resource: Resource, error: ApiError, is_missing: bool) -> None:
-    reported = missing_crd_error(resource, error)
-    assert (reported is not None) == is_missing
-    assert reported is None or "connectors.connectors.alauda.io is not installed in this cluster" in str(reported)
+    with pytest.raises(ApiError) as reported, explain_missing_crd(resource):
+        raise error
+    assert (reported.value is not error) == is_missing
+    text = "connectors.connectors.alauda.io is not installed in this cluster"
+    assert (text in str(reported.value)) == is_missing
