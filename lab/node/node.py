@@ -3,11 +3,12 @@
 It must run in the namespaces of `isolation.py`. The folder of kubelet is /var/lib/kubelet, as on every node.
 """
 
+import socket
 import subprocess
 import time
 from pathlib import Path
 
-from lab.control_plane import ControlPlane
+from lab.control_plane import SERVICE_ADDRESS, ControlPlane
 from lab.kubectl import certificate_user
 from lab.node import configuration
 from lab.node.isolation import ADDRESS, run_folder
@@ -50,7 +51,8 @@ class Node(Startable):
         )
         self.kubectl, self.api = self.control_plane.kubectl, self.control_plane.api
         self.containerd_socket = Path("/run/containerd/containerd.sock")
-        self._controllers = [self._controller_manager(), self._scheduler(), self._kube_proxy(), self._coredns()]
+        self._controllers = [self._controller_manager(), self._scheduler(), self._coredns()]
+        self._kube_proxy = self._make_kube_proxy()
         self._containerd = self._make_containerd()
         self.kubelet = self._make_kubelet(sync_frequency)
 
@@ -66,11 +68,14 @@ class Node(Startable):
         self.import_image(box)
         box.unlink()
         self.start_kubelet()
+        # kube-proxy ends if the node gets its address more than 30 s after it started (NewNodeManager, OnNodeChange).
+        self._kube_proxy.start()
+        self._kube_proxy.wait_until(_is_service_reachable, timeout=READY_TIMEOUT)
         self._controllers[0].wait_until(self._has_default_account, timeout=READY_TIMEOUT)
 
     def close(self) -> None:
         """End the programs. Containers, mounts and addresses end with the namespaces."""
-        for process in (self.kubelet, *self._controllers, self._containerd):
+        for process in (self.kubelet, self._kube_proxy, *self._controllers, self._containerd):
             process.kill()
         self.control_plane.close()
 
@@ -145,7 +150,7 @@ class Node(Startable):
         kubeconfig = f"--kubeconfig={self.control_plane.kubeconfig}"
         return self._process(0, "kube-scheduler", kubeconfig, "--bind-address=127.0.0.1", "--leader-elect=false")
 
-    def _kube_proxy(self) -> Process:
+    def _make_kube_proxy(self) -> Process:
         path = self.folder / "kube-proxy.json"
         configuration.write_json(path, configuration.kube_proxy(self.control_plane.kubeconfig))
         return self._process(0, "kube-proxy", f"--config={path}")
@@ -181,3 +186,12 @@ class Node(Startable):
             f"--node-ip={ADDRESS}",
             "--v=2",
         )
+
+
+def _is_service_reachable() -> bool:
+    """Return True if the Service `kubernetes` leads to the API server."""
+    try:
+        socket.create_connection((SERVICE_ADDRESS, 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
