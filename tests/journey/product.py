@@ -108,12 +108,12 @@ class Product:
         return "\n".join(parts)
 
     def audit(self) -> list[dict[str, Any]]:
-        """One entry for each request that the proxies which run now have carried."""
+        """One entry for each request that the proxies which run now have carried. One that ends meanwhile has none."""
         proxies = ["-l", "app.kubernetes.io/name=connectors-proxy", "-o", "name"]
         return [
             json.loads(line)
             for pod in self.kubectl("get", "pods", *proxies, namespace=SYSTEM).split()
-            for line in self.kubectl("logs", pod, namespace=SYSTEM).splitlines()
+            for line in self.kubectl.run("logs", pod, namespace=SYSTEM).stdout.splitlines()
             if line.startswith("{") and '"event":' in line
         ]
 

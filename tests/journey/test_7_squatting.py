@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from lab.node.csi_driver import eventually, volume_path
+from lab.rbac import wait_for_rbac
 from tests.journey.product import Product
 from tests.journey.worker import NAMESPACE, Worker, connector, worker_pod
 
@@ -51,6 +52,7 @@ def squatted(worker: Worker) -> Worker:
     account = f"--serviceaccount={SHARED}:squatter"
     kubectl("create", "rolebinding", "squatter", "--role=squatter", account, namespace=SHARED)
     kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=150s", namespace=SHARED)
+    wait_for_rbac(product.api)
     for each in server(product.node.box_image):
         assert as_squatter(product, "create", "-f", "-", **each) == (0, "")
     product.node.wait_for_pod("listener", SHARED)

@@ -56,7 +56,8 @@ def test_installing_again_frees_a_pod_that_was_stuck(product: Product, worker: W
     product.api.apply(worker_pod(product.node.box_image), namespace=NAMESPACE)
     product.node.wait_for_pod(WORKER, NAMESPACE)
     product.kubectl("rollout", "status", "deployment/connectors-proxy", "--timeout=5m", namespace=SYSTEM, timeout=320)
-    assert WORKER in worker.must("get", "pods", "-o", "name")
+    # kube-proxy may see the new proxies a moment later.
+    eventually(lambda: WORKER in worker.run("get", "pods", "-o", "name").stdout)
 
 
 def remnants(product: Product) -> list[str]:

@@ -20,6 +20,7 @@ from connector_store.domain.callers.pod_token import TOKENS_KEY
 from connector_store.kube.server_clock import MAX_OFFSET
 from lab.node.csi_driver import ADMIN_PORT, PLACEHOLDER_CA, TIMEOUT, CsiDriver, connector, eventually
 from lab.node.node import Node
+from lab.rbac import wait_for_rbac
 from lab.wall_clock import DAY, WallClock
 
 TWO_YEARS: Final = 800 * DAY
@@ -93,6 +94,7 @@ def test_volumes_are_refreshed_after_the_wall_clock_moved(
 ) -> None:
     account = f"--serviceaccount={node_namespace}:default"
     node.kubectl("create", "rolebinding", "use", "--clusterrole=connectors-user", account, namespace=node_namespace)
+    wait_for_rbac(node.api)
     node.api.apply(connector("k8s"), namespace=node_namespace)
     with closing(Volume(node, driver, node_namespace)) as volume:
 

@@ -88,6 +88,19 @@ def event(node: Node, namespace: str, name: str, text: str) -> str:
     return eventually(find)
 
 
+def record_of(driver: CsiDriver, target: Path) -> Path:
+    """Return the driver's record of a volume. Those of other tests' pods may go meanwhile."""
+
+    def names_target(path: Path) -> bool:
+        try:
+            return str(target) in path.read_text()
+        except FileNotFoundError:
+            return False
+
+    [record] = filter(names_target, driver.records.glob("*.json"))
+    return record
+
+
 def is_mounted(path: Path) -> bool:
     return f" {path} " in Path("/proc/self/mountinfo").read_text()
 
@@ -151,7 +164,7 @@ def test_records_of_an_older_release_are_read(node: Node, driver: CsiDriver, rea
     node.api.apply(pod("older", node.box_image, ATTRIBUTES), namespace=ready)
     node.wait_for_pod("older", ready)
     target = volume_path(node, ready, "older")
-    [record] = [each for each in driver.records.iterdir() if str(target) in each.read_text()]
+    record = record_of(driver, target)
     driver.process.kill()
     old = json.loads(record.read_text())
     record.write_text(json.dumps({"volume_id": old["volume_id"], "target": old["target"], "digest": "of its own kind"}))
@@ -288,7 +301,7 @@ def test_deleting_a_pod_leaves_nothing(node: Node, driver: CsiDriver, ready: str
     node.wait_for_pod("gone", ready)
     target = volume_path(node, ready, "gone")
     assert is_mounted(target)
-    [record] = [each for each in driver.records.iterdir() if str(target) in each.read_text()]
+    record = record_of(driver, target)
     node.kubectl("delete", "pod", "gone", "--wait=false", namespace=ready)
     eventually(lambda: not record.exists() and not target.exists())
     assert not is_mounted(target)

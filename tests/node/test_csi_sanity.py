@@ -10,6 +10,7 @@ from pathlib import Path
 from lab.node.csi_driver import CsiDriver, connector
 from lab.node.csi_sanity_adapter import serve_adapter
 from lab.node.node import Node
+from lab.rbac import wait_for_rbac
 
 EXPECTED = 13
 """Tests that apply to a driver of inline volumes: Identity 3, node 8, and "work" and "idempotent"."""
@@ -38,6 +39,7 @@ def test_it_passes_every_test_that_applies(
     account = f"--serviceaccount={node_namespace}:default"
     grant = ("create", "rolebinding", "user", "--clusterrole=connectors-user", account)
     node.kubectl(*grant, namespace=node_namespace)
+    wait_for_rbac(node.api)
     attributes = {
         "csi.storage.k8s.io/pod.name": "sanity",
         "csi.storage.k8s.io/pod.namespace": node_namespace,

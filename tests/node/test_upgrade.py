@@ -223,9 +223,10 @@ def test_every_mix_of_versions_serves_old_and_new_pods(
     name = f"pod-{'new' if folder == NEW else 'old'}-{door[2].removeprefix('connectors-')}"
     product.api.apply(worker_pod(product.node.box_image, name), namespace=NAMESPACE)
     product.node.wait_for_pod(name, NAMESPACE)
-    answer = product.kubectl("exec", name, "--", *ASK.split(), namespace=NAMESPACE)
+    # Until kube-proxy has seen a rollout, a Service leads to a proxy that has ended.
+    answer = eventually(lambda: product.kubectl.run("exec", name, "--", *ASK.split(), namespace=NAMESPACE).stdout)
     assert f'"name":"{WORKER}"' in answer
-    assert WORKER in worker.must("get", "pods", "-o", "name")
+    eventually(lambda: WORKER in worker.run("get", "pods", "-o", "name").stdout)
     status = pod_of(worker)
     assert status["metadata"]["uid"] == before
     assert status["status"]["containerStatuses"][0]["restartCount"] == 0
