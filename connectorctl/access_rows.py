@@ -4,7 +4,7 @@ A proxy checks more than this module, such as the time of the approval and what 
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from connector_store.domain.base.names import ObjectKey
@@ -42,11 +42,6 @@ class RequestRow:
     @property
     def key(self) -> ObjectKey:
         return ObjectKey(self.namespace, self.name)
-
-    def as_document(self) -> dict[str, object]:
-        """Return the row as data."""
-        document = asdict(self)
-        return {**document, "approved_by": list(self.approved_by)}
 
 
 def parse_row(

@@ -12,22 +12,21 @@ from connectorctl.access_params import NAME_PARAM, REASON_PARAM
 from connectorctl.access_rows import parse_row
 from connectorctl.invocation import Invocation
 from connectorctl.option_values import SourceOptions
-from connectorctl.options import AccessKeyParam, add_access_source_options, add_format_option
+from connectorctl.options import AccessKeyParam, add_access_source_options, add_format_option, apply_decorators
 from connectorctl.output import print_message, write, write_value
 
 
 def add_decision_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument NAMESPACE/REQUEST, `--policy`, `--comment`, `-o` and the options of the source."""
-    for decorate in (
-        add_access_source_options,
-        add_format_option("json", "yaml"),
-        click.option("--comment", type=REASON_PARAM, help="Comment, for the requester and the audit log."),
+    return apply_decorators(
+        function,
+        click.argument("request", metavar="NAMESPACE/REQUEST", type=AccessKeyParam("accessrequests")),
         click.option("--policy", metavar="NAME", type=NAME_PARAM,
                      help="AccessPolicy to decide by. Default: the only one that applies."),
-        click.argument("request", metavar="NAMESPACE/REQUEST", type=AccessKeyParam("accessrequests")),
-    ):  # fmt: skip
-        function = decorate(function)
-    return function
+        click.option("--comment", type=REASON_PARAM, help="Comment, for the requester and the audit log."),
+        add_format_option("json", "yaml"),
+        add_access_source_options,
+    )  # fmt: skip
 
 
 def print_decision(

@@ -221,7 +221,7 @@ def add_oidc_options(function: Function) -> Function:
             raise click.UsageError("--audience goes with --oidc; leave it out, because other tokens have the proxy's")
         return function(*arguments, token_provider=token_provider, audience=audience, **values)
 
-    return _apply_decorators(
+    return apply_decorators(
         wrapped,
         click.option("--oidc", "token_provider", type=ParsedParam("SOURCE", TokenProvider, parse_token_provider),
                      help=f"Authenticate with an OIDC token from: {KINDS}."),
@@ -253,7 +253,7 @@ def _add_source_options(function: Function, source_option: Callable[[Function], 
             *arguments, source_options=SourceOptions(source=source, kubeconfig=kubeconfig, context=context), **values
         )
 
-    return _apply_decorators(
+    return apply_decorators(
         wrapped,
         source_option,
         click.option("--kubeconfig", metavar="FILE", type=click.Path(),
@@ -312,7 +312,7 @@ def add_caller_options(function: Function) -> Function:
             **values,
         )
 
-    return _apply_decorators(
+    return apply_decorators(
         wrapped,
         click.option("--service-account", type=KEY_PARAM, envvar=f"{ENVIRONMENT}SERVICE_ACCOUNT", show_envvar=True,
                      help="ServiceAccount whose token to request from a cluster."),
@@ -336,7 +336,8 @@ def add_format_option(*forms: str) -> Callable[[Function], Function]:
     return click.option("-o", "--output", "form", type=click.Choice(forms), help="Format of the output.")
 
 
-def _apply_decorators(function: Function, *decorators: Callable[[Function], Function]) -> Function:
+def apply_decorators(function: Function, *decorators: Callable[[Function], Function]) -> Function:
+    """Decorate a function as if the decorators stood above it in this order."""
     for decorator in reversed(decorators):
         function = decorator(function)
     return function

@@ -1,6 +1,7 @@
 """Command `requests`: list access requests."""
 
 import time
+from dataclasses import asdict
 from typing import Final
 
 import click
@@ -37,7 +38,7 @@ def command(
         raise click.UsageError("--watch is for tables; leave -o out")
     rows = _load_rows(source_options, invocation, namespace)
     if form is not None:
-        write_value({"items": [row.as_document() for row in rows]}, form)
+        write_value({"items": [asdict(row) for row in rows]}, form)
         return
     if rows:
         write(_render(rows))

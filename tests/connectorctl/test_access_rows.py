@@ -1,11 +1,15 @@
 """Rows of the table of access requests."""
 
+import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
+import yaml
 
 from connector_store.domain.base.names import ObjectKey
 from connectorctl.access_rows import parse_row
+from connectorctl.output import render_value
 from tests.connectorctl.fake_access_cluster import ready
 
 
@@ -142,7 +146,10 @@ def test_a_row_as_data_has_every_field() -> None:
         "expirationTime": "2026-01-31T19:00:00Z",
         "approvedBy": ["joe", "jim"],
     }
-    assert parse_row(raw(status, duration="1h", reason="INC-7")).as_document() == {
+    row = asdict(parse_row(raw(status, duration="1h", reason="INC-7")))
+    document = yaml.safe_load(render_value(row, "yaml"))
+    assert document == json.loads(render_value(row, "json"))
+    assert document == {
         "namespace": "a",
         "name": "prod-1",
         "subject": "jane",
