@@ -53,6 +53,11 @@ def test_every_bug_of_the_list_has_a_unique_id_and_existing_tests() -> None:
     assert [name for mutant in mutants for name in mutant.tests if not exists(name)] == []
 
 
+def test_every_bug_of_the_list_can_be_put_in() -> None:
+    texts = {mutant.file: (ROOT / mutant.file).read_text() for mutant in read_mutants(MUTANTS_FILE)}
+    assert [mutant.id for mutant in read_mutants(MUTANTS_FILE) if texts[mutant.file].count(mutant.was) != 1] == []
+
+
 def exists(test: str) -> bool:
     """Return True if the test is a file, or a function in a file."""
     name, _, function = test.partition("::")
