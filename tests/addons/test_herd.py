@@ -159,7 +159,8 @@ def test_1000_callers_at_one_moment_are_all_served(tmp_path: Path, capsys: pytes
             "connector_targets_allow": "127.0.0.0/8",
             "connector_audit": "json",
         }
-        proxy = RunningProxy(tmp_path / "proxy", options=options, environment={"KUBECONFIG": str(kubeconfig)})
+        environment = {"KUBECONFIG": str(kubeconfig)}
+        proxy = RunningProxy(tmp_path / "proxy", program="addons", options=options, environment=environment)
         with proxy:
             herd = Herd(proxy, target.address.removeprefix("https://"))
             for sources, name in herds.items():
