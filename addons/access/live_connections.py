@@ -212,14 +212,14 @@ class LiveConnections:
                 checks = callers.get(caller) or self._callers.get(caller)
                 if checks is None:
                     checks = self._rechecks.get_checks(access.token, access.grant, key)
-                if self._ends_with_token(access, checks):
+                if self._is_ended_by_expiry(access, checks):
                     connection.close(REASON_EXPIRED)
                 else:
                     callers[caller] = checks
             await asyncio.sleep(0)
         self._callers = callers
 
-    def _ends_with_token(self, access: LiveAccess, checks: CallerChecks) -> bool:
+    def _is_ended_by_expiry(self, access: LiveAccess, checks: CallerChecks) -> bool:
         """Return True if the token has expired, and its expiry closes its connections.
 
         Both clocks count: `now` can be set back, and the boot-time clock never.
@@ -233,10 +233,12 @@ class LiveConnections:
         for key in check.keys:
             for connection in tuple(self._by_connector.get(key, ())):
                 access = connection.live_access
-                checks = self._callers.get((access.token, key)) if access is not None else None
-                if access is None or checks is None or check not in checks:
+                if access is None:
                     continue
-                if self._ends_with_token(access, checks):  # a recheck may find it before the look at all connections
+                checks = self._callers.get((access.token, key))
+                if checks is None or check not in checks:
+                    continue
+                if self._is_ended_by_expiry(access, checks):  # a recheck may find it before the look at all connections
                     connection.close(REASON_EXPIRED)
                 elif not self._is_still_entitled(refusal, access, key):
                     connection.close("its caller may not use the Connector any more")
