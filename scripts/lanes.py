@@ -1,7 +1,8 @@
 """Run commands, one after the other or in lanes at the same time, and stop all of them on a signal.
 
 A lane is a coroutine that runs commands and returns True if all of them succeeded. Each command has a process group of
-its own. The output of a lane is in FOLDER/LANE.log; it is printed when the lane has ended.
+its own, and waits while MAX_COMMANDS run. The output of a lane is in FOLDER/LANE.log; it is printed when the lane has
+ended.
 """
 
 import asyncio
@@ -24,6 +25,8 @@ STOP_TIMEOUT: Final = 30.0
 """Seconds between SIGTERM and SIGKILL. A node needs up to 20 to remove its namespaces and cgroups."""
 PROGRESS_INTERVAL: Final = 60.0
 """Seconds between two progress reports."""
+MAX_COMMANDS: Final = max(3, os.cpu_count() or 0)
+"""Commands of all lanes that run at the same time. More of them make a small machine too slow for clients' timeouts."""
 INTERRUPTED: Final = 128 + signal.SIGINT
 """Exit code after SIGINT, SIGTERM or SIGHUP."""
 _TEST_RESULTS: Final = re.compile(rb"^[.sxXFE]+", re.MULTILINE)
@@ -64,11 +67,14 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 class Lane:
     name: str
     log: Path
+    places: asyncio.Semaphore
+    """Shared by all lanes; a command holds one."""
 
     async def run(self, *command: str | Path) -> bool:
         """Run a command with its output in the log, and return True if it succeeded."""
         with self.log.open("ab") as log:
-            return await run_command(*command, output=log) == 0
+            async with self.places:
+                return await run_command(*command, output=log) == 0
 
     def write(self, message: str) -> None:
         with self.log.open("a") as log:
@@ -103,13 +109,21 @@ class Prerequisite:
 
 
 async def run_lanes(
-    lanes: Mapping[str, LaneFunction], folder: Path, *, progress_interval: float = PROGRESS_INTERVAL
+    lanes: Mapping[str, LaneFunction],
+    folder: Path,
+    *,
+    max_commands: int = MAX_COMMANDS,
+    progress_interval: float = PROGRESS_INTERVAL,
 ) -> list[str]:
     """Run the lanes at the same time, print the output of each, and return the names of those that failed."""
     logs = _create_logs(folder, lanes)
     failed = []
+    places = asyncio.Semaphore(max_commands)
     async with asyncio.TaskGroup() as group:
-        tasks = {name: group.create_task(work(Lane(name=name, log=logs[name]))) for name, work in lanes.items()}
+        tasks = {
+            name: group.create_task(work(Lane(name=name, log=logs[name], places=places)))
+            for name, work in lanes.items()
+        }
         progress = Progress(folder, logs)
         report = group.create_task(progress.report(progress_interval))
         for name, task in tasks.items():

@@ -61,6 +61,12 @@ async def test_lanes_run_at_the_same_time(tmp_path: Path, capfdbinary: pytest.Ca
     assert (tmp_path / "build" / "first.log").read_text() == "it met the other\n"
 
 
+async def test_only_so_many_commands_run_at_the_same_time(tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    work = {name: shell(f"mkdir {alone} && sleep 0.2 && rmdir {alone}") for name in ("first", "second", "third")}
+    assert await run_lanes(work, tmp_path, max_commands=1) == []
+
+
 async def test_a_failed_lane_is_named_and_its_output_is_printed(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
