@@ -42,6 +42,8 @@ NAMESPACE = "clients"
 KEY = ObjectKey(NAMESPACE, "k8s")
 ALIAS = f"c-{KEY.name}.{KEY.namespace}.svc.cluster.local"
 SERVICE = "connectors-proxy.connectors-system.svc.cluster.local"
+CLIENT_TIMEOUT = 300.0
+"""Seconds that a client waits for a connection or a response, if its library has a default. Many have 10."""
 # A pod's view: in a mount namespace of its own. $0 is the hosts file, $1 a service account's folder or empty.
 POD = """
 mount --bind "$0" /etc/hosts
@@ -243,8 +245,9 @@ class PodView:
             url = (home / "volume" / LOGIN).read_text().replace("https://", "http://")
             environment |= {"HTTPS_PROXY": url, "https_proxy": url}
         if client == "fabric8":
-            # Milliseconds; on a busy machine a JVM loads classes for longer than the default, 10 s.
-            environment |= {"KUBERNETES_REQUEST_TIMEOUT": "60000"}
+            # Milliseconds. The default is 10 s for both, while a JVM on a busy machine loads classes for a minute.
+            limit = str(round(CLIENT_TIMEOUT * 1000))
+            environment |= {"KUBERNETES_REQUEST_TIMEOUT": limit, "KUBERNETES_CONNECTION_TIMEOUT": limit}
         if client == "ansible":
             collections = python().parents[1]
             environment |= {"ANSIBLE_HOME": str(home), "ANSIBLE_COLLECTIONS_PATH": str(collections)}
