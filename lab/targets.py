@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lab.certificates import KeyPair, make_ca, make_leaf
+from lab.waiting import TIMEOUT
 
 RequestHandler = Callable[[bytes], bytes]
 
@@ -80,7 +81,7 @@ class TargetServer:
 
     def _handshake(self, connection: socket.socket) -> ssl.SSLSocket:
         tls = self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-        tls.settimeout(30)
+        tls.settimeout(TIMEOUT)
         try:
             tls.do_handshake()
         except OSError as error:

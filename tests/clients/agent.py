@@ -14,6 +14,7 @@ from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.rbac import wait_for_rbac
 from tests.clients.mcp_client import ToolResult
+from tests.clients.pod_view import PROXY_OPTIONS
 from tests.cluster.proxy.proxied_connector import TARGET_USER, manifests
 from tests.cluster.proxy.running_proxy import RunningProxy
 
@@ -72,7 +73,7 @@ def run_agent(plane: ControlPlane, home: Path) -> Iterator[Agent]:
     canary = secrets.token_urlsafe(48)
     plane.kubectl("create", "secret", "generic", NAME, f"--from-literal=password={canary}", namespace=namespace)
     plane.kubectl("create", "configmap", "settings", "--from-literal=color=teal", namespace=namespace)
-    proxy = RunningProxy(home)
+    proxy = RunningProxy(home, options=PROXY_OPTIONS)
     proxy.write("agent.yaml", connector, secret)
     with proxy:
         kubectl = proxy.kubectl(plane.kubectl, connector)

@@ -149,6 +149,7 @@ class ClientRuns:
         volume.mkdir(parents=True)
         self.plane.create_service_account(NAMESPACE, name)
         token = self._issue_token(name, method, volume, count=0)
+        self.view.wait_until_accepted(token)
         process = Process(
             self._command(client, method, name, volume),
             log=home / "log",

@@ -10,6 +10,7 @@ from lab.control_plane import ControlPlane
 from lab.programs import ProgramsMissingError
 from tests.clients.agent import Agent, run_agent
 from tests.clients.client_runs import ClientRuns, commands
+from tests.clients.pod_view import PROXY_OPTIONS
 from tests.cluster.kube.installation import install
 from tests.cluster.kube.served_connector import cluster_proxy
 
@@ -33,7 +34,7 @@ def client_runs(
 ) -> Iterator[ClientRuns]:
     """The proxy serves the Connector, and no client was started."""
     install(control_plane)
-    with cluster_proxy(tmp_path_factory.mktemp("proxy"), control_plane) as proxy:
+    with cluster_proxy(tmp_path_factory.mktemp("proxy"), control_plane, options=PROXY_OPTIONS) as proxy:
         world = ClientRuns(control_plane, proxy, tmp_path_factory.mktemp("clients"), client_programs)
         try:
             world.view.wait_until_served()

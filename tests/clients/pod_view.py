@@ -35,6 +35,7 @@ from tests.clients.programs import (
     kopf_arguments,
 )
 from tests.cluster.kube.installation import AUDIENCE, connector, grant_use, group_subject, secret
+from tests.cluster.kube.served_connector import connect
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 
 NAMESPACE = "clients"
@@ -44,6 +45,8 @@ ALIAS = f"c-{KEY.name}.{KEY.namespace}.svc.cluster.local"
 SERVICE = "connectors-proxy.connectors-system.svc.cluster.local"
 CLIENT_TIMEOUT = 300.0
 """Seconds that a client waits for a connection or a response, if its library has a default. Many have 10."""
+PROXY_OPTIONS = {"connector_client_timeout": str(CLIENT_TIMEOUT), "connector_connect_timeout": str(CLIENT_TIMEOUT)}
+"""A virtual machine that loads classes on a busy machine takes longer than the default, 10 s, for a TLS handshake."""
 # A pod's view: in a mount namespace of its own. $0 is the hosts file, $1 a service account's folder or empty.
 POD = """
 mount --bind "$0" /etc/hosts
@@ -175,6 +178,14 @@ class PodView:
         """Returns when the proxy has seen the Connector and who may use it."""
         token = self._plane.issue_token(NAMESPACE, "default", audiences=[AUDIENCE])
         wait_until(lambda: self.status(token) == 200, "the first request to go through")
+
+    def wait_until_accepted(self, token: str) -> None:
+        """Returns when the proxy has checked the caller, so that a slow API server does not fail its first request.
+
+        The proxy uses this check for minutes while the API server does not answer.
+        """
+        authority = self._plane.url.removeprefix("https://")
+        wait_until(lambda: connect(self._proxy, KEY, token, authority).status == 200, "the caller to be accepted")
 
     def status(self, token: str) -> int:
         """Return the status of a request by direct access."""

@@ -119,6 +119,8 @@ def has_completed(output: str) -> bool:
 
 CHANGES = {
     ("watched ADDED first", "watched MODIFIED second"),
+    # Its watch ended between them.
+    ("watched ADDED first", "watched ADDED second"),
     # An operator does not learn the type of a change.
     ("watched MODIFIED first", "watched MODIFIED second"),
 }

@@ -14,6 +14,7 @@ BEGUN = ["got sown", "listed seed", "watched ADDED first", "watched MODIFIED sec
         pytest.param(BEGUN, id="it said all"),
         pytest.param(["a warning", *BEGUN[:2], "listed more", *BEGUN[2:]], id="it listed more, and warned"),
         pytest.param([*BEGUN, "watched ADDED second"], id="its watch has ended, and the next one shows the same"),
+        pytest.param([*BEGUN[:3], "watched ADDED second"], id="its watch has ended before the change"),
         pytest.param([*BEGUN[:2], "watched MODIFIED first", BEGUN[3]], id="an operator"),
     ],
 )

@@ -21,6 +21,7 @@ from tests.clients.pod_view import (
     DIRECT,
     IN_CLUSTER,
     NAMESPACE,
+    PROXY_OPTIONS,
     VIA_CODE,
     VIA_ENVIRONMENT,
     VIA_PROXY_URL,
@@ -105,7 +106,7 @@ def proxy(node: Node, client_commands: object, tmp_path_factory: pytest.TempPath
     kubectl("run", POD, f"--image={node.box_image}", namespace=NAMESPACE)
     install(node.control_plane)
     create_connector(node.control_plane)
-    with cluster_proxy(tmp_path_factory.mktemp("proxy"), node.control_plane) as proxy:
+    with cluster_proxy(tmp_path_factory.mktemp("proxy"), node.control_plane, options=PROXY_OPTIONS) as proxy:
         node.wait_for_pod(POD, NAMESPACE)
         yield proxy
     kubectl("delete", "namespace", NAMESPACE, "--wait=false")
@@ -125,7 +126,9 @@ def finished_commands(
         volume.mkdir()
         account = home.name
         node.control_plane.create_service_account(NAMESPACE, account)
-        view.write_volume(volume, node.control_plane.issue_token(NAMESPACE, account, audiences=[AUDIENCE]))
+        token = node.control_plane.issue_token(NAMESPACE, account, audiences=[AUDIENCE])
+        view.write_volume(volume, token)
+        view.wait_until_accepted(token)
         program = client_commands.get(f"{client} by {way.name}", client_commands[client])
         command = view.command(way, volume, [*program, *arguments(client, way, volume)])
         process = subprocess.run(

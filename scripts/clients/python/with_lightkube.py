@@ -10,7 +10,8 @@ from lightkube.resources.core_v1 import ConfigMap
 
 _use, namespace, name, last = sys.argv[1:]
 NEXT = {"first": "second", "third": "fourth"}
-client = Client(field_manager="lightkube")
+# The default is 10 s, which is not enough on a busy machine. A watch has no timeout of reads.
+client = Client(field_manager="lightkube", timeout=httpx2.Timeout(300))
 
 
 def apply(state: str) -> None:
