@@ -92,5 +92,5 @@ def test_a_namespace_that_is_deleted_costs_no_other_one_a_new_proxy(namespaced: 
     )
     kubectl("rollout", "restart", "deployment", namespace=SYSTEM)
     for name in ("connectors-proxy", "connectors-controller"):
-        kubectl("rollout", "status", f"deployment/{name}", "--timeout=5m", namespace=SYSTEM, timeout=320)
+        kubectl("rollout", "status", f"deployment/{name}", "--timeout=600s", namespace=SYSTEM, timeout=620)
     uses_its_connector(namespaced)

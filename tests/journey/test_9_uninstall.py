@@ -55,7 +55,7 @@ def test_installing_again_frees_a_pod_that_was_stuck(product: Product, worker: W
     assert result.returncode == 0, product.state()
     product.api.apply(worker_pod(product.node.box_image), namespace=NAMESPACE)
     product.node.wait_for_pod(WORKER, NAMESPACE)
-    product.kubectl("rollout", "status", "deployment/connectors-proxy", "--timeout=5m", namespace=SYSTEM, timeout=320)
+    product.kubectl("rollout", "status", "deployment/connectors-proxy", "--timeout=600s", namespace=SYSTEM, timeout=620)
     # kube-proxy may see the new proxies a moment later.
     eventually(lambda: WORKER in worker.run("get", "pods", "-o", "name").stdout)
 
