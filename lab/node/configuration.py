@@ -37,6 +37,8 @@ def kubelet(*, ca: Path, socket: Path, cgroup: str, sync_frequency: str) -> dict
         "authorization": {"mode": "Webhook"},
         "containerRuntimeEndpoint": f"unix://{socket}",
         "evictionHard": {"nodefs.available": "1%"},
+        # It never removes an unused image, however full the disk is: a node has no registry to pull it from again.
+        "imageGCHighThresholdPercent": 100,
         "syncFrequency": sync_frequency,
         "shutdownGracePeriod": "0s",
     }
