@@ -22,7 +22,6 @@ from tests.fuzz import examples
 
 pytestmark = pytest.mark.slow
 
-KEY = "team-a/k8s"
 MARK = b"/smuggled"
 HOST = b"Host: 127.0.0.1:PORT\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -88,7 +87,7 @@ async def received_by_target(world: tuple[Proxy, FakeTarget], message: bytes, pa
     """
     proxy, target = world
     before = {id(each): len(each.received) for each in target.connections}
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send(fill_in(message, target))
     with suppress(OSError, TimeoutError):
         while await asyncio.wait_for(client.reader.read(65536), patience):

@@ -5,26 +5,19 @@ import datetime
 import json
 import re
 import runpy
-from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
+from tests.fakes.proxy import ClientConnection, Proxy
 from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "deploy" / "examples" / "addons"
 KEY = "team-a/k8s"
-
-
-@pytest.fixture
-async def flow_proxy(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
-    async with running_proxy(folder, confdir, connector_flows="on") as running:
-        yield running
 
 
 def add_example(proxy: Proxy, name: str, **replaced: Any) -> SimpleNamespace:
@@ -39,7 +32,7 @@ def add_example(proxy: Proxy, name: str, **replaced: Any) -> SimpleNamespace:
 
 
 async def send(proxy: Proxy, target: FakeTarget, request_line: str) -> ClientConnection:
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send(f"{request_line} HTTP/1.1\r\nHost: 127.0.0.1:{target.port}\r\nContent-Length: 0\r\n\r\n".encode())
     return client
 

@@ -14,7 +14,6 @@ from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
 from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
-KEY = "team-a/k8s"
 CANARY = b"c4n4ry"
 SECRET = b'{"kind":"Secret","metadata":{"name":"a"},"data":{"p":"c4n4ry"}}'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -38,7 +37,7 @@ async def proxy(request: pytest.FixtureRequest, folder: Path, confdir: Path) -> 
 
 
 async def ask(proxy: Proxy, target: FakeTarget, path: str) -> ClientConnection:
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send(
         f"GET /api/v1/namespaces/n/secrets{path} HTTP/1.1\r\nHost: 127.0.0.1:{target.port}\r\n"
         "Accept-Encoding: gzip\r\n\r\n".encode()

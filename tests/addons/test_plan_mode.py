@@ -12,7 +12,6 @@ from tests.fakes.manifests import connector, secret, write
 from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import OK, FakeTarget, TargetConnection
 
-KEY = "team-a/k8s"
 PATH = "/api/v1/namespaces/n/pods/p"
 OPTIONS = b'{"gracePeriodSeconds":5}'
 EXPECTED = {"gracePeriodSeconds": 5, "dryRun": ["All"]}
@@ -70,7 +69,7 @@ async def test_the_target_gets_the_options_as_a_dry_run(
     proxy: Proxy, target: FakeTarget, pieces: list[tuple[str, bytes] | bytes]
 ) -> None:
     received = target.handler = ReceivedRequest()
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     for _ in range(2):
         for piece in pieces:
             await client.send(delete(target, piece[0]) + piece[1] if isinstance(piece, tuple) else piece)
@@ -84,7 +83,7 @@ async def test_the_target_gets_the_options_as_a_dry_run(
 
 async def test_a_deletion_without_a_body_has_the_query_only(proxy: Proxy, target: FakeTarget) -> None:
     received = target.handler = ReceivedRequest()
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send(delete(target, path=f"{PATH}?a=b&dryRun=x&dry%52un="))
     assert (await client.read_response()).status == 200
     assert received.head.startswith(f"DELETE {PATH}?dryRun=All&a=b HTTP/1.1\r\n".encode())
@@ -94,7 +93,7 @@ async def test_a_deletion_without_a_body_has_the_query_only(proxy: Proxy, target
 
 async def test_other_writes_pass_with_their_body(proxy: Proxy, target: FakeTarget) -> None:
     received = target.handler = ReceivedRequest()
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send(delete(target, LENGTH, method="PUT") + OPTIONS)
     assert (await client.read_response()).status == 200
     assert received.head.startswith(f"PUT {PATH}?dryRun=All HTTP/1.1\r\n".encode())
@@ -108,7 +107,7 @@ async def test_other_writes_pass_with_their_body(proxy: Proxy, target: FakeTarge
 
 async def test_a_client_that_expects_it_gets_100_continue(proxy: Proxy, target: FakeTarget) -> None:
     received = target.handler = ReceivedRequest()
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send(delete(target, LENGTH, "Expect: 100-continue"))
     assert (await client.read_head())[0] == 100
     await client.send(OPTIONS)
@@ -130,7 +129,7 @@ async def test_a_client_that_expects_it_gets_100_continue(proxy: Proxy, target: 
 async def test_a_body_that_cannot_be_read_is_refused(
     proxy: Proxy, target: FakeTarget, fields: tuple[str, ...], body: bytes, words: str
 ) -> None:
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send(delete(target, *fields) + body)
     response = await client.read_response()
     assert response.status == 400

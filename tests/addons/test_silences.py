@@ -157,14 +157,14 @@ async def test_a_tunnel_without_a_whole_request_is_closed(
     short_timeouts: Proxy, target: FakeTarget, inside: bytes
 ) -> None:
     async with configured_time():
-        client = await short_timeouts.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{short_timeouts.token(KEY)}")
+        client = await short_timeouts.tunnel_to(target)
         await client.send(inside)
         assert await client.read_to_eof() == b""
     assert target.connections == []
 
 
 async def test_a_tunnel_that_is_idle_after_a_request_stays_open(short_timeouts: Proxy, target: FakeTarget) -> None:
-    client = await short_timeouts.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{short_timeouts.token(KEY)}")
+    client = await short_timeouts.tunnel_to(target)
     await client.send(get(target.port))
     assert (await client.read_response()).status == 200
     late = await short_timeouts.open()
@@ -266,7 +266,7 @@ async def test_a_target_may_take_as_long_as_it_likes_for_its_first_byte(
         await conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
 
     target.handler = slow
-    client = await short_timeouts.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{short_timeouts.token(KEY)}")
+    client = await short_timeouts.tunnel_to(target)
     await client.send(get(target.port))
     # Two consecutive clients are closed by the timeout, so the timeout has passed for the request, too.
     for _ in range(2):
@@ -298,7 +298,7 @@ async def test_a_client_that_leaves_a_waiting_target_ends_both(short_timeouts: P
         left.set()
 
     target.handler = patient
-    client = await short_timeouts.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{short_timeouts.token(KEY)}")
+    client = await short_timeouts.tunnel_to(target)
     await client.send(get(target.port))
     await until(lambda: bool(target.received))
     client.close()

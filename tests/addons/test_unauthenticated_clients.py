@@ -195,7 +195,7 @@ async def test_above_the_limit_on_new_certificates_handshakes_wait_and_then_fail
         assert is_served
     (record,) = await lines(capsys, 1, "three.example")
     assert record["reason"] == "too many new certificates for this address"
-    stream = await proxy.tunnel(f"127.0.0.1:{target.port}", f"team-a/k8s:{proxy.token('team-a/k8s')}")
+    stream = await proxy.tunnel_to(target)
     assert await get(stream, f"127.0.0.1:{target.port}") == 200
     assert "connector_refused_handshakes_total 1.0" in proxy.scrape()
 

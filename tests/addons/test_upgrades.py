@@ -8,7 +8,6 @@ import pytest
 from tests.fakes.proxy import ClientConnection, Proxy
 from tests.fakes.target import FakeTarget, TargetConnection
 
-KEY = "team-a/k8s"
 BINARY = os.urandom(300_000)
 BEARER = "base64url.bearer.authorization.k8s.io.Y2FuYXJ5"
 WEBSOCKET = [
@@ -38,7 +37,7 @@ BOTH = pytest.mark.parametrize(
 
 
 async def ask(proxy: Proxy, target: FakeTarget, lines: list[str]) -> ClientConnection:
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send("\r\n".join([lines[0], f"Host: 127.0.0.1:{target.port}", *lines[1:], "", ""]).encode())
     return client
 

@@ -11,12 +11,7 @@ import pytest
 
 from connector_store import logs
 from connector_store.domain.config.settings import LogFormat
-from tests.fakes.writes import RecordingStream
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+from tests.fakes.writes import RecordingStream, TerminalStream
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +28,9 @@ def root() -> Iterator[None]:
     ("stream", "form", "is_json"),
     [
         pytest.param(io.StringIO, "auto", True, id="elsewhere than on a terminal it is JSON"),
-        pytest.param(Terminal, "auto", False, id="on a terminal it is text"),
+        pytest.param(TerminalStream, "auto", False, id="on a terminal it is text"),
         pytest.param(io.StringIO, "text", False, id="text where it is asked for"),
-        pytest.param(Terminal, "json", True, id="JSON where it is asked for"),
+        pytest.param(TerminalStream, "json", True, id="JSON where it is asked for"),
         pytest.param(io.StringIO, "banana", True, id="what is wrong is told by whoever reads the settings"),
     ],
 )
@@ -96,7 +91,7 @@ def test_each_line_is_one_write() -> None:
     assert out.pieces == ["ab\n", "\n", "c\nd\n", "e\n"]
 
 
-@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+@pytest.mark.parametrize("stream", [io.StringIO, TerminalStream])
 def test_lines_are_for_whom_the_stream_is(stream: type[io.StringIO]) -> None:
     out = stream()
     assert logs.LineBufferedStream(out).isatty() is out.isatty()

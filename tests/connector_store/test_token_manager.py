@@ -28,6 +28,7 @@ from connector_store.token_manager import (
 from connector_store.trust import TrustStore
 from lab.ports import Port
 from lab.targets import CA, OK_RESPONSE, TargetServer, run_target, status_response
+from tests.fakes.clock import FakeClock
 from tests.fakes.waiting import until
 
 HELD = "canary-held"
@@ -35,14 +36,6 @@ KEY = ObjectKey("team-a", "k8s")
 RIGHT = IssuingCredential(
     BearerToken(HELD), TokenRequest(service_account=ObjectKey("ci", "deployer"), expiration_seconds=600)
 )
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Grants:
@@ -73,7 +66,7 @@ def server() -> Iterator[TargetServer]:
 class World:
     def __init__(self, server: TargetServer) -> None:
         self.server = server
-        self.clock = Clock()
+        self.clock = FakeClock(1000.0)
         self.request_results: list[str] = []
         self.counted_keys: set[ObjectKey] = set()
         client = TargetClient(TrustStore(), AddressPolicy(), Resolver(), user_agent="test")

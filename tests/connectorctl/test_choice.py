@@ -1,6 +1,5 @@
 """Choice of a Connector without a name: the only one, or the one that the user picks on a terminal."""
 
-import io
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from connectorctl.choice import choose_connector
 from connectorctl.example import MANIFESTS
 from connectorctl.invocation import Invocation
 from connectorctl.option_values import SourceOptions
+from tests.fakes.writes import TerminalStream
 
 FIRST, SECOND = ObjectKey("default", "k8s-connector"), ObjectKey("default", "other")
 
@@ -23,11 +23,6 @@ def choose(key: ObjectKey | None = None) -> ObjectKey:
 @pytest.fixture
 def two(connectors: Path) -> None:
     (connectors / "other.yaml").write_text(MANIFESTS.replace("k8s-connector", "other").replace("k8s-secret", "other"))
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_a_name_is_used_as_it_is(workdir: Path) -> None:
@@ -45,7 +40,7 @@ def test_a_folder_without_a_connector_is_an_error_with_the_next_step(workdir: Pa
 
 
 def test_several_are_listed_in_the_error_without_a_terminal(two: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", Terminal("2\n"))
+    monkeypatch.setattr(sys, "stdin", TerminalStream("2\n"))
     with pytest.raises(ParseError, match=f"several Connectors; name one of: {FIRST}, {SECOND}"):
         choose()
 
@@ -54,7 +49,7 @@ def test_a_terminal_asks_which_one(
     two: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("connectorctl.choice.is_terminal", lambda: True)
-    monkeypatch.setattr(sys, "stdin", Terminal("9\n2\n"))
+    monkeypatch.setattr(sys, "stdin", TerminalStream("9\n2\n"))
     assert choose() == SECOND
     out, err = capsys.readouterr()
     assert out == ""
@@ -64,8 +59,8 @@ def test_a_terminal_asks_which_one(
 
 @pytest.mark.parametrize("closed", ["stdin", "stdout"])
 def test_a_closed_stream_is_not_a_terminal(two: None, monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
-    monkeypatch.setattr(sys, "stdin", Terminal())
-    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setattr(sys, "stdin", TerminalStream())
+    monkeypatch.setattr(sys, "stdout", TerminalStream())
     monkeypatch.setattr(sys, closed, None)
     with pytest.raises(ParseError):
         choose()

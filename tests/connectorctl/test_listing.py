@@ -1,7 +1,6 @@
 """A cluster's objects, listed once."""
 
 import base64
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -31,12 +30,6 @@ def connector(namespace: str = "a", **spec: Any) -> dict[str, Any]:
 def secret(name: str, namespace: str, kind: str, labels: dict[str, str] | None = None, **data: bytes) -> dict[str, Any]:
     encoded = {key.replace("_", "."): base64.b64encode(value).decode() for key, value in data.items()}
     return {"metadata": {"name": name, "namespace": namespace, "labels": labels or {}}, "type": kind, "data": encoded}
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[FakeApiServer]:
-    async with FakeApiServer().serving() as fake:
-        yield fake
 
 
 async def list_store(server: FakeApiServer, namespace: str | None = None) -> Store:

@@ -8,14 +8,10 @@ import pytest
 
 from connectorctl.live_table import INTERVAL, draw_until_interrupted, is_terminal
 from tests.fakes.virtual_time import run_in_virtual_time
+from tests.fakes.writes import TerminalStream
 
 Drawing = tuple[str, Sequence[str]]
 CLEAR = "\x1b[H\x1b[2J"
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def draw(drawings: Iterable[Drawing]) -> list[float]:
@@ -70,7 +66,7 @@ def test_a_slow_look_does_not_shorten_the_pause() -> None:
 
 
 def test_a_terminal_is_cleared_before_each_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = Terminal()
+    terminal = TerminalStream()
     monkeypatch.setattr("sys.stdout", terminal)
     draw([("a\n", []), ("b\n", [])])
     assert terminal.getvalue() == f"{CLEAR}a\n{CLEAR}b\n"
@@ -79,7 +75,7 @@ def test_a_terminal_is_cleared_before_each_drawing(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("create", "result"),
     [
-        pytest.param(Terminal, True, id="a terminal"),
+        pytest.param(TerminalStream, True, id="a terminal"),
         pytest.param(io.StringIO, False, id="a pipe"),
         pytest.param(lambda: None, False, id="a closed stdout"),
     ],

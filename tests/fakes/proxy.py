@@ -29,6 +29,7 @@ from addons.relay.shared_context import SharedContext
 from addons.server.process import FrozenHeap
 from connector_store.domain.base.names import ObjectKey
 from connector_store.folder.signing_key import SigningKey
+from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -182,6 +183,10 @@ class Proxy:
         assert response.status == 200, response
         await self.start_tls(client, authority.rpartition(":")[0])
         return client
+
+    async def tunnel_to(self, target: FakeTarget, key: str = "team-a/k8s") -> ClientConnection:
+        """Open a tunnel to the target of a Connector, with a token for it."""
+        return await self.tunnel(f"127.0.0.1:{target.port}", f"{key}:{self.token(key)}")
 
     async def open_tls(self, server_name: str = "127.0.0.1", *, verify: bool = True) -> ClientConnection:
         """Open a connection with TLS at the port. Its certificate is verified for `server_name`."""

@@ -1,4 +1,4 @@
-"""Text stream that records each write."""
+"""Text streams: one that records each write, and one that is a terminal."""
 
 import io
 
@@ -11,3 +11,8 @@ class RecordingStream(io.StringIO):
     def write(self, text: str) -> int:
         self.pieces.append(text)
         return len(text)
+
+
+class TerminalStream(io.StringIO):
+    def isatty(self) -> bool:
+        return True

@@ -6,11 +6,7 @@ import io
 import pytest
 
 from lab.progress import CommandProgress, render_bar
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+from tests.fakes.writes import TerminalStream
 
 
 def report(stream: io.StringIO, total: int | None, lines: list[tuple[float, str]]) -> str:
@@ -25,9 +21,9 @@ def report(stream: io.StringIO, total: int | None, lines: list[tuple[float, str]
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def terminal(monkeypatch: pytest.MonkeyPatch) -> TerminalStream:
     monkeypatch.setenv("COLUMNS", "80")
-    return Terminal()
+    return TerminalStream()
 
 
 def test_the_bar_has_the_share_and_the_time_left() -> None:
@@ -35,7 +31,7 @@ def test_the_bar_has_the_share_and_the_time_left() -> None:
     assert render_bar(4, 4, 61.0, "all") == f"[{'#' * 30}] all, 0 min left"
 
 
-def test_a_terminal_has_one_line_that_is_drawn_again(terminal: Terminal) -> None:
+def test_a_terminal_has_one_line_that_is_drawn_again(terminal: TerminalStream) -> None:
     printed = report(terminal, 4, [(0.5, "fmt"), (30.0, "net"), (30.5, "os"), (60.0, "main")])
     assert printed.split("\r\x1b[K") == [
         "",
@@ -52,11 +48,13 @@ def test_a_terminal_has_one_line_that_is_drawn_again(terminal: Terminal) -> None
         pytest.param(1, "  2 of at most 1 packages, now net/http", id="there are more than expected"),
     ],
 )
-def test_without_a_share_a_terminal_has_the_last_line(terminal: Terminal, total: int | None, expected: str) -> None:
+def test_without_a_share_a_terminal_has_the_last_line(
+    terminal: TerminalStream, total: int | None, expected: str
+) -> None:
     assert report(terminal, total, [(0.5, "fmt"), (30.0, "net/http")]).split("\r\x1b[K") == ["", expected, ""]
 
 
-def test_a_line_is_no_longer_than_the_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_is_no_longer_than_the_terminal(terminal: TerminalStream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     [line] = report(terminal, None, [(30.0, "x" * 100)]).split("\r\x1b[K")[1:-1]
     assert len(line) == 29

@@ -141,7 +141,7 @@ async def test_while_a_check_runs_the_client_is_not_read(proxy: Proxy, target: F
 
 
 async def test_a_method_that_kubernetes_does_not_have_is_refused(proxy: Proxy, target: FakeTarget) -> None:
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send(b"TRACE /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     assert (await client.read_response()).status == 400
     assert target.connections == []
@@ -175,7 +175,7 @@ async def test_a_caller_who_loses_the_right_while_a_flow_is_intercepted_is_refus
             monkeypatch.setattr(TokenAccess, "revocation_count", 1)
 
         add_watcher(watched, "request", revoke)
-        client = await watched.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{watched.token(KEY)}")
+        client = await watched.tunnel_to(target)
         await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
         assert (await client.read_response()).status == 401
     assert target.received == b""

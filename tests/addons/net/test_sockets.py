@@ -25,7 +25,7 @@ KEY = "team-a/k8s"
 
 
 async def test_both_sockets_use_tcp_keepalive(proxy: Proxy, target: FakeTarget) -> None:
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await client.read_response()
     served = tuple(proxy.sockets._connections.values())
@@ -78,7 +78,7 @@ async def test_a_slow_client_gets_every_byte_and_meanwhile_the_target_is_not_rea
     proxy: Proxy, target: FakeTarget
 ) -> None:
     target.handler = pour
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's TLS transport has it
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await until(lambda: bool(target.received))
@@ -102,7 +102,7 @@ async def test_a_slow_target_gets_every_byte_and_meanwhile_the_client_is_not_rea
 
     go_on = asyncio.Event()
     target.handler = take
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     head = b"PUT /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: %d\r\n\r\n" % (target.port, SIZE)
     sending = asyncio.ensure_future(client.send(head + b"x" * SIZE))
     await until(lambda: bool(target.received))
@@ -118,7 +118,7 @@ async def test_a_dial_that_is_reset_is_a_refusal_at_once(
     proxy: Proxy, target: FakeTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TcpConnection, "is_connected", False)
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     answer = await client.read_response()
     assert answer.status == 502
@@ -164,7 +164,7 @@ async def test_close_all_closes_a_client_that_reads_nothing(proxy: Proxy, target
             await conversation.send(b"10000\r\n" + b"x" * 65536 + b"\r\n")
 
     target.handler = endless
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await client.reader.readexactly(10)
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's TLS transport has it
@@ -182,7 +182,7 @@ async def test_a_closed_connection_leaves_nothing_to_the_garbage_collector(proxy
     gc.collect()
     gc.disable()
     try:
-        client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+        client = await proxy.tunnel_to(target)
         await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
         await client.read_response()
         served, stage, tls = (weakref.ref(each) for each in (proxy.sockets, proxy.stage, proxy.stage._client.tls))
@@ -219,7 +219,7 @@ async def test_a_dial_ends_with_its_client(
     folder: Path, confdir: Path, target: FakeTarget, endless_dial: EndlessDial, cut: bool
 ) -> None:
     async with running_proxy(folder, confdir, connector_recheck="0.2") as proxy:
-        client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+        client = await proxy.tunnel_to(target)
         await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
         await until(endless_dial.started.is_set)
         if cut:
@@ -235,7 +235,7 @@ async def test_an_error_during_a_dial_aborts_the_client_and_leaves_no_connection
         raise RuntimeError
 
     monkeypatch.setattr(Sockets, "attach", fail)
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     assert await client.read_to_eof() == b""
     await until(lambda: proxy.connection_count == 0)

@@ -12,6 +12,7 @@ from addons.records.record import Record
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.request_info import parse_request
 from connector_store.domain.callers.access import Identity
+from tests.fakes.clock import FakeClock
 from tests.fakes.virtual_time import run_in_virtual_time
 
 KEY = ObjectKey("team-a", "k8s")
@@ -26,19 +27,12 @@ def record(**values: Any) -> Record:
     return Record(**fields | values)
 
 
-class Clock:
-    now = 600_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return FakeClock(600_000.0)
 
 
-def test_the_uses_of_15_minutes_count(clock: Clock) -> None:
+def test_the_uses_of_15_minutes_count(clock: FakeClock) -> None:
     uses = RecentUse(now=clock)
     uses.record(record())
     list(uses.uses())
@@ -55,7 +49,7 @@ def test_the_uses_of_15_minutes_count(clock: Clock) -> None:
     assert list(uses.uses()) == []
 
 
-def test_the_rate_is_that_of_the_last_two_minutes(clock: Clock) -> None:
+def test_the_rate_is_that_of_the_last_two_minutes(clock: FakeClock) -> None:
     uses = RecentUse(now=clock)
     for _ in range(60):
         uses.record(record())
@@ -65,7 +59,7 @@ def test_the_rate_is_that_of_the_last_two_minutes(clock: Clock) -> None:
     assert (use.requests_per_minute, use.errors_per_minute) == (60, 0)
 
 
-def test_the_clock_can_be_set_back(clock: Clock) -> None:
+def test_the_clock_can_be_set_back(clock: FakeClock) -> None:
     uses = RecentUse(now=clock)
     uses.record(record())
     list(uses.uses())
@@ -84,14 +78,14 @@ def test_the_clock_can_be_set_back(clock: Clock) -> None:
         pytest.param({"event": "connect"}, (0, 0), id="a CONNECT"),
     ],
 )
-def test_what_counts(clock: Clock, values: dict[str, Any], counts: tuple[int, int]) -> None:
+def test_what_counts(clock: FakeClock, values: dict[str, Any], counts: tuple[int, int]) -> None:
     uses = RecentUse(now=clock)
     uses.record(record(**values))
     assert [(use.request_count, use.error_count) for use in uses.uses()] == [counts]
 
 
 @pytest.mark.parametrize("cause", ["access", "token", "unavailable"])
-def test_a_caller_without_the_right_creates_no_entry(clock: Clock, cause: str) -> None:
+def test_a_caller_without_the_right_creates_no_entry(clock: FakeClock, cause: str) -> None:
     uses = RecentUse(now=clock)
     uses.record(record(status=403, cause=cause))
     assert list(uses.uses()) == []
@@ -101,7 +95,7 @@ def test_a_caller_without_the_right_creates_no_entry(clock: Clock, cause: str) -
     assert [use.last_error for use in uses.uses()] == ["not any more"]
 
 
-def test_the_least_recently_used_entry_is_evicted(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_entry_is_evicted(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent_use, "MAX_USES", 2)
     uses = RecentUse(now=clock)
     for user in ("a", "b", "a", "c"):
@@ -109,7 +103,7 @@ def test_the_least_recently_used_entry_is_evicted(clock: Clock, monkeypatch: pyt
     assert sorted(use.caller for use in uses.uses()) == ["a", "c"]
 
 
-def test_strangers_do_not_evict_the_refusals_of_callers(clock: Clock) -> None:
+def test_strangers_do_not_evict_the_refusals_of_callers(clock: FakeClock) -> None:
     uses = RecentUse(now=clock)
     uses.record(record(status=403, cause="not_allowed", message="pods is forbidden"))
     for _ in range(1000):
@@ -124,7 +118,7 @@ def test_strangers_do_not_evict_the_refusals_of_callers(clock: Clock) -> None:
     }  # fmt: skip
 
 
-def test_texts_of_callers_are_bounded(clock: Clock) -> None:
+def test_texts_of_callers_are_bounded(clock: FakeClock) -> None:
     uses = RecentUse(now=clock)
     uses.record(record())
     long = "x" * 65536
@@ -137,7 +131,7 @@ def test_texts_of_callers_are_bounded(clock: Clock) -> None:
     assert len(next(uses.uses()).last_error) <= 512
 
 
-def test_a_record_is_counted_at_the_next_count_of_the_queue(clock: Clock) -> None:
+def test_a_record_is_counted_at_the_next_count_of_the_queue(clock: FakeClock) -> None:
     async def count_records() -> list[float]:
         uses = RecentUse(now=lambda: clock.now + asyncio.get_running_loop().time())
         task = asyncio.ensure_future(uses.run())
@@ -154,7 +148,7 @@ def test_the_recorder_costs_no_python_call() -> None:
     assert isinstance(RecentUse().record, BuiltinMethodType)
 
 
-def test_a_full_queue_loses_nothing(clock: Clock) -> None:
+def test_a_full_queue_loses_nothing(clock: FakeClock) -> None:
     uses = RecentUse(now=clock)
     for _ in range(2):
         for _ in range(MAX_PENDING):
@@ -163,7 +157,7 @@ def test_a_full_queue_loses_nothing(clock: Clock) -> None:
     assert [use.request_count for use in uses.uses()] == [2 * MAX_PENDING]
 
 
-def test_the_queue_keeps_the_newest_records_without_a_count(clock: Clock) -> None:
+def test_the_queue_keeps_the_newest_records_without_a_count(clock: FakeClock) -> None:
     uses = RecentUse(now=clock)
     for number in range(100_000):
         uses.record(record(status=403, cause="not_allowed", message=f"refusal {number}"))

@@ -12,7 +12,7 @@ from mitmproxy import http
 from addons.records.record import Record
 from addons.relay.flow_labels import REFUSED
 from tests.fakes.flow_watcher import add_watcher
-from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
+from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
@@ -23,10 +23,6 @@ KEY = "team-a/k8s"
 async def flow_proxy(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
     async with running_proxy(folder, confdir, connector_flows="on", connector_keep_body="4") as running:
         yield running
-
-
-async def tunnel(proxy: Proxy, target: FakeTarget) -> ClientConnection:
-    return await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
 
 
 def post(target: FakeTarget, body: bytes = b"") -> bytes:
@@ -42,7 +38,7 @@ async def test_if_killed_before_the_head_is_sent_the_target_gets_nothing(
     flow_proxy: Proxy, target: FakeTarget, at: str
 ) -> None:
     watcher = add_watcher(flow_proxy, at, lambda flow: flow.kill())
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(post(target))
     assert await client.read_to_eof() == b""
     assert target.connections == []
@@ -51,7 +47,7 @@ async def test_if_killed_before_the_head_is_sent_the_target_gets_nothing(
 
 async def test_if_killed_at_the_response_head_the_client_gets_nothing(flow_proxy: Proxy, target: FakeTarget) -> None:
     watcher = add_watcher(flow_proxy, "responseheaders", lambda flow: flow.kill())
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(post(target))
     assert await client.read_to_eof() == b""
     assert len(target.connections) == 1
@@ -81,7 +77,7 @@ async def test_a_response_of_an_addon_replaces_that_of_the_target(
         replace(connections.parts(), context=replace(flow_proxy.context, recorders=(records.append,)))
     )
     watcher = add_watcher(flow_proxy, "request", lambda flow: setattr(flow, "response", response.copy()))
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(post(target))
     received = await client.read_response()
     assert (received.status, received.body) == (response.status_code, response.raw_content)
@@ -124,7 +120,7 @@ async def test_an_edited_head_gets_a_new_decision(
     flow_proxy: Proxy, target: FakeTarget, act: Callable[[http.HTTPFlow], None]
 ) -> None:
     add_watcher(flow_proxy, "request", act)
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(post(target))
     assert (await client.read_response()).status in (400, 403)
     assert target.received == b""
@@ -132,7 +128,7 @@ async def test_an_edited_head_gets_a_new_decision(
 
 async def test_an_intercepted_request_can_be_resumed(flow_proxy: Proxy, target: FakeTarget) -> None:
     watcher = add_watcher(flow_proxy, "request", lambda flow: flow.intercept())
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(post(target))
     await until(lambda: "request" in watcher.hook_names)
     assert target.connections == []
@@ -142,7 +138,7 @@ async def test_an_intercepted_request_can_be_resumed(flow_proxy: Proxy, target: 
 
 async def test_a_request_resumed_after_the_client_left_is_not_sent(flow_proxy: Proxy, target: FakeTarget) -> None:
     watcher = add_watcher(flow_proxy, "request", lambda flow: flow.intercept())
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(post(target))
     await until(lambda: "request" in watcher.hook_names)
     sockets = flow_proxy.sockets
@@ -161,7 +157,7 @@ async def test_the_flow_of_an_upgrade_ends_with_the_head(flow_proxy: Proxy, targ
 
     target.handler = handler
     watcher = add_watcher(flow_proxy)
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(
         b"GET /exec HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" % target.port
     )
@@ -177,7 +173,7 @@ async def test_a_failure_of_the_target_is_an_error_of_the_flow(flow_proxy: Proxy
 
     target.handler = handler
     watcher = add_watcher(flow_proxy)
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(post(target))
     assert (await client.read_response()).status == 502
     await until(lambda: watcher.hook_names[-1] == "error")
@@ -199,7 +195,7 @@ async def test_the_target_is_not_read_while_hooks_have_the_head(flow_proxy: Prox
 
     target.handler = pour
     watcher = add_watcher(flow_proxy, "responseheaders", lambda flow: flow.intercept())
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(post(target))
     await until(lambda: "responseheaders" in watcher.hook_names)
     connections = dict(flow_proxy.sockets._connections)
@@ -219,7 +215,7 @@ async def test_eof_of_the_target_while_hooks_have_the_head_ends_the_response(
 
     target.handler = handler
     watcher = add_watcher(flow_proxy, "responseheaders", lambda flow: flow.intercept())
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(post(target))
     await until(lambda: "responseheaders" in watcher.hook_names)
     # The EOF arrives with the head or while the hooks run. In the second case, it is handled after them.
@@ -230,7 +226,7 @@ async def test_eof_of_the_target_while_hooks_have_the_head_ends_the_response(
 
 async def test_without_flows_no_hook_runs(proxy: Proxy, target: FakeTarget) -> None:
     watcher = add_watcher(proxy)
-    client = await tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(post(target))
     await client.read_response()
     assert watcher.hook_names == []
@@ -238,7 +234,7 @@ async def test_without_flows_no_hook_runs(proxy: Proxy, target: FakeTarget) -> N
 
 async def test_a_flow_says_who_called_and_what_for(flow_proxy: Proxy, target: FakeTarget) -> None:
     watcher = add_watcher(flow_proxy)
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(b"GET /api/v1/namespaces/web/pods/a HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await client.read_response()
     (flow,) = watcher.flows
@@ -250,7 +246,7 @@ async def test_a_flow_says_who_called_and_what_for(flow_proxy: Proxy, target: Fa
 
 async def test_a_refused_request_is_a_flow_with_the_answer(flow_proxy: Proxy, target: FakeTarget) -> None:
     watcher = add_watcher(flow_proxy)
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(post(target)[:-2] + b"Impersonate-User: admin\r\n\r\n")
     response = await client.read_response()
     await until(lambda: watcher.hook_names == ["requestheaders", "response"])
@@ -271,7 +267,7 @@ async def test_a_request_that_the_target_answers_with_garbage_is_a_marked_flow(
         await connection.send(b"garbage\r\n\r\n")
 
     target.handler = handler
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(post(target))
     assert (await client.read_response()).status == 502
     await until(lambda: watcher.hook_names[-1] == "error")
@@ -316,7 +312,7 @@ async def test_bodies_of_secrets_and_tokens_are_not_kept(
     flow_proxy: Proxy, target: FakeTarget, path: str, keeps: bool
 ) -> None:
     watcher = add_watcher(flow_proxy)
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(post(target, b"data").replace(b"/api ", path.encode() + b" ", 1))
     await client.read_response()
     await until(lambda: "response" in watcher.hook_names)
@@ -331,7 +327,7 @@ async def test_bodies_of_secrets_are_kept_if_the_option_says_so(
 ) -> None:
     async with running_proxy(folder, confdir, connector_flows="on", connector_keep_secrets="true") as proxy:
         watcher = add_watcher(proxy)
-        client = await tunnel(proxy, target)
+        client = await proxy.tunnel_to(target)
         await client.send(post(target, b"data").replace(b"/api ", b"/api/v1/secrets ", 1))
         await client.read_response()
         await until(lambda: "response" in watcher.hook_names)

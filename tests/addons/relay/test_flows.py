@@ -8,21 +8,15 @@ from mitmproxy import http
 
 from tests.fakes.flow_watcher import add_watcher
 from tests.fakes.manifests import TARGET_TOKEN
-from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
+from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import FakeTarget, TargetConnection
 from tests.fakes.waiting import until
-
-KEY = "team-a/k8s"
 
 
 @pytest.fixture
 async def flow_proxy(folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
     async with running_proxy(folder, confdir, connector_flows="on", connector_keep_body="4") as running:
         yield running
-
-
-async def tunnel(proxy: Proxy, target: FakeTarget) -> ClientConnection:
-    return await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
 
 
 def post(target: FakeTarget, body: bytes = b"") -> bytes:
@@ -43,7 +37,7 @@ async def test_a_flow_has_a_placeholder_and_the_first_bytes_of_the_bodies(
 
     target.handler = handler
     watcher = add_watcher(flow_proxy)
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(post(target, b"question"))
     assert (await client.read_response()).body == b"answer"
     await until(lambda: "response" in watcher.hook_names)
@@ -65,7 +59,7 @@ async def test_the_target_gets_an_edited_head_but_not_an_edited_body(flow_proxy:
         flow.request.raw_content = b"edited body"
 
     watcher = add_watcher(flow_proxy, "request", edit)
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(post(target))
     assert (await client.read_response()).status == 200
     assert target.received.startswith(b"POST /edited HTTP/1.1\r\n")
@@ -100,7 +94,7 @@ async def test_an_edit_of_the_response_is_ignored_and_noted_in_the_comment(
     flow_proxy: Proxy, target: FakeTarget, at: str, act: Callable[[http.HTTPFlow], None]
 ) -> None:
     watcher = add_watcher(flow_proxy, at, act)
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(post(target))
     response = await client.read_response()
     assert (response.status, response.body, "x-edited" in response.headers) == (200, b"ok", False)
@@ -110,7 +104,7 @@ async def test_an_edit_of_the_response_is_ignored_and_noted_in_the_comment(
 
 async def test_a_flow_without_edits_has_only_its_label(flow_proxy: Proxy, target: FakeTarget) -> None:
     watcher = add_watcher(flow_proxy)
-    client = await tunnel(flow_proxy, target)
+    client = await flow_proxy.tunnel_to(target)
     await client.send(post(target))
     await client.read_response()
     await until(lambda: bool(watcher.flows) and not watcher.flows[0].live)

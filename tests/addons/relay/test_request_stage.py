@@ -7,21 +7,15 @@ from pathlib import Path
 import pytest
 
 from addons.net.sockets import CloseTimeouts
-from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
+from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import OK, FakeTarget, TargetConnection, respond_to_all
 from tests.fakes.waiting import until
-
-KEY = "team-a/k8s"
 
 
 @pytest.fixture(params=["off", "on"], ids=["without flows", "with flows"])
 async def proxy(request: pytest.FixtureRequest, folder: Path, confdir: Path) -> AsyncIterator[Proxy]:
     async with running_proxy(folder, confdir, connector_flows=request.param) as running:
         yield running
-
-
-async def open_tunnel(proxy: Proxy, target: FakeTarget) -> ClientConnection:
-    return await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
 
 
 def get(target: FakeTarget, path: str = "/api") -> bytes:
@@ -37,7 +31,7 @@ async def test_a_pipelined_request_is_not_read_before_the_response(proxy: Proxy,
 
     event = asyncio.Event()
     target.handler = respond_after_event
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(get(target))
     await until(lambda: b"GET " in target.received)
     await client.send(get(target, "/next")[:10])
@@ -59,7 +53,7 @@ async def test_during_a_drain_the_current_response_announces_the_close(proxy: Pr
 
     event = asyncio.Event()
     target.handler = respond_after_event
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(get(target))
     await until(lambda: b"GET " in target.received)
     proxy.master.addons.get("connections").drain()
@@ -70,7 +64,7 @@ async def test_during_a_drain_the_current_response_announces_the_close(proxy: Pr
 
 
 async def test_a_later_head_has_a_timeout_too(proxy: Proxy, target: FakeTarget) -> None:
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(get(target))
     assert (await client.read_response()).status == 200
     object.__setattr__(proxy.context.timeouts, "client", 0.05)
@@ -90,7 +84,7 @@ async def test_the_timeout_of_a_head_does_not_end_its_request(proxy: Proxy, targ
 
     event = asyncio.Event()
     target.handler = respond_late_to_second
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(get(target))
     assert (await client.read_response()).status == 200
     await client.send(get(target)[:10])
@@ -117,7 +111,7 @@ async def test_a_client_that_leaves_during_a_request_closes_the_connection_to_th
             closed.append(True)
 
     target.handler = handler
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(get(target))
     await until(lambda: len(target.connections) == 1 and b"GET" in target.received)
     client.close()

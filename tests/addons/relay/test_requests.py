@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.manifests import TARGET_TOKEN
-from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
+from tests.fakes.proxy import Proxy, running_proxy
 from tests.fakes.target import OK, FakeTarget, TargetConnection, respond_to_all
 from tests.fakes.waiting import until
-
-KEY = "team-a/k8s"
 
 
 @pytest.fixture(params=["off", "on"], ids=["without flows", "with flows"])
@@ -20,17 +18,13 @@ async def proxy(request: pytest.FixtureRequest, folder: Path, confdir: Path) -> 
         yield running
 
 
-async def open_tunnel(proxy: Proxy, target: FakeTarget) -> ClientConnection:
-    return await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-
-
 def get(target: FakeTarget, path: str = "/api", *fields: str) -> bytes:
     lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{target.port}", "Authorization: Bearer fake-token", *fields]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
 async def test_the_target_gets_its_token_and_the_client_the_response(proxy: Proxy, target: FakeTarget) -> None:
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     for _ in range(2):
         await client.send(get(target))
         response = await client.read_response()
@@ -48,14 +42,14 @@ async def test_a_chunked_body_and_its_trailers_reach_the_client(proxy: Proxy, ta
         await connection.send(b"2\r\nde\r\n0\r\nX-Trailer: t\r\n\r\n")
 
     target.handler = handler
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(get(target))
     assert (await client.read_response()).body == b"abcde"
     client.close()
 
 
 async def test_a_refusal_is_a_status_and_does_not_wait_for_the_body(proxy: Proxy, target: FakeTarget) -> None:
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(
         b"PUT /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nImpersonate-User: admin\r\nContent-Length: 1000\r\n\r\n"
         % target.port
@@ -74,7 +68,7 @@ async def test_an_unrequested_101_is_refused(proxy: Proxy, target: FakeTarget) -
         await connection.read_some()
 
     target.handler = handler
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(get(target))
     assert (await client.read_response()).status == 502
     client.close()
@@ -86,7 +80,7 @@ async def test_a_401_of_the_target_names_the_secret_to_renew(proxy: Proxy, targe
         await connection.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
 
     target.handler = handler
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(get(target))
     response = await client.read_response()
     assert response.status == 502
@@ -104,7 +98,7 @@ async def test_a_body_is_sent_after_100_continue(proxy: Proxy, target: FakeTarge
         await connection.send(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
 
     target.handler = handler
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(get(target, "/api", "Expect: 100-continue", "Content-Length: 4"))
     assert (await client.read_head())[0] == 100
     await client.send(b"body")
@@ -114,7 +108,7 @@ async def test_a_body_is_sent_after_100_continue(proxy: Proxy, target: FakeTarge
 
 
 async def test_a_refused_request_gets_no_100_continue(proxy: Proxy, target: FakeTarget) -> None:
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(get(target, "/api", "Impersonate-User: admin", "Expect: 100-continue", "Content-Length: 4"))
     assert (await client.read_response()).status == 403
     assert target.connections == []
@@ -132,7 +126,7 @@ async def test_a_redirect_is_passed_to_the_client(proxy: Proxy, target: FakeTarg
             pass
 
     target.handler = handler
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(get(target))
     response = await client.read_response()
     assert (response.status, response.headers["location"]) == (307, elsewhere)
@@ -160,7 +154,7 @@ async def test_after_a_response_without_a_body_the_tunnel_stays_open(
         await respond_to_all(connection)
 
     target.handler = handler
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(get(target).replace(b"GET", method.encode()))
     assert (await client.read_head())[0] == int(head[:3])
     await client.send(get(target))
@@ -177,7 +171,7 @@ async def test_a_response_with_too_large_a_head_is_refused(proxy: Proxy, target:
         await connection.read_some()
 
     target.handler = handler
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(get(target))
     response = await client.read_response()
     assert (response.status, response.json()["kind"]) == (502, "Status")
@@ -190,7 +184,7 @@ async def test_a_truncated_response_does_not_look_complete(proxy: Proxy, target:
         await connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
 
     target.handler = handler
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(get(target))
     assert not (await client.read_to_eof()).endswith(b"0\r\n\r\n")
     await until(lambda: proxy.connection_count == 0)
@@ -205,7 +199,7 @@ async def test_a_request_that_becomes_invalid_does_not_look_complete_to_the_targ
             pass
 
     target.handler = handler
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(
         b"POST /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n" % target.port
     )
@@ -227,7 +221,7 @@ async def test_the_rest_of_a_request_after_an_early_response_is_never_a_request(
             pass
 
     target.handler = respond_early
-    client = await open_tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     await client.send(get(target, "/api", framing).replace(b"GET", b"PUT"))
     assert (await client.read_response()).status == 200
     with suppress(OSError):
@@ -235,7 +229,7 @@ async def test_the_rest_of_a_request_after_an_early_response_is_never_a_request(
     await until(lambda: proxy.connection_count == 0 or b"/smuggled" in target.received)
     assert await client.read_to_eof() == b""
     target.handler = respond_to_all
-    other = await open_tunnel(proxy, target)
+    other = await proxy.tunnel_to(target)
     await other.send(get(target, "/other"))
     assert (await other.read_response()).status == 200
     assert target.received.count(b"HTTP/1.1\r\n") == 2

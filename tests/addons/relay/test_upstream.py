@@ -19,22 +19,16 @@ from tests.fakes.proxy import ClientConnection, Proxy, running_proxy
 from tests.fakes.target import OK, FakeTarget, TargetConnection
 from tests.fakes.waiting import until
 
-KEY = "team-a/k8s"
-
 
 async def ask(client: ClientConnection, target: FakeTarget) -> int:
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     return (await client.read_response()).status
 
 
-async def tunnel(proxy: Proxy, target: FakeTarget) -> ClientConnection:
-    return await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
-
-
 async def test_a_new_token_is_used_by_the_next_request_on_the_same_connection(
     proxy: Proxy, target: FakeTarget, target_ca: KeyPair
 ) -> None:
-    client = await tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     assert await ask(client, target) == 200
     before = proxy.context.store.get(ObjectKey("team-a", "k8s"))
     write(
@@ -50,7 +44,7 @@ async def test_a_new_token_is_used_by_the_next_request_on_the_same_connection(
 
 
 async def test_with_another_trust_store_the_old_connection_gets_no_credential(proxy: Proxy, target: FakeTarget) -> None:
-    client = await tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     assert await ask(client, target) == 200
     # A new trust store has other TLS contexts, as after a change of the CA.
     object.__setattr__(proxy.context, "trust", TrustStore())
@@ -68,14 +62,14 @@ async def test_the_next_connection_resumes_the_previous_tls_session(proxy: Proxy
 
     target.handler = once
     for _ in range(2):
-        client = await tunnel(proxy, target)
+        client = await proxy.tunnel_to(target)
         assert await ask(client, target) == 200
         assert await client.read_to_eof() == b""
     assert resumed == [False, True]
 
 
 async def test_another_address_refuses_the_next_request(proxy: Proxy, target: FakeTarget, target_ca: KeyPair) -> None:
-    client = await tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     assert await ask(client, target) == 200
     before = proxy.context.store.get(ObjectKey("team-a", "k8s"))
     write(proxy.folder, connector("k8s", "https://127.0.0.1:1"), secret(ca=target_ca.pem))
@@ -90,7 +84,7 @@ async def test_eof_of_the_target_between_requests_closes_the_tunnel(proxy: Proxy
         await connection.send(OK)
 
     target.handler = once
-    client = await tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     assert await ask(client, target) == 200
     assert await client.read_to_eof() == b""
 
@@ -104,7 +98,7 @@ async def test_if_a_reused_connection_fails_the_client_sees_eof_as_without_a_pro
         await connection.read_head()
 
     target.handler = twice
-    client = await tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     assert await ask(client, target) == 200
     await client.send(b"POST /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 0\r\n\r\n" % target.port)
     assert await client.read_to_eof() == b""
@@ -125,7 +119,7 @@ async def test_if_a_reused_connection_fails_the_client_sees_eof_as_without_a_pro
 async def test_a_connection_serves_only_the_target_of_its_handshake(
     proxy: Proxy, target: FakeTarget, other: dict[str, Any]
 ) -> None:
-    client = await tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     assert await ask(client, target) == 200
     upstream, current = proxy.stage._upstream, proxy.context.store.get(ObjectKey("team-a", "k8s"))
     assert isinstance(current, Target)
@@ -138,7 +132,7 @@ async def test_a_connection_serves_only_the_target_of_its_handshake(
 async def test_unread_input_is_noticed_before_the_next_request_of_the_same_client(
     proxy: Proxy, target: FakeTarget, data: bytes
 ) -> None:
-    client = await tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     assert await ask(client, target) == 200
     upstream, current = proxy.stage._upstream, proxy.context.store.get(ObjectKey("team-a", "k8s"))
     assert isinstance(current, Target)
@@ -150,7 +144,7 @@ async def test_unread_input_is_noticed_before_the_next_request_of_the_same_clien
 async def test_a_partial_record_is_noticed_before_the_next_request_of_the_same_client(
     proxy: Proxy, target: FakeTarget
 ) -> None:
-    client = await tunnel(proxy, target)
+    client = await proxy.tunnel_to(target)
     assert await ask(client, target) == 200
     upstream = proxy.stage._upstream
     BelowTls(target.connections[0].writer).write(b"\x17\x03\x03\x00\x40abc")
@@ -180,7 +174,7 @@ async def test_the_refusal_says_that_the_target_requires_a_client_certificate(
     async with FakeTarget(None, tmp_path, handshake) as target:
         write(tmp_path / "connectors", connector("k8s", f"https://127.0.0.1:{target.port}"), secret(ca=target_ca.pem))
         async with running_proxy(tmp_path / "connectors", confdir) as proxy:
-            client = await tunnel(proxy, target)
+            client = await proxy.tunnel_to(target)
             await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
             response = await client.read_response()
     assert response.status == 502

@@ -32,7 +32,7 @@ def request(target: FakeTarget, first: str, *fields: str, body: bytes = b"") -> 
 async def open_request(
     proxy: Proxy, target: FakeTarget, first: str, *fields: str, body: bytes = b""
 ) -> ClientConnection:
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send(request(target, first, *fields, body=body))
     return client
 

@@ -35,7 +35,7 @@ async def test_an_idle_tunnel_is_closed_at_once_and_new_clients_are_refused(
     folder: Path, confdir: Path, target: FakeTarget
 ) -> None:
     async with running_proxy(folder, confdir, listen_port=str(Port().number)) as proxy:
-        client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+        client = await proxy.tunnel_to(target)
         await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
         await client.read_response()
         task = await begin(proxy, drain=PATIENCE)
@@ -57,7 +57,7 @@ async def test_a_live_connection_has_the_drain_time_to_end(proxy: Proxy, target:
         await conversation.send(b"1\r\nb\r\n0\r\n\r\n")
 
     target.handler = handler
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send(b"GET /api?watch=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await client.read_head()
     task = await begin(proxy, drain=PATIENCE)
@@ -78,7 +78,7 @@ async def at_the_end_of_the_drain(proxy: Proxy, target: FakeTarget, request: byt
         await conversation.read_some()
 
     target.handler = handler
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send(b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % (request, target.port))
     await client.send(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n" if b"exec" in request else b"\r\n")
     await client.read_head()
@@ -154,7 +154,7 @@ async def test_a_truncated_response_has_no_close_notify(
 
 async def test_a_client_that_does_not_close_is_closed_after_the_drain(proxy: Proxy, target: FakeTarget) -> None:
     target.handler = watch
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"{KEY}:{proxy.token(KEY)}")
+    client = await proxy.tunnel_to(target)
     await client.send(b"GET /api?watch=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await client.read_head()
     await asyncio.wait_for(await begin(proxy, drain=0.2), PATIENCE)

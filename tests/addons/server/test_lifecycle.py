@@ -51,7 +51,7 @@ async def test_the_proxy_is_not_ready_as_soon_as_it_drains(proxy: Proxy, target:
     target.handler = silent
     lifecycle = proxy.master.addons.get("lifecycle")
     await until(lambda: lifecycle.not_ready_reason() is None)
-    client = await proxy.tunnel(f"127.0.0.1:{target.port}", f"team-a/k8s:{proxy.token('team-a/k8s')}")
+    client = await proxy.tunnel_to(target)
     await client.send(b"GET /api HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % target.port)
     await until(lambda: bool(target.received))
     lifecycle._on_sigterm()
@@ -64,7 +64,7 @@ async def test_the_proxy_is_not_ready_as_soon_as_it_drains(proxy: Proxy, target:
 async def test_recent_use_is_counted_without_a_reader(folder: Path, confdir: Path, target: FakeTarget) -> None:
     async with running_proxy(folder, confdir, connector_sessions="127.0.0.1:0") as proxy:
         recent_use = proxy.master.addons.get("lifecycle")._records.recent_use
-        await proxy.tunnel(f"127.0.0.1:{target.port}", f"team-a/k8s:{proxy.token('team-a/k8s')}")
+        await proxy.tunnel_to(target)
         await until(lambda: len(recent_use._counts) == 1)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import io
 import logging
 import re
 import socket
@@ -25,15 +24,11 @@ from tests.addons.server.test_folder import config
 from tests.fakes.proxy import running_proxy
 from tests.fakes.target import FakeTarget
 from tests.fakes.waiting import until
+from tests.fakes.writes import TerminalStream
 
 KEY = "team-a/k8s"
 ANY_PORT = ("127.0.0.1", 0)
 LOGGER = "addons.server.sessions_listener"
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @contextlib.asynccontextmanager
@@ -114,7 +109,7 @@ async def test_in_a_pod_there_is_no_secret_and_no_file(tmp_path: Path, caplog: p
 async def test_a_terminal_shows_the_secret(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdout", Terminal())
+    monkeypatch.setattr("sys.stdout", TerminalStream())
     async with serving(with_sessions(tmp_path)):
         assert [await logged_url(caplog)] == read_urls(tmp_path)
 
@@ -162,7 +157,7 @@ async def test_an_address_in_use_is_an_error_with_a_next_step(tmp_path: Path) ->
 async def test_without_a_file_a_terminal_still_shows_the_url(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdout", Terminal())
+    monkeypatch.setattr("sys.stdout", TerminalStream())
     absent = tmp_path / "absent"
     async with serving(with_sessions(absent)):
         url, _, secret = (await logged_url(caplog)).partition("#")

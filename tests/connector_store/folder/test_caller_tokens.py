@@ -19,6 +19,7 @@ from connector_store.domain.permissions.rbac import ClusterRole, PolicyRule
 from connector_store.folder.caller_tokens import MAX_CACHED_TOKENS, BindingAuthorizer, TokenAccess
 from connector_store.folder.signing_key import MAX_TTL, SigningKey
 from connector_store.store import Store
+from tests.fakes.clock import FakeClock
 from tests.fakes.forged_tokens import GENUINE, Forgery, edit, edits, forgeries, is_valid_time
 from tests.fuzz import examples
 
@@ -30,23 +31,15 @@ PRIVATE = ec.generate_private_key(ec.SECP256R1())
 SIGNER = SigningKey(PRIVATE)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def access(clock: Clock | None = None, audience: str = AUDIENCE, *, limit: int = MAX_CACHED_TOKENS) -> TokenAccess:
-    now = clock or Clock()
+def access(clock: FakeClock | None = None, audience: str = AUDIENCE, *, limit: int = MAX_CACHED_TOKENS) -> TokenAccess:
+    now = clock or FakeClock()
     return TokenAccess(
         SIGNER.public_key, audience=audience, recheck=30, now=now, clock=lambda: now() - BOOTED, max_cached=limit
     )
 
 
 def mint(key: ObjectKey = KEY, ttl: int = 60, audience: str = AUDIENCE) -> str:
-    return SIGNER.issue(key, ttl=ttl, now=Clock().now, audience=audience)
+    return SIGNER.issue(key, ttl=ttl, now=FakeClock().now, audience=audience)
 
 
 def forged(*, signer: Any = PRIVATE, algorithm: str = "ES256", **changes: Any) -> str:
@@ -63,7 +56,7 @@ def test_an_issued_token_is_granted_with_its_expiry() -> None:
 
 def test_a_result_is_valid_for_at_most_the_recheck_interval() -> None:
     # The node's clock can be set back.
-    clock = Clock()
+    clock = FakeClock()
     token, checker = mint(ttl=3600), access(clock)
     for _ in range(2):
         answer = checker.check_cached(token, KEY)
@@ -117,7 +110,7 @@ def test_a_foreign_token_is_refused_and_not_quoted(token: Callable[[], str], wha
 
 
 def test_an_expired_token_is_refused_even_if_cached() -> None:
-    clock = Clock()
+    clock = FakeClock()
     token, checker = mint(ttl=60), access(clock)
     assert isinstance(checker.check_cached(token, KEY), Granted)
     clock.now += 60
@@ -125,7 +118,7 @@ def test_an_expired_token_is_refused_even_if_cached() -> None:
 
 
 async def test_expiry_closes_a_live_connection() -> None:
-    clock = Clock()
+    clock = FakeClock()
     token, checker = mint(ttl=60), access(clock)
     granted = checker.check_cached(token, KEY)
     assert isinstance(granted, Granted)
@@ -235,7 +228,7 @@ async def test_callers_of_an_issuer_have_the_rights_that_bindings_give() -> None
 
 
 def test_a_named_caller_has_its_own_name() -> None:
-    token = SIGNER.issue(KEY, ttl=60, now=Clock().now, audience=AUDIENCE, caller="ci:build")
+    token = SIGNER.issue(KEY, ttl=60, now=FakeClock().now, audience=AUDIENCE, caller="ci:build")
     answer = access().check_cached(token, KEY)
     assert isinstance(answer, Granted)
     assert answer.identity.user == "ci:build"
@@ -248,17 +241,17 @@ def test_a_named_caller_has_its_own_name() -> None:
 )
 def test_a_name_that_could_be_another_kind_of_caller_is_refused(name: str) -> None:
     with pytest.raises(ParseError, match="a caller's name"):
-        SIGNER.issue(KEY, ttl=60, now=Clock().now, audience=AUDIENCE, caller=name)
+        SIGNER.issue(KEY, ttl=60, now=FakeClock().now, audience=AUDIENCE, caller=name)
     assert isinstance(access().check_cached(forged(caller=name), KEY), Refused)
 
 
 async def test_bindings_apply_to_named_callers_only() -> None:
     allowed: set[str] = set()
     checker = TokenAccess(
-        SIGNER.public_key, audience=AUDIENCE, recheck=30, now=Clock(), clock=lambda: 0.0,
+        SIGNER.public_key, audience=AUDIENCE, recheck=30, now=FakeClock(), clock=lambda: 0.0,
         may_use=lambda identity, key: identity.user in allowed,
     )  # fmt: skip
-    token = SIGNER.issue(KEY, ttl=60, now=Clock().now, audience=AUDIENCE, caller="ci:build")
+    token = SIGNER.issue(KEY, ttl=60, now=FakeClock().now, audience=AUDIENCE, caller="ci:build")
     refused = checker.check_cached(token, KEY)
     assert isinstance(refused, Refused)
     assert (refused.check, refused.reason) == ("use", "no binding of the folder allows ci:build to use team-a/k8s")

@@ -14,6 +14,7 @@ from connector_store.domain.permissions.evaluator import Allowed
 from connector_store.domain.permissions.request_attributes import RequestAttributes
 from connector_store.folder.folder_watch import REMOVAL_GRACE, SOURCE_NAME, FolderWatch
 from connector_store.store import Store
+from tests.fakes.clock import FakeClock
 
 KEY = ObjectKey("default", "k8s")
 CONNECTOR = """\
@@ -36,17 +37,9 @@ DEADLINE = 120.0
 """Seconds that a change may take on a busy machine."""
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def source(folder: Path, clock: Clock | None = None) -> tuple[FolderWatch, Store]:
+def source(folder: Path, clock: FakeClock | None = None) -> tuple[FolderWatch, Store]:
     store = Store(expected=[SOURCE_NAME])
-    return FolderWatch(folder, store, system_namespace="sys", now=clock or Clock()), store
+    return FolderWatch(folder, store, system_namespace="sys", now=clock or FakeClock()), store
 
 
 def authorization(store: Store) -> bytes | None:
@@ -84,7 +77,7 @@ def allows(store: Store, target: str) -> bool:
 
 def test_roles_are_built_in_until_a_manifest_takes_their_place(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(f"{SECRET}---\n{CONNECTOR}{VIEW}")
-    clock = Clock()
+    clock = FakeClock()
     directory, store = source(tmp_path, clock)
     assert directory.load_once() == ()
     assert (allows(store, "/api/v1/pods"), allows(store, "/api/v1/namespaces/a/secrets/b")) == (True, False)
@@ -136,7 +129,7 @@ def test_a_rotated_secret_is_used(tmp_path: Path) -> None:
 
 def test_an_object_is_removed_one_second_after_it_disappeared(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(f"{SECRET}---\n{CONNECTOR}")
-    clock = Clock()
+    clock = FakeClock()
     directory, store = source(tmp_path, clock)
     directory.load_once()
     (tmp_path / "a.yaml").unlink()
@@ -152,7 +145,7 @@ def test_an_object_is_removed_one_second_after_it_disappeared(tmp_path: Path) ->
 def test_an_object_that_is_back_within_a_second_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(f"{SECRET}---\n{CONNECTOR}")
-    clock = Clock()
+    clock = FakeClock()
     directory, store = source(tmp_path, clock)
     directory.load_once()
     for name in ("b.yaml", "c.yaml"):

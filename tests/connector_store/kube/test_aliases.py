@@ -1,7 +1,6 @@
 """Which Services lead to the proxy, by a watch and by one read. tests/cluster/deploy uses real Services."""
 
 import logging
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -29,12 +28,6 @@ def raw(name: str = "k8s", uid: str = "u1", **spec: Any) -> dict[str, Any]:
 
 GOOD = parse_service(raw())
 EVIL = replace(GOOD, external_name="evil")
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[FakeApiServer]:
-    async with FakeApiServer().serving() as server:
-        yield server
 
 
 def test_only_the_owning_connector_has_the_alias() -> None:

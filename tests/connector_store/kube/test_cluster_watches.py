@@ -52,12 +52,6 @@ def secret(name: str = "s", namespace: str = "a", kind: str = BEARER_TOKEN_SECRE
     return {"metadata": {"name": name, "namespace": namespace}, "type": kind, "data": encoded}
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[FakeApiServer]:
-    async with FakeApiServer().serving() as fake:
-        yield fake
-
-
 @asynccontextmanager
 async def filled(server: FakeApiServer, **options: Any) -> AsyncIterator[Store]:
     store = Store()

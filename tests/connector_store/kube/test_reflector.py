@@ -51,12 +51,6 @@ def secret(which: str, **more: Any) -> dict[str, Any]:
     return {"metadata": {"name": which, "namespace": "a", **more.pop("metadata", {})}, **more}
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[FakeApiServer]:
-    async with FakeApiServer().serving() as fake:
-        yield fake
-
-
 @asynccontextmanager
 async def running(server: FakeApiServer, sink: Names, **options: Any) -> AsyncIterator[Reflector[str]]:
     async with KubeClient(server.configuration) as client:

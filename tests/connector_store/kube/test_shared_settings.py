@@ -22,12 +22,6 @@ CONFIG_MAP = {
 }
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[FakeApiServer]:
-    async with FakeApiServer().serving() as server:
-        yield server
-
-
 async def read(server: FakeApiServer, **more: Any) -> Settings:
     reading = {key: more.pop(key) for key in ("until_valid", "on_problem") if key in more}
     arguments: dict[str, Any] = {"explicit": {}, "environ": POD} | more
