@@ -7,8 +7,6 @@ refusal runs with --wait. Then another user approves with connectorctl, and kube
 --wait until it works. A duration includes the start of its program. At the end, the request is deleted.
 """
 
-import argparse
-import json
 import re
 import shlex
 import subprocess
@@ -24,6 +22,7 @@ from typing import Final
 from bench.checkout import THIS_CHECKOUT
 from bench.compare import describe_machine
 from bench.kubectl_latency import CA_FILE, run_proxy
+from bench.output import make_parser, write_json
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.base.rfc3339 import format_time
 from connector_store.domain.grants.admission import ADMISSION_CONFIG_MAP, ENFORCED_SINCE
@@ -63,9 +62,8 @@ NEXT: Final = re.compile(r"connectorctl (approve \S+)")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=20, help="number of rounds")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     with scratch_folder() as folder, ControlPlane(folder / "plane") as plane:
         durations, first_calls = measure(plane, folder, options.rounds)
@@ -73,9 +71,10 @@ def main() -> int:
     for step, figures in results.items():
         sys.stdout.write(f"{step:32}" + "".join(f"{name} {value:6.2f}   " for name, value in figures.items()) + "\n")
     sys.stdout.write(f"{FIRST_CALLS}: {first_calls} of {options.rounds}\n")
-    if options.json:
-        report = {"machine": describe_machine(), "rounds": options.rounds, "steps": results, FIRST_CALLS: first_calls}
-        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    write_json(
+        {"machine": describe_machine(), "rounds": options.rounds, "steps": results, FIRST_CALLS: first_calls},
+        options.json,
+    )
     return 0
 
 

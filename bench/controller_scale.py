@@ -15,9 +15,10 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Final
 
+from bench.output import make_parser, write_figures
+from bench.process import read_usage
 from lab.control_plane import ControlPlane
 from lab.controller import API_PATH, ConnectorCluster, Controller
 from lab.scratch import scratch_folder
@@ -35,19 +36,14 @@ SETTINGS: Final = {"CONNECTORS_PROBE_INTERVAL": "60"}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--connectors", type=int, default=1000)
     parser.add_argument("--dead", type=int, default=100)
     parser.add_argument("--rest", type=float, default=120.0, help="seconds at rest to measure")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     with scratch_folder() as folder, ControlPlane(folder) as plane, contextlib.ExitStack() as stack:
         figures = measure(ConnectorCluster(plane), options, stack)
-    text = json.dumps(figures, indent=2)
-    print(text)  # noqa: T201 - the figures are the output
-    if options.json:
-        options.json.parent.mkdir(exist_ok=True)
-        options.json.write_text(text + "\n")
+    write_figures(figures, options.json)
     return 0
 
 
@@ -134,9 +130,9 @@ def resource_versions(cluster: ConnectorCluster) -> dict[tuple[str, str], str]:
 def measure_at_rest(cluster: ConnectorCluster, controller: Controller, seconds: float) -> dict[str, Any]:
     """Return the requests per minute by verb and resource, without Leases, and CPU and memory of the controller."""
     start = cluster.plane.audit_log.stat().st_size
-    before = cpu_seconds(controller.process.pid)
+    before = read_usage(controller.process.pid).cpu
     time.sleep(seconds)
-    cpu = cpu_seconds(controller.process.pid) - before
+    cpu = read_usage(controller.process.pid).cpu - before
     request_counts: Counter[str] = Counter()
     with cluster.plane.audit_log.open("rb") as log:
         log.seek(start)
@@ -149,18 +145,8 @@ def measure_at_rest(cluster: ConnectorCluster, controller: Controller, seconds: 
         "seconds": seconds,
         "requests_per_minute": {name: round(count * 60 / seconds, 1) for name, count in sorted(request_counts.items())},
         "cpu_percent": round(100 * cpu / seconds, 1),
-        "resident_mb": resident_mb(controller.process.pid),
+        "resident_mb": controller.process.resident_kb // 1024,
     }
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
-
-
-def resident_mb(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) // 1024
 
 
 if __name__ == "__main__":

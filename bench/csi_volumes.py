@@ -6,7 +6,6 @@ The driver runs as a process beside a real API server, and this program calls it
 mount namespace that ends with the process. CPU is the user and system time of all threads of the driver.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -20,30 +19,26 @@ from typing import Any, Final
 
 import grpc
 
+from bench.checkout import ROOT
+from bench.output import make_parser, write_figures
+from bench.process import read_usage
 from connector_csi.proto import csi_pb2, csi_pb2_grpc
 from lab.control_plane import ControlPlane
 from lab.process import Process
 from lab.scratch import scratch_folder
 
-REPOSITORY: Final = Path(__file__).parents[1]
 NAMESPACE: Final = "team-a"
 CONNECTORS: Final = 10
 CA: Final = "-----BEGIN CERTIFICATE-----\n" + "x" * 1200 + "\n-----END CERTIFICATE-----\n"
-_TICK: Final = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--volumes", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     figures = measure(options.volumes, options.rounds)
-    text = json.dumps(figures, indent=2)
-    print(text)  # noqa: T201 - the figures are the output
-    if options.json:
-        options.json.parent.mkdir(exist_ok=True)
-        options.json.write_text(text + "\n")
+    write_figures(figures, options.json)
     return 0
 
 
@@ -90,7 +85,7 @@ def measure_volumes(
 
     cpu_same = measure_cpu(process.pid, republish)
     cpu_new = measure_cpu(process.pid, lambda: publish(renewed))
-    resident = resident_mb(process.pid)
+    resident = round(process.resident_kb / 1024, 1)
     unpublish()
     return {
         "volumes": volumes,
@@ -124,10 +119,10 @@ def make_publish_request(root: Path, number: int, token: str) -> csi_pb2.NodePub
 
 def install(plane: ControlPlane) -> None:
     kubectl = plane.kubectl
-    kubectl("apply", "--server-side", "-k", str(REPOSITORY / "deploy/crds"))
+    kubectl("apply", "--server-side", "-k", str(ROOT / "deploy/crds"))
     kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
     for part in ("system/namespace", "rbac/users"):
-        kubectl("apply", "-f", str(REPOSITORY / "deploy" / f"{part}.yaml"))
+        kubectl("apply", "-f", str(ROOT / "deploy" / f"{part}.yaml"))
     plane.create_namespace(NAMESPACE)
     ca = {"name": "connectors-proxy-ca", "namespace": "connectors-system"}
     plane.api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": ca, "data": {"ca.crt": CA}})
@@ -162,20 +157,9 @@ def driver(plane: ControlPlane) -> Iterator[tuple[Path, Process]]:
 
 def measure_cpu(pid: int, work: Callable[[], None]) -> float:
     """Return the CPU seconds of the process during `work`."""
-    before = cpu_seconds(pid)
+    before = read_usage(pid).cpu
     work()
-    return cpu_seconds(pid) - before
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
-
-
-def resident_mb(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text().splitlines()
-    kilobytes = next(line.split()[1] for line in status if line.startswith("VmRSS:"))
-    return round(int(kilobytes) / 1024, 1)
+    return read_usage(pid).cpu - before
 
 
 if __name__ == "__main__":

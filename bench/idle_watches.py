@@ -7,7 +7,6 @@ the same API server, so its CPU for the same watches without the proxy is measur
 a time in which nothing but the watches' bookmarks and the reviews happens.
 """
 
-import argparse
 import asyncio
 import json
 import os
@@ -19,9 +18,9 @@ import urllib.parse
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from bench.output import make_parser, write_json
 from bench.peers.connector_proxy import start_proxy
 from bench.peers.endpoint import Endpoint
 from bench.process import read_usage
@@ -230,11 +229,10 @@ def measure(testbed: Testbed, watches: int, accounts: list[int], seconds: float)
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--watches", type=int, default=5000)
     parser.add_argument("--accounts", type=int, nargs="+", default=[200, 5000])
     parser.add_argument("--seconds", type=float, default=72.0, help="length of each measurement; default: 72")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     options = parser.parse_args(arguments)
     figures = []
     with open_testbed() as testbed:
@@ -242,8 +240,7 @@ def main(arguments: list[str]) -> int:
             figures.append(case)
             sys.stdout.write(json.dumps(case) + "\n")
             sys.stdout.flush()
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_json(figures, options.json)
     return 0
 
 

@@ -6,8 +6,6 @@ The API server is real. The ways take turns, call after call; discovery is cache
 has the credential itself. `kubectl alone` is `kubectl version --client`, which measures the start of the program.
 """
 
-import argparse
-import json
 import subprocess
 import sys
 import time
@@ -20,6 +18,7 @@ from typing import Final
 
 from bench.checkout import THIS_CHECKOUT
 from bench.compare import describe_machine
+from bench.output import make_parser, write_json
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl, write_kubeconfig
 from lab.manifests import connector, secret, write_manifests
@@ -43,17 +42,14 @@ Call = Callable[[], str]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--calls", type=int, default=30, help="number of calls of each way; 2 or more")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     with scratch_folder() as folder, ControlPlane(folder / "plane") as plane:
         results = measure(plane, folder, options.calls)
     for way, figures in results.items():
         sys.stdout.write(f"{way:16}" + "".join(f"{name} {value:6.1f}   " for name, value in figures.items()) + "\n")
-    if options.json:
-        report = {"machine": describe_machine(), "calls": options.calls, "ways": results}
-        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    write_json({"machine": describe_machine(), "calls": options.calls, "ways": results}, options.json)
     return 0
 
 

@@ -1,13 +1,13 @@
 """Measure the growth of the proxy's resident memory during large transfers with one slow side: the peak, in MB."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.measure import Measurement, measure
+from bench.output import write_json
 from bench.peers.connector_proxy import for_connector, start_proxy
 from bench.testbed import Testbed, open_testbed
 
@@ -146,8 +146,7 @@ def main(arguments: list[str]) -> int:
         rows.append(row)
         sys.stdout.write(format_row(row))
         sys.stdout.flush()
-    if options.json:
-        options.json.write_text(json.dumps([to_json(row) for row in rows], indent=1) + "\n")
+    write_json([to_json(row) for row in rows], options.json)
     return 1 if any(row.problem for row in rows) else 0
 
 

@@ -6,7 +6,6 @@ Each case has its own control plane with 200 namespaces of 5 Connectors and Secr
 is what heap and stacks use after a garbage collection: with the proxy, less without it.
 """
 
-import argparse
 import asyncio
 import json
 import re
@@ -17,13 +16,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench.checkout import THIS_CHECKOUT
+from bench.checkout import ROOT, THIS_CHECKOUT
+from bench.output import make_parser, write_json
 from bench.process import MeasuredProcess, free_port
-from bench.store_scale import REPOSITORY, TOKEN, WRITERS, write
+from bench.store_scale import TOKEN, create_objects
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
-from connector_store.kube import config_loader
-from connector_store.kube.client import KubeClient
 from connector_store.kube.resources import CONNECTORS, SECRETS, Resource
 from lab.control_plane import ControlPlane
 from lab.manifests import connector
@@ -47,14 +45,6 @@ def make_objects() -> Iterator[tuple[Resource, dict[str, Any]]]:
         metadata = {"name": key.name, "namespace": key.namespace}
         yield SECRETS, {"metadata": metadata, "type": BEARER_TOKEN_SECRET, "stringData": {"token": f"{TOKEN}{number}"}}
         yield CONNECTORS, connector(key.name, f"https://192.0.2.{number % 250}:6443", namespace=key.namespace)
-
-
-async def create_objects(kubeconfig: str) -> None:
-    async with KubeClient(await config_loader.load_configuration(kubeconfig=kubeconfig)) as client:
-        work = make_objects()
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(WRITERS):
-                tasks.create_task(write(client, work))
 
 
 def memory_in_use(plane: ControlPlane) -> int:
@@ -92,12 +82,12 @@ def is_ready(admin: str) -> bool:
 def measure(folder: Path, namespaces: int | None) -> dict[str, Any]:
     """Return the figures of one proxy for the first `namespaces`, or for all without the setting (None)."""
     with ControlPlane(folder) as plane:
-        plane.kubectl("apply", "-k", str(REPOSITORY / "deploy" / "crds"))
+        plane.kubectl("apply", "-k", str(ROOT / "deploy" / "crds"))
         plane.kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
-        plane.kubectl("apply", "-f", str(REPOSITORY / "deploy" / "system" / "namespace.yaml"))
+        plane.kubectl("apply", "-f", str(ROOT / "deploy" / "system" / "namespace.yaml"))
         for number in range(NAMESPACES):
             plane.create_namespace(namespace_of(number))
-        asyncio.run(create_objects(str(plane.kubeconfig)))
+        asyncio.run(create_objects(str(plane.kubeconfig), make_objects()))
         time.sleep(SETTLE_SECONDS)
         before, resident_before = memory_in_use(plane), plane.apiserver.resident_kb
         admin = f"127.0.0.1:{free_port()}"
@@ -124,17 +114,15 @@ def measure(folder: Path, namespaces: int | None) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--namespaces", type=int, nargs="+", default=[1, 50, 200])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     options = parser.parse_args(arguments)
     figures = []
     for namespaces in (None, *options.namespaces):
         with scratch_folder() as folder:
             figures.append(measure(folder, namespaces))
             sys.stdout.write(json.dumps(figures[-1]) + "\n")
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_json(figures, options.json)
     return 0
 
 

@@ -14,9 +14,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final
 
+from bench.checkout import ROOT
+from bench.output import make_parser, write_figures
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
 from connector_store.domain.objects.models import Target
@@ -35,45 +36,37 @@ CHANGES: Final = 20
 TOKEN: Final = "eyJhbGciOiJSUzI1NiJ9." + "x" * 900
 """A token as long as that of a ServiceAccount."""
 
-REPOSITORY: Final = Path(__file__).parents[1]
-
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--connectors", type=int, default=10_000)
-    parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--read", metavar="KUBECONFIG", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.read:
         print(json.dumps(asyncio.run(measure_reader(options.read, options.connectors))))  # noqa: T201 - the figures are the output
         return 0
     figures = measure(options.connectors)
-    text = json.dumps(figures, indent=2)
-    print(text)  # noqa: T201 - the figures are the output
-    if options.json:
-        options.json.parent.mkdir(exist_ok=True)
-        options.json.write_text(text + "\n")
+    write_figures(figures, options.json)
     return 0
 
 
 def measure(connectors: int) -> dict[str, Any]:
     with scratch_folder() as folder, ControlPlane(folder) as plane:
-        plane.kubectl("apply", "-k", str(REPOSITORY / "deploy" / "crds"))
+        plane.kubectl("apply", "-k", str(ROOT / "deploy" / "crds"))
         for number in range(NAMESPACES):
             plane.create_namespace(f"team-{number}")
-        asyncio.run(create_objects(str(plane.kubeconfig), connectors))
+        asyncio.run(create_objects(str(plane.kubeconfig), make_objects(connectors)))
         command = [sys.executable, "-m", "bench.store_scale", "--connectors", str(connectors), "--read"]
         result = subprocess.run([*command, str(plane.kubeconfig)], check=True, capture_output=True, text=True)
     figures: dict[str, Any] = json.loads(result.stdout)
     return figures
 
 
-async def create_objects(kubeconfig: str, connectors: int) -> None:
+async def create_objects(kubeconfig: str, work: Iterator[tuple[Resource, dict[str, Any]]]) -> None:
     """Wait until the API server serves the definitions, and create all objects."""
     async with KubeClient(await config_loader.load_configuration(kubeconfig=kubeconfig)) as client:
         while not (await client.get("/apis/connectors.alauda.io/v1alpha1"))["resources"]:  # noqa: ASYNC110 - the API server has no event for this
             await asyncio.sleep(0.1)
-        work = make_objects(connectors)
         async with asyncio.TaskGroup() as tasks:
             for _ in range(WRITERS):
                 tasks.create_task(write(client, work))

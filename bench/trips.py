@@ -6,7 +6,6 @@ The calls are counted in a running proxy in folder mode, as the mean of several 
 least every second event enters it. Writing audit records is included.
 """
 
-import argparse
 import json
 import signal
 import socket
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from addons.net.sockets import CLOSE_TIMEOUTS
+from bench.output import make_parser, write_json
 from bench.peers.connector_proxy import start_proxy
 from bench.peers.endpoint import Endpoint
 from bench.testbed import Testbed, open_testbed
@@ -33,15 +33,13 @@ GOALS: Final = {"CONNECT, warm": (70, 14), "GET, warm": (95, 16)}
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--files", action="store_true", help="print the files, with the calls in each")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     options = parser.parse_args(arguments)
     with open_testbed() as testbed:
         counts = measure(testbed)
     sys.stdout.writelines(format_counts(counts, files=options.files))
-    if options.json:
-        options.json.write_text(json.dumps(counts, indent=2) + "\n")
+    write_json(counts, options.json)
     return 0 if meets_goals(counts) else 1
 
 

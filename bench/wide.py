@@ -7,10 +7,8 @@ Clients verify the proxy's certificate. The proxy reads a real API server, or a 
 process, so the latency includes theirs.
 """
 
-import argparse
 import asyncio
 import base64
-import json
 import os
 import ssl
 import statistics
@@ -24,10 +22,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from bench.checkout import ROOT
+from bench.output import make_parser, write_figures
 from bench.peers.connector_proxy import SYNC_TIMEOUT, start_proxy
 from bench.peers.endpoint import Endpoint
 from bench.process import read_usage
-from bench.store_scale import REPOSITORY, WRITERS
+from bench.store_scale import WRITERS
 from bench.testbed import Testbed, open_testbed
 from connector_store.domain.base.names import ObjectKey
 from connector_store.folder.signing_key import SigningKey
@@ -136,10 +136,10 @@ class ClusterSource:
 
     def __init__(self, plane: ControlPlane, count: int) -> None:
         self._plane = plane
-        plane.kubectl("apply", "-k", str(REPOSITORY / "deploy" / "crds"))
+        plane.kubectl("apply", "-k", str(ROOT / "deploy" / "crds"))
         plane.kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
-        plane.kubectl("apply", "-f", str(REPOSITORY / "deploy" / "system" / "namespace.yaml"))
-        plane.kubectl("apply", "-k", str(REPOSITORY / "deploy" / "rbac"))
+        plane.kubectl("apply", "-f", str(ROOT / "deploy" / "system" / "namespace.yaml"))
+        plane.kubectl("apply", "-k", str(ROOT / "deploy" / "rbac"))
         self._tokens: list[Sequence[str]] = []
         for number in range(min(NAMESPACES, count)):
             namespace = plane.create_namespace(key_of(number).namespace)
@@ -338,20 +338,16 @@ def run_on_cluster(testbed: Testbed, count: int, calls: int) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--connectors", type=int, default=5000)
     parser.add_argument("--calls", type=int, help="callers in each pass; default: as many as Connectors")
     parser.add_argument("--folder", action="store_true", help="the proxy reads a folder in place of an API server")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     options = parser.parse_args(arguments)
     with open_testbed() as testbed:
         figures = (run_on_folder if options.folder else run_on_cluster)(
             testbed, options.connectors, min(options.calls or options.connectors, options.connectors)
         )
-    text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
-    sys.stdout.write(text)
-    if options.json:
-        options.json.write_text(text)
+    write_figures(figures, options.json)
     return 0
 
 
