@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-import jwt
 import pytest
 from aiohttp import web
 
@@ -19,7 +18,7 @@ from lab.kubectl import write_kubeconfig
 from lab.oidc_issuer import SigningKey
 from lab.targets import CA, run_target
 from tests.cluster.proxy.running_proxy import AUDIENCE, RunningProxy
-from tests.fakes.api_server import FakeApiServer, NoResponse, user
+from tests.fakes.api_server import FakeApiServer, NoResponse, issue_token, user
 from tests.fakes.background import background
 from tests.fakes.latency import FLOOR, Latency, is_as_fast
 from tests.fakes.manifests import connector, secret
@@ -34,15 +33,9 @@ HANG_SECONDS: Final = 60
 """Seconds after which the proxy refuses a caller that hangs."""
 ROUNDS: Final = 30
 """Maximum number of comparisons for one dependency. Other work on the machine can only make one worse."""
-ISSUER: Final = "https://kubernetes.default.svc"
 NAMESPACE: Final = "team-a"
 NAMED: Final = [f"named-{number}" for number in range(60)]
 """Connectors whose targets have names, which no name server resolves."""
-
-
-def issue_token(name: str) -> str:
-    claims = {"iss": ISSUER, "aud": [AUDIENCE], "sub": name, "exp": int(time.time()) + 3600}
-    return jwt.encode(claims, "k" * 32)
 
 
 VERIFIED: Final = issue_token("verified")

@@ -17,15 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import jwt
 import pytest
 
 from connector_store.domain.base.names import ObjectKey
 from connector_store.kube.resources import CONNECTORS, SECRETS
 from lab.kubectl import write_kubeconfig
 from lab.targets import CA, run_target
-from tests.cluster.proxy.running_proxy import AUDIENCE, RunningProxy
-from tests.fakes.api_server import FakeApiServer, user
+from tests.cluster.proxy.running_proxy import RunningProxy
+from tests.fakes.api_server import FakeApiServer, issue_token, user
 from tests.fakes.background import background
 from tests.fakes.manifests import connector, secret
 
@@ -41,14 +40,8 @@ ROUNDS: Final = 5
 BUSY_FACTOR: Final = 3
 """Factor by which CPU takes longer on a busy machine, whose programs share caches and cores."""
 KEY: Final = ObjectKey("team-a", "k8s")
-ISSUER: Final = "https://kubernetes.default.svc"
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-def issue_token(name: str) -> str:
-    claims = {"iss": ISSUER, "aud": [AUDIENCE], "sub": name, "exp": int(time.time()) + 3600}
-    return jwt.encode(claims, "k" * 32)
 
 
 @asynccontextmanager

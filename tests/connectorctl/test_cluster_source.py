@@ -1,35 +1,19 @@
 """The cluster source with a fake API server. tests/cluster/connectorctl uses a real one."""
 
 import asyncio
-import base64
-from typing import Any
 
 import pytest
 
-from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.connector_source import ClusterSource
 from connector_store.domain.config.settings import Settings
 from connector_store.kube.resources import ACCESS_LOCKS, CONNECTORS
 from connector_store.kube.server_clock import ServerClock
 from connectorctl import cluster_source
-from connectorctl.option_values import CallerOptions, SourceOptions
-from lab.certificates import make_ca
+from connectorctl.option_values import SourceOptions
+from tests.connectorctl.published_connector import KEY, connector
 from tests.fakes.api_server import FakeApiServer
 
-KEY = ObjectKey("a", "k8s")
-ACCOUNT = ObjectKey("ci", "robot")
-CALLER_OPTIONS = CallerOptions(service_account=ACCOUNT)
 SETTINGS = Settings()
-CA = make_ca()
-PUBLISHED = {"url": "http://c-k8s.a.svc.cluster.local", "CACerts": base64.b64encode(CA.pem).decode(), "audience": "own"}
-
-
-def connector(http_address: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
-    return {
-        "metadata": {"name": KEY.name, "namespace": KEY.namespace},
-        "spec": {"connectorClassName": "k8s", "address": "https://192.0.2.1:6443", **spec},
-        "status": {"proxy": {"httpAddress": http_address}} if http_address else {},
-    }
 
 
 async def test_connectors_are_listed_with_their_ready_condition(

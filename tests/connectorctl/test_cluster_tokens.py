@@ -1,7 +1,6 @@
 """Tokens and kubeconfig entries with a fake API server. tests/cluster/connectorctl uses a real one."""
 
 import asyncio
-import base64
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import pytest
 
 from connector_store.domain.base.errors import ParseError
-from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.config.connector_source import ClusterSource
 from connector_store.domain.config.settings import Settings
 from connector_store.domain.kubeconfig.kubeconfig import KubeconfigEntry
@@ -20,22 +18,10 @@ from connectorctl import cluster_tokens
 from connectorctl.option_values import CallerOptions, SourceOptions
 from connectorctl.proxy_ca import CA_FILE
 from lab.certificates import make_ca
+from tests.connectorctl.published_connector import CA, CALLER_OPTIONS, KEY, PUBLISHED, connector
 from tests.fakes.api_server import FakeApiServer
 
-KEY = ObjectKey("a", "k8s")
-ACCOUNT = ObjectKey("ci", "robot")
-CALLER_OPTIONS = CallerOptions(service_account=ACCOUNT)
 SETTINGS = Settings()
-CA = make_ca()
-PUBLISHED = {"url": "http://c-k8s.a.svc.cluster.local", "CACerts": base64.b64encode(CA.pem).decode(), "audience": "own"}
-
-
-def connector(http_address: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
-    return {
-        "metadata": {"name": KEY.name, "namespace": KEY.namespace},
-        "spec": {"connectorClassName": "k8s", "address": "https://192.0.2.1:6443", **spec},
-        "status": {"proxy": {"httpAddress": http_address}} if http_address else {},
-    }
 
 
 def alias(**spec: str) -> dict[str, Any]:

@@ -6,12 +6,14 @@ For fast tests of what a real one does only by chance; `tests/cluster` has the r
 import asyncio
 import copy
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import jwt
 from aiohttp import web
 
 from connector_store.kube.configuration import Configuration
@@ -285,6 +287,13 @@ class NoResponse(web.Response):
 
     async def prepare(self, request: web.BaseRequest) -> None:
         await asyncio.Event().wait()
+
+
+def issue_token(name: str) -> str:
+    """Return a token that the proxy lets the API server review."""
+    issuer = "https://kubernetes.default.svc"
+    claims = {"iss": issuer, "aud": ["connectors-proxy"], "sub": name, "exp": int(time.time()) + 3600}
+    return jwt.encode(claims, "k" * 32)
 
 
 def user(name: str, audiences: tuple[str, ...] = ("connectors-proxy",), **more: Any) -> Json:

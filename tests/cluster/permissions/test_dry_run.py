@@ -1,11 +1,8 @@
 """Plan mode with a real proxy and a real API server: hundreds of writes change no key in etcd."""
 
-import base64
 import http.client
 import json
-import ssl
 import subprocess
-import urllib.parse
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -17,9 +14,8 @@ from connector_store.domain.base.names import ObjectKey
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.process import complete_lines, environment_without_proxies
-from lab.rbac import wait_for_rbac
 from tests.cluster.permissions.generated_requests import Resource, served_resources
-from tests.cluster.proxy.proxied_connector import TARGET_USER, manifests
+from tests.cluster.proxy.proxied_connector import TARGET_USER, cluster_admin_token, manifests
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 
 KEY = ObjectKey("team-a", "plan")
@@ -48,11 +44,11 @@ class World:
         self.namespace = namespace
         self.kubectl = kubectl
         self._connection: http.client.HTTPSConnection | None = None
-        self.context = ssl.create_default_context(cadata=proxy.ca_pem().decode())
 
     def send(self, method: str, target: str, content_type: str = "", body: bytes = b"") -> tuple[int, bytes, str]:
         """Send a request through the proxy. Return status, body and Warning."""
-        connection, self._connection = self._connection or self._connect(), None
+        connection = self._connection or self.proxy.open_tunnel(KEY, self.plane.url)
+        self._connection = None
         connection.request(method, target, body or None, {"Content-Type": content_type} if content_type else {})
         response = connection.getresponse()
         answer = response.status, response.read(), ", ".join(response.headers.get_all("Warning", []))
@@ -61,15 +57,6 @@ class World:
         else:
             self._connection = connection
         return answer
-
-    def _connect(self) -> http.client.HTTPSConnection:
-        host, port = urllib.parse.urlsplit(self.plane.url).netloc.split(":")
-        connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.proxy.port, context=self.context, timeout=WAIT_TIMEOUT
-        )
-        login = base64.b64encode(f"{KEY}:{self.proxy.token(KEY)}".encode()).decode()
-        connection.set_tunnel(host, int(port), headers={"Proxy-Authorization": f"Basic {login}"})
-        return connection
 
     def close(self) -> None:
         if self._connection is not None:
@@ -94,14 +81,11 @@ CONTAINERS = {"containers": [{"name": "c", "image": "i"}]}
 def world(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     plane, home = control_plane, tmp_path_factory.mktemp("plan")
     namespace = plane.create_namespace(f"plan-{home.name}")
-    plane.create_service_account(namespace, TARGET_USER)
-    account = f"--serviceaccount={namespace}:{TARGET_USER}"
-    plane.kubectl("create", "clusterrolebinding", f"{namespace}-admin", "--clusterrole=cluster-admin", account)
-    wait_for_rbac(plane.api)
+    token = cluster_admin_token(plane, namespace)
     for kind in ("configmap", "secret generic", "serviceaccount", "service clusterip"):
         extra = ["--tcp=80"] if kind.startswith("service ") else []
         plane.kubectl("create", *kind.split(), "existing", *extra, namespace=namespace)
-    connector, secret = manifests(plane, plane.issue_token(namespace, TARGET_USER), name=KEY.name)
+    connector, secret = manifests(plane, token, name=KEY.name)
     connector["spec"]["permissions"] = {"dryRun": True}
     proxy = RunningProxy(home)
     proxy.write("plan.yaml", connector, secret)

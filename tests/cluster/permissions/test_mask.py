@@ -30,10 +30,9 @@ from lab.admin_api import has_input
 from lab.control_plane import ControlPlane
 from lab.helm import Helm
 from lab.kubectl import Kubectl
-from lab.rbac import wait_for_rbac
 from lab.targets import TargetServer, run_target
 from lab.waiting import wait_until
-from tests.cluster.proxy.proxied_connector import TARGET_USER, manifests
+from tests.cluster.proxy.proxied_connector import cluster_admin_token, manifests
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 
 PART = 8
@@ -141,18 +140,10 @@ class World:
             while has_input((connection := self._idle[direct].pop()).sock):
                 connection.close()
             return connection
-        return self._connect(direct=direct)
-
-    def _connect(self, *, direct: bool) -> http.client.HTTPSConnection:
-        host, port = urllib.parse.urlsplit(self.plane.url).netloc.split(":")
         if direct:
-            return http.client.HTTPSConnection(host, int(port), context=self.admin_context, timeout=WAIT_TIMEOUT)
-        connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.proxy.port, context=self.context, timeout=WAIT_TIMEOUT
-        )
-        login = base64.b64encode(f"{KEY}:{self.proxy.token(KEY)}".encode()).decode()
-        connection.set_tunnel(host, int(port), headers={"Proxy-Authorization": f"Basic {login}"})
-        return connection
+            address = urllib.parse.urlsplit(self.plane.url).netloc
+            return http.client.HTTPSConnection(address, context=self.admin_context, timeout=WAIT_TIMEOUT)
+        return self.proxy.open_tunnel(KEY, self.plane.url)
 
     def close(self) -> None:
         for connection in [*self._idle[False], *self._idle[True]]:
@@ -163,11 +154,7 @@ class World:
 def world(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     plane, home = control_plane, tmp_path_factory.mktemp("mask")
     namespace = plane.create_namespace(f"mask-{home.name}")
-    plane.create_service_account(namespace, TARGET_USER)
-    account = f"--serviceaccount={namespace}:{TARGET_USER}"
-    plane.kubectl("create", "clusterrolebinding", f"{namespace}-admin", "--clusterrole=cluster-admin", account)
-    wait_for_rbac(plane.api)
-    token = plane.issue_token(namespace, TARGET_USER)
+    token = cluster_admin_token(plane, namespace)
     connector, secret = manifests(plane, token, name=KEY.name)
     connector["spec"]["permissions"] = MASK | {"deny": [{"clusterRole": "connectors-credentials-streams"}]}
     open_connector, open_secret = manifests(plane, token, name="open")

@@ -12,9 +12,8 @@ import pytest
 from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl
 from lab.process import complete_lines
-from lab.rbac import wait_for_rbac
 from lab.waiting import wait_until
-from tests.cluster.proxy.proxied_connector import TARGET_USER, manifests
+from tests.cluster.proxy.proxied_connector import cluster_admin_token, manifests
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 
 CANARY = "c4n4ry-of-the-target"
@@ -41,13 +40,9 @@ class Permissions:
 def limited(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Permissions]:
     plane, home = control_plane, tmp_path_factory.mktemp("permissions")
     namespace = plane.create_namespace(f"limited-{home.name}")
-    plane.create_service_account(namespace, TARGET_USER)
-    account = f"--serviceaccount={namespace}:{TARGET_USER}"
-    plane.kubectl("create", "clusterrolebinding", f"{namespace}-admin", "--clusterrole=cluster-admin", account)
-    wait_for_rbac(plane.api)
+    token = cluster_admin_token(plane, namespace)
     plane.kubectl("create", "secret", "generic", "bait", f"--from-literal=password={CANARY}", namespace=namespace)
     plane.kubectl("create", "configmap", "plain", "--from-literal=a=b", namespace=namespace)
-    token = plane.issue_token(namespace, TARGET_USER)
     specs: dict[str, dict[str, Any]] = {
         ALL: {},
         LIMITED: {"permissions": DENY},

@@ -44,7 +44,7 @@ def assert_informer_recovers(
                     )
                 )
             )
-        return _has_active_watch(proxy)
+        return proxy.has_active_watch()
 
     with ExitStack() as stack:
         try:
@@ -61,8 +61,3 @@ def assert_informer_recovers(
             for each in informers:
                 each.kill()
     assert (waiting.returncode, output) == (0, "configmap/flag condition met\n"), errors
-
-
-def _has_active_watch(proxy: RunningProxy) -> bool:
-    lines = proxy.admin("/metrics")[1].splitlines()
-    return any(each.startswith("connector_streams_active{") and each.endswith(" 1.0") for each in lines)

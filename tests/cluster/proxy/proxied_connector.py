@@ -46,3 +46,12 @@ def target_token(plane: ControlPlane, namespace: str) -> str:
     plane.kubectl("create", "clusterrolebinding", namespace, "--clusterrole=view", f"--serviceaccount={account}")
     wait_for_rbac(plane.api)
     return plane.issue_token(namespace, TARGET_USER, lifetime=7 * 24 * 3600)
+
+
+def cluster_admin_token(plane: ControlPlane, namespace: str) -> str:
+    """Return the token of a ServiceAccount in `namespace` that may do everything."""
+    plane.create_service_account(namespace, TARGET_USER)
+    account = f"--serviceaccount={namespace}:{TARGET_USER}"
+    plane.kubectl("create", "clusterrolebinding", f"{namespace}-admin", "--clusterrole=cluster-admin", account)
+    wait_for_rbac(plane.api)
+    return plane.issue_token(namespace, TARGET_USER)

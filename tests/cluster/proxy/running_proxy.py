@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import os
+import ssl
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -100,6 +101,10 @@ class RunningProxy:
         finally:
             connection.close()
 
+    def has_active_watch(self) -> bool:
+        lines = self.admin("/metrics")[1].splitlines()
+        return any(each.startswith("connector_streams_active{") and each.endswith(" 1.0") for each in lines)
+
     def command_line(self) -> bytes:
         """Return the command line, which every user of the machine can read."""
         return Path(f"/proc/{self.process.pid}/cmdline").read_bytes()
@@ -119,6 +124,17 @@ class RunningProxy:
         return (
             f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nProxy-Authorization: Basic {login}\r\n\r\n".encode()
         )
+
+    def open_tunnel(self, key: ObjectKey, url: str, *, source: str = "127.0.0.1") -> http.client.HTTPSConnection:
+        """Return a connection that opens a tunnel to the target at `url` with its first request."""
+        context = ssl.create_default_context(cadata=self.ca_pem().decode())
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", self.port, context=context, timeout=WAIT_TIMEOUT, source_address=(source, 0)
+        )
+        login = base64.b64encode(f"{key}:{self.token(key)}".encode()).decode()
+        host, _, port = url.removeprefix("https://").partition(":")
+        connection.set_tunnel(host, int(port), {"Proxy-Authorization": f"Basic {login}"})
+        return connection
 
     def resident(self) -> int:
         """Resident memory of the proxy in kB."""

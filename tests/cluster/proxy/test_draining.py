@@ -13,11 +13,6 @@ from tests.cluster.proxy.proxied_connector import manifests, target_token
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 
 
-def watching(proxy: RunningProxy) -> bool:
-    lines = proxy.admin("/metrics")[1].splitlines()
-    return any(each.startswith("connector_streams_active{") and each.endswith(" 1.0") for each in lines)
-
-
 def accepts(proxy: RunningProxy) -> bool:
     try:
         socket.create_connection(("127.0.0.1", proxy.port), timeout=WAIT_TIMEOUT).close()
@@ -42,7 +37,7 @@ def test_a_live_watch_stays_open_after_sigterm_until(end: str, control_plane: Co
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=kubectl.environment
         ) as watch:
             try:
-                wait_until(lambda: watching(proxy), "the watch")
+                wait_until(lambda: proxy.has_active_watch(), "the watch")
                 proxy.process.signal(signal.SIGTERM)
                 wait_until(lambda: not accepts(proxy), "the listener to close")
                 if end == "the client":

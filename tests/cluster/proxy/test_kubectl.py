@@ -1,12 +1,9 @@
 """Stock kubectl through the proxy, on a real API server."""
 
-import http.client
 import itertools
 import json
 import socket
-import ssl
 import subprocess
-from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -197,13 +194,7 @@ def _send(
     source: str = "127.0.0.1",
     fields: Mapping[str, str] = {},
 ) -> None:
-    host, _, port = proxied.plane.url.removeprefix("https://").partition(":")
-    context = ssl.create_default_context(cadata=proxied.proxy.ca_pem().decode())
-    connection = http.client.HTTPSConnection(
-        "127.0.0.1", proxied.proxy.port, context=context, timeout=WAIT_TIMEOUT, source_address=(source, 0)
-    )
-    login = b64encode(f"{proxied.key}:{proxied.proxy.token(proxied.key)}".encode()).decode()
-    connection.set_tunnel(host, int(port), {"Proxy-Authorization": f"Basic {login}"})
+    connection = proxied.proxy.open_tunnel(proxied.key, proxied.plane.url, source=source)
     try:
         body = "{}" if method in ("POST", "PUT", "PATCH") else None
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"

@@ -3,11 +3,8 @@
 Each token has a lifetime of seconds here. A run in real time, with tokens of ten minutes, is in bench/RESULTS.md.
 """
 
-import base64
-import http.client
 import json
 import re
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -25,7 +22,7 @@ from lab.manifests import connector, secret, service_account_token_auth
 from lab.process import Process, complete_lines
 from lab.waiting import wait_until
 from tests.cluster.proxy.proxied_connector import target_token
-from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
+from tests.cluster.proxy.running_proxy import RunningProxy
 from tests.cluster.short_tokens import IssuedToken, ShortTokens
 from tests.fakes.background import background
 
@@ -81,14 +78,7 @@ class Client:
     """One tunnel that stays open over many requests, as clients of the API keep theirs."""
 
     def __init__(self, scene: Scene, name: str) -> None:
-        context = ssl.create_default_context(cadata=scene.proxy.ca_pem().decode())
-        self._connection = http.client.HTTPSConnection(
-            "127.0.0.1", scene.proxy.port, context=context, timeout=WAIT_TIMEOUT
-        )
-        key = ObjectKey("team-a", name)
-        login = base64.b64encode(f"{key}:{scene.proxy.token(key)}".encode()).decode()
-        host, _, port = scene.front.url.removeprefix("https://").partition(":")
-        self._connection.set_tunnel(host, int(port), {"Proxy-Authorization": f"Basic {login}"})
+        self._connection = scene.proxy.open_tunnel(ObjectKey("team-a", name), scene.front.url)
         self._path = f"/api/v1/namespaces/{scene.namespace}/configmaps?limit=1"
 
     def close(self) -> None:
