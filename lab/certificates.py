@@ -2,6 +2,8 @@
 
 import datetime
 import ipaddress
+import ssl
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -36,6 +38,15 @@ class KeyPair:
         """Key, certificate and chain in one PEM text, as `SSLContext.load_cert_chain` reads them from a file."""
         chain_pem = b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in self.chain)
         return self.key_pem + self.pem + chain_pem
+
+    def server_context(self) -> ssl.SSLContext:
+        """Return the context of a TLS server with this certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(self.combined_pem)
+            file.flush()
+            context.load_cert_chain(file.name)
+        return context
 
 
 def make_ca(

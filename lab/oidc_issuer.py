@@ -9,14 +9,11 @@ with TestIssuer() as issuer:
 import json
 import re
 import secrets
-import ssl
-import tempfile
 import threading
 import time
 import urllib.parse
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, Self
 
 import jwt
@@ -82,8 +79,10 @@ class TestIssuer:
         self._path = path
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
-        self._server.socket = _tls_context(make_leaf(self.ca, ["127.0.0.1", "localhost"])).wrap_socket(
-            self._server.socket, server_side=True, do_handshake_on_connect=False
+        self._server.socket = (
+            make_leaf(self.ca, ["127.0.0.1", "localhost"])
+            .server_context()
+            .wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         )
 
     @property
@@ -211,11 +210,3 @@ class TestIssuer:
                     """The client closed the connection; tests check the response that the client got."""
 
         return Handler
-
-
-def _tls_context(key_pair: KeyPair) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.NamedTemporaryFile(suffix=".pem") as file:
-        Path(file.name).write_bytes(key_pair.combined_pem)
-        context.load_cert_chain(file.name)
-    return context

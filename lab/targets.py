@@ -4,10 +4,8 @@ import contextlib
 import os
 import socket
 import ssl
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from lab.certificates import KeyPair, make_ca, make_leaf
 from lab.waiting import TIMEOUT
@@ -33,7 +31,7 @@ class TargetServer:
         self.connection_count = 0
         self.silent = False
         """Accept connections and send nothing."""
-        self._context = _tls_context(key_pair)
+        self._context = key_pair.server_context()
         self._listener = socket.create_server((host, 0))
         self._host = host
         self._open_connections: set[socket.socket] = set()
@@ -103,15 +101,6 @@ def _read_head(tls: ssl.SSLSocket) -> bytes:
             return b""
         data += piece
     return data
-
-
-def _tls_context(key_pair: KeyPair) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "server.pem"
-        path.write_bytes(key_pair.combined_pem)
-        context.load_cert_chain(path)
-    return context
 
 
 CA = make_ca("target CA")

@@ -71,8 +71,8 @@ def target_certificate(target_ca: KeyPair) -> KeyPair:
 
 
 @pytest.fixture
-async def target(target_certificate: KeyPair, tmp_path: Path) -> AsyncIterator[FakeTarget]:
-    async with FakeTarget(target_certificate, tmp_path) as running:
+async def target(target_certificate: KeyPair) -> AsyncIterator[FakeTarget]:
+    async with FakeTarget(target_certificate) as running:
         yield running
 
 

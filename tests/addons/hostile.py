@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Final, Self
 
 from hypothesis import strategies as st
@@ -149,11 +148,8 @@ class Connection:
 class HostileTarget:
     """Target that behaves as described by the turn whose number is in the request path."""
 
-    def __init__(self, certificate: KeyPair, folder: Path) -> None:
-        path = folder / "hostile.pem"
-        path.write_bytes(certificate.combined_pem)
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(path)
+    def __init__(self, certificate: KeyPair) -> None:
+        self._context = certificate.server_context()
         self._tasks: set[asyncio.Task[None]] = set()
         self.turns: dict[int, Turn] = {}
         self.request_counts: Counter[int] = Counter()

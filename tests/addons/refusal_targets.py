@@ -2,25 +2,24 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 from lab.certificates import KeyPair, make_leaf
 from tests.fakes.target import FakeTarget, TargetConnection
 
 
 @asynccontextmanager
-async def running_targets(home: Path, ca: KeyPair) -> AsyncIterator[Mapping[str, FakeTarget]]:
+async def running_targets(ca: KeyPair) -> AsyncIterator[Mapping[str, FakeTarget]]:
     """Run the targets, by the name of their Connector."""
     leaf = make_leaf(ca, ["127.0.0.1"])
     targets = {
-        "k8s": FakeTarget(leaf, home),
-        "garbage": FakeTarget(leaf, home, _garbage),
-        "refusing": FakeTarget(leaf, home, _refusing),
-        "verbose": FakeTarget(leaf, home, _verbose),
-        "leaving": FakeTarget(leaf, home, _leaving),
-        "plain": FakeTarget(None, home, _plain),
-        "silent": FakeTarget(None, home, _silent),
-        "hanging-up": FakeTarget(None, home, _hanging_up),
+        "k8s": FakeTarget(leaf),
+        "garbage": FakeTarget(leaf, _garbage),
+        "refusing": FakeTarget(leaf, _refusing),
+        "verbose": FakeTarget(leaf, _verbose),
+        "leaving": FakeTarget(leaf, _leaving),
+        "plain": FakeTarget(None, _plain),
+        "silent": FakeTarget(None, _silent),
+        "hanging-up": FakeTarget(None, _hanging_up),
     }
     async with AsyncExitStack() as stack:
         for each in targets.values():

@@ -215,7 +215,7 @@ async def running_world(home: Path, confdir: Path, *, watched: bool) -> AsyncIte
     folder.mkdir()
     ca = make_ca("target CA")
     async with AsyncExitStack() as stack:
-        targets = await stack.enter_async_context(running_targets(home, ca))
+        targets = await stack.enter_async_context(running_targets(ca))
         unused = stack.enter_context(socket.socket())
         unused.bind(("127.0.0.1", 0))
         authorities = {name: f"127.0.0.1:{target.port}" for name, target in targets.items()}

@@ -54,7 +54,7 @@ async def world(
 ) -> AsyncIterator[tuple[Proxy, FakeTarget]]:
     home = tmp_path_factory.mktemp("ambiguous")
     ca = make_ca("target CA")
-    async with FakeTarget(make_leaf(ca, ["127.0.0.1"]), home, swallow) as target:
+    async with FakeTarget(make_leaf(ca, ["127.0.0.1"]), swallow) as target:
         folder = home / "connectors"
         folder.mkdir()
         write(folder, connector("k8s", f"https://127.0.0.1:{target.port}"), secret(ca=ca.pem))

@@ -150,7 +150,7 @@ def key_lines(path: Path) -> list[str]:
 async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path, watched: bool) -> None:
     """The log has its most verbose level, with and without flows."""
     ca = make_ca()
-    async with FakeTarget(make_leaf(ca, ["127.0.0.1"]), tmp_path, respond_by_path) as target:
+    async with FakeTarget(make_leaf(ca, ["127.0.0.1"]), respond_by_path) as target:
         dump, home = tmp_path / "dump", tmp_path / "home"
         (home / "tmp").mkdir(parents=True)
         proxy = RunningProxy(

@@ -28,7 +28,7 @@ World = tuple[Proxy, HostileTarget]
 async def world(confdir_template: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     home = tmp_path_factory.mktemp("hostile")
     ca = make_ca("target CA")
-    async with HostileTarget(make_leaf(ca, ["127.0.0.1"]), home) as target:
+    async with HostileTarget(make_leaf(ca, ["127.0.0.1"])) as target:
         folder = home / "connectors"
         folder.mkdir()
         write(folder, connector("k8s", f"https://127.0.0.1:{target.port}"), secret(ca=ca.pem))

@@ -105,7 +105,7 @@ async def proxy_and_target(
     folder = home / "connectors"
     folder.mkdir()
     ca = make_ca("target CA")
-    async with FakeTarget(make_leaf(ca, ["127.0.0.1", "localhost"]), home) as target:
+    async with FakeTarget(make_leaf(ca, ["127.0.0.1", "localhost"])) as target:
         named_connector = connector("named", f"https://localhost:{target.port}")
         write(folder, connector("k8s", f"https://127.0.0.1:{target.port}"), named_connector, secret(ca=ca.pem))
         confdir = copy_confdir(confdir_template, home / "conf")

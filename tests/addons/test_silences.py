@@ -212,13 +212,12 @@ ROUNDS = 5
 
 
 async def test_names_with_silent_servers_do_not_delay_other_connectors(
-    folder: Path, confdir: Path, tmp_path: Path, target_ca: KeyPair
+    folder: Path, confdir: Path, target_ca: KeyPair
 ) -> None:
     names = [f"silent-{number}" for number in range(SILENT_NAMES)]
     # Without a TTL no answer is cached, so each round has the same lookups.
     server = NameServer({"good.example": ["127.0.0.1"]}, ttl=0)
-    (tmp_path / "named").mkdir()
-    connector_object = FakeTarget(make_leaf(target_ca, ["good.example"]), tmp_path / "named")
+    connector_object = FakeTarget(make_leaf(target_ca, ["good.example"]))
     async with server, connector_object, running_proxy(folder, confdir) as proxy:
         connections = proxy.master.addons.get("connections")
         parts = connections.parts()

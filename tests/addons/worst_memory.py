@@ -110,7 +110,7 @@ async def main(home: Path) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     ca = make_ca("target CA")
-    async with FakeTarget(make_leaf(ca, ["127.0.0.1"]), home, pour) as target:
+    async with FakeTarget(make_leaf(ca, ["127.0.0.1"]), pour) as target:
         proxy = RunningProxy(home / "proxy", options={"connector_client_timeout": f"{PATIENCE:.0f}"})
         named = [connector(f"c{number}", f"https://127.0.0.1:{target.port}") for number in range(9)]
         proxy.write("k8s.yaml", *named, secret(ca=ca.pem))

@@ -3,7 +3,6 @@ import os
 import ssl
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from OpenSSL import SSL
@@ -52,12 +51,9 @@ REFUSED = {
 }
 
 
-def server_context(server: KeyPair, tmp_path: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+def server_context(server: KeyPair) -> ssl.SSLContext:
+    context = server.server_context()
     context.set_alpn_protocols(["h2", "http/1.1"])
-    path = tmp_path / "server.pem"
-    path.write_bytes(server.combined_pem)
-    context.load_cert_chain(path)
     return context
 
 
@@ -104,24 +100,24 @@ SHAKES = pytest.mark.parametrize("shake", [shake_ssl, shake_openssl])
 
 @SHAKES
 @pytest.mark.parametrize("name", TRUSTED)
-def test_trusted(shake, name, tmp_path) -> None:
+def test_trusted(shake, name) -> None:
     case = TRUSTED[name]
-    assert shake(TrustStore(), case, server_context(case.server, tmp_path)) == "http/1.1"
+    assert shake(TrustStore(), case, server_context(case.server)) == "http/1.1"
 
 
 @SHAKES
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused(shake, name, tmp_path) -> None:
+def test_refused(shake, name) -> None:
     case = REFUSED[name]
-    context = server_context(case.server, tmp_path)
+    context = server_context(case.server)
     with pytest.raises((ssl.SSLCertVerificationError, SSL.Error), match=r"(?i)certificate.verify.failed"):
         shake(TrustStore(), case, context)
 
 
 @SHAKES
-def test_tls_1_1_is_refused(shake, tmp_path) -> None:
+def test_tls_1_1_is_refused(shake) -> None:
     case = TRUSTED["the CA that signed it"]
-    context = server_context(case.server, tmp_path)
+    context = server_context(case.server)
     context.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = ssl.TLSVersion.TLSv1_1
@@ -136,7 +132,7 @@ def test_the_key_log_stays_empty(shake, tmp_path, monkeypatch) -> None:
     log = tmp_path / "keys"
     monkeypatch.setenv("SSLKEYLOGFILE", os.fspath(log))
     case = TRUSTED["the CA that signed it"]
-    shake(TrustStore(), case, server_context(case.server, tmp_path))
+    shake(TrustStore(), case, server_context(case.server))
     assert not log.exists()
 
 
@@ -146,13 +142,13 @@ def test_the_environment_can_name_the_systems_store(shake, tmp_path, monkeypatch
     bundle.write_bytes(ROOT.pem)
     monkeypatch.setenv("SSL_CERT_FILE", os.fspath(bundle))
     case = Case(make_leaf(ROOT, [HOST]), None)
-    assert shake(TrustStore(), case, server_context(case.server, tmp_path)) == "http/1.1"
+    assert shake(TrustStore(), case, server_context(case.server)) == "http/1.1"
 
 
-def test_the_server_name_is_sent_for_names_only(tmp_path) -> None:
+def test_the_server_name_is_sent_for_names_only() -> None:
     for host, expected in ((HOST, HOST), ("192.0.2.1", None)):
         server_names: list[str | None] = []
-        context = server_context(make_leaf(ROOT, [host]), tmp_path)
+        context = server_context(make_leaf(ROOT, [host]))
         context.sni_callback = lambda _socket, name, _context, server_names=server_names: server_names.append(name)
         server = Server(context)
         client = TrustStore().openssl_connection(ROOT.pem, host)

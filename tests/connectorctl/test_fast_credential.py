@@ -67,7 +67,7 @@ def cluster_arguments() -> list[str]:
 @pytest.fixture
 def server(workdir: Path) -> Iterator[TlsApiServer]:
     """API server that the kubeconfig `config` names."""
-    with TlsApiServer(workdir).serving() as each:
+    with TlsApiServer().serving() as each:
         (workdir / "ca.crt").write_bytes(each.ca.pem)
         (workdir / "config").write_text(each.kubeconfig({"token": "t"}))
         yield each

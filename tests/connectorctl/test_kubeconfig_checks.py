@@ -68,7 +68,7 @@ async def proxy(tmp_path: Path, proxy_ca: KeyPair, api_server: ApiServer) -> Asy
     (confdir / "mitmproxy-ca.pem").write_bytes(proxy_ca.combined_pem)
     (confdir / "mitmproxy-ca-cert.pem").write_bytes(proxy_ca.pem)
     target_ca = make_ca("target CA")
-    async with FakeTarget(make_leaf(target_ca, ["127.0.0.1"]), tmp_path, api_server) as target:
+    async with FakeTarget(make_leaf(target_ca, ["127.0.0.1"]), api_server) as target:
         write(folder, connector("k8s", f"https://127.0.0.1:{target.port}"), secret(ca=target_ca.pem))
         async with running_proxy(folder, confdir) as running:
             yield running

@@ -5,7 +5,6 @@ import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import pytest
 
@@ -33,11 +32,9 @@ def ca() -> KeyPair:
 
 
 @pytest.fixture
-def port(ca: KeyPair, tmp_path: Path) -> Iterator[int]:
+def port(ca: KeyPair) -> Iterator[int]:
     """Port of an HTTPS server with a certificate of `ca`."""
-    (tmp_path / "leaf.pem").write_bytes(make_leaf(ca, ["127.0.0.1"]).combined_pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "leaf.pem")
+    context = make_leaf(ca, ["127.0.0.1"]).server_context()
     server = HTTPServer(("127.0.0.1", 0), _Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))

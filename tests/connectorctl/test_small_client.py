@@ -25,7 +25,7 @@ TOKEN = {"token": "t"}
 
 @pytest.fixture
 def server(workdir: Path) -> Iterator[TlsApiServer]:
-    with TlsApiServer(workdir).serving() as each:
+    with TlsApiServer().serving() as each:
         (workdir / "ca.crt").write_bytes(each.ca.pem)
         yield each
 

@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Self
 
 from lab.certificates import KeyPair
@@ -52,13 +52,13 @@ async def respond_to_all(connection: TargetConnection) -> None:
 
 
 class FakeTarget:
-    """Server for `async with FakeTarget(certificate, folder, handler) as target`. It listens on `target.port`."""
+    """Server for `async with FakeTarget(certificate, handler) as target`. It listens on `target.port`."""
 
-    def __init__(self, certificate: KeyPair | None, folder: Path, handler: Handler = respond_to_all) -> None:
+    def __init__(self, certificate: KeyPair | None, handler: Handler = respond_to_all) -> None:
         self.handler = handler
         self.connections: list[TargetConnection] = []
         self.port = 0
-        self._context = _context(certificate, folder) if certificate is not None else None
+        self._context = _context(certificate) if certificate is not None else None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -93,14 +93,7 @@ class FakeTarget:
         writer.close()
 
 
-_contexts: dict[KeyPair, ssl.SSLContext] = {}
-"""Cache of TLS contexts. Creating one takes as long as the rest of a target."""
-
-
-def _context(certificate: KeyPair, folder: Path) -> ssl.SSLContext:
-    if certificate not in _contexts:
-        path = folder / "target.pem"
-        path.write_bytes(certificate.combined_pem)
-        context = _contexts[certificate] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(path)
-    return _contexts[certificate]
+@functools.cache
+def _context(certificate: KeyPair) -> ssl.SSLContext:
+    """Return a TLS context. Creating one takes as long as the rest of a target."""
+    return certificate.server_context()

@@ -6,7 +6,6 @@ import json
 import ssl
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from lab.certificates import KeyPair, make_ca, make_leaf
@@ -21,7 +20,7 @@ CONNECTOR: dict[str, Any] = {
 class TlsApiServer:
     """Server on 127.0.0.1. Its certificate is for `api.test`, too. A client certificate is accepted, but not needed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         self.ca: KeyPair = make_ca("API server")
         self.requests: list[tuple[str, str, str, str]] = []
         """Method, path, Authorization, and common name of the client certificate."""
@@ -29,10 +28,7 @@ class TlsApiServer:
         self.connection_count = 0
         self.keeps_connections = True
         """If False, each connection is closed after its first response, without a notice in its head."""
-        pair = folder / "api-server.pem"
-        pair.write_bytes(make_leaf(self.ca, ["127.0.0.1", "api.test"]).combined_pem)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(pair)
+        context = make_leaf(self.ca, ["127.0.0.1", "api.test"]).server_context()
         context.load_verify_locations(cadata=self.ca.pem.decode())
         context.verify_mode = ssl.CERT_OPTIONAL
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._make_handler())

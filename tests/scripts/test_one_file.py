@@ -79,7 +79,7 @@ def test_a_job_needs_no_other_package(folder: Path, python: str) -> None:
 
 @pytest.mark.parametrize("python", sorted(PYTHONS))
 def test_a_cluster_gives_a_token_without_other_packages(folder: Path, python: str) -> None:
-    with TlsApiServer(folder).serving() as server:
+    with TlsApiServer().serving() as server:
         (folder / "api.kubeconfig").write_text(server.kubeconfig({"token": "t"}))
         (folder / "ca.crt").write_bytes(server.ca.pem)
         source = ["a/k8s", "--kubeconfig", "api.kubeconfig", "--service-account", "ci/robot"]

@@ -88,7 +88,7 @@ async def test_a_target_that_answers_no_tls_is_a_504(tmp_path: Path, confdir: Pa
         while await conversation.read_some():
             pass
 
-    async with FakeTarget(None, tmp_path, silent) as target:
+    async with FakeTarget(None, silent) as target:
         point(tmp_path / "connectors", f"127.0.0.1:{target.port}", target_ca)
         async with running_proxy(tmp_path / "connectors", confdir, connector_connect_timeout="0.3") as proxy:
             answer = await ask(proxy, f"127.0.0.1:{target.port}")
@@ -109,7 +109,7 @@ async def test_a_certificate_that_is_not_valid_gets_no_token(
     tmp_path: Path, confdir: Path, target_ca: KeyPair, hosts: list[str] | None, expired: bool, words: str
 ) -> None:
     certificate = make_leaf(target_ca if hosts else None, hosts or ["127.0.0.1"], expired=expired)
-    async with FakeTarget(certificate, tmp_path) as target:
+    async with FakeTarget(certificate) as target:
         point(tmp_path / "connectors", f"127.0.0.1:{target.port}", target_ca)
         async with running_proxy(tmp_path / "connectors", confdir) as proxy:
             answer = await ask(proxy, f"127.0.0.1:{target.port}")
@@ -123,7 +123,7 @@ async def test_a_target_that_speaks_no_tls_is_named(tmp_path: Path, confdir: Pat
         await conversation.read_some()
         await conversation.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-    async with FakeTarget(None, tmp_path, plain) as target:
+    async with FakeTarget(None, plain) as target:
         point(tmp_path / "connectors", f"127.0.0.1:{target.port}", target_ca)
         async with running_proxy(tmp_path / "connectors", confdir) as proxy:
             answer = await ask(proxy, f"127.0.0.1:{target.port}")

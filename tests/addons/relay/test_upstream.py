@@ -156,9 +156,7 @@ async def test_a_partial_record_is_noticed_before_the_next_request_of_the_same_c
 async def test_the_refusal_says_that_the_target_requires_a_client_certificate(
     target_certificate: KeyPair, target_ca: KeyPair, tmp_path: Path, confdir: Path
 ) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    (tmp_path / "target.pem").write_bytes(target_certificate.combined_pem)
-    context.load_cert_chain(tmp_path / "target.pem")
+    context = target_certificate.server_context()
     context.verify_mode = ssl.CERT_REQUIRED
 
     async def handshake(connection: TargetConnection) -> None:
@@ -171,7 +169,7 @@ async def test_the_refusal_says_that_the_target_requires_a_client_certificate(
                 tls.do_handshake()
             await connection.send(outgoing.read())
 
-    async with FakeTarget(None, tmp_path, handshake) as target:
+    async with FakeTarget(None, handshake) as target:
         write(tmp_path / "connectors", connector("k8s", f"https://127.0.0.1:{target.port}"), secret(ca=target_ca.pem))
         async with running_proxy(tmp_path / "connectors", confdir) as proxy:
             client = await proxy.tunnel_to(target)

@@ -33,7 +33,7 @@ async def serve(connection: TargetConnection) -> None:
 async def take(folder: Path, work: Path) -> None:
     ca = make_ca("target CA")
     (manifests := work / "connectors").mkdir()
-    async with FakeTarget(make_leaf(ca, ["127.0.0.1"]), work, serve) as target:
+    async with FakeTarget(make_leaf(ca, ["127.0.0.1"]), serve) as target:
         address = f"https://127.0.0.1:{target.port}"
         broken = connector("edge", "https://edge.example:6443", namespace="team-b", secret="missing")
         write(manifests, connector("k8s", address), secret(ca=ca.pem), broken)

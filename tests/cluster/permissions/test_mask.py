@@ -94,10 +94,6 @@ class World:
         """Idle connections through the proxy, and direct ones."""
 
     @cached_property
-    def context(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cadata=self.proxy.ca_pem().decode())
-
-    @cached_property
     def admin_context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=str(self.plane.ca.certificate))
         context.load_cert_chain(*self.plane.ca.issue("mask", common_name="mask", groups=["system:masters"]))

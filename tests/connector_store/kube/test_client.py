@@ -3,8 +3,6 @@
 import asyncio
 import base64
 import socket
-import ssl
-import tempfile
 import threading
 import tracemalloc
 from asyncio import sslproto
@@ -242,14 +240,9 @@ async def tls_server(leaf: KeyPair) -> AsyncIterator[str]:
 
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", answer)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(leaf.combined_pem)
-        file.flush()
-        context.load_cert_chain(file.name)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=leaf.server_context()).start()
     try:
         yield f"https://127.0.0.1:{runner.addresses[0][1]}"
     finally:
@@ -339,10 +332,8 @@ async def test_a_new_ca_of_the_api_server_replaces_the_previous_one(tmp_path: Pa
 async def test_close_leaves_no_connection_to_a_server_without_close_notify(tmp_path: Path) -> None:
     authority = make_ca()
     leaf = make_leaf(authority, ["127.0.0.1"])
-    (tmp_path / "server.pem").write_bytes(leaf.pem + leaf.key_pem)
     (tmp_path / "ca.crt").write_bytes(authority.pem)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "server.pem")
+    context = leaf.server_context()
 
     def begin_a_watch(listening: socket.socket) -> socket.socket:
         """Open a watch and return its connection below TLS, which is not read."""
