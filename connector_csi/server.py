@@ -36,7 +36,7 @@ async def serve(path: Path, *add_services: Callable[[grpc.aio.Server], None]) ->
     own_path = path.with_name(f".{token_hex(3)}")
     server.add_insecure_port(f"unix:{own_path}")
     await server.start()
-    _make_private(own_path)
+    own_path.chmod(0o600)
     inode = _socket_inode(own_path)
     own_path.rename(path)
     try:
@@ -49,10 +49,6 @@ async def serve(path: Path, *add_services: Callable[[grpc.aio.Server], None]) ->
 def _remove_if_same(path: Path, inode: tuple[int, int] | None) -> None:
     if _socket_inode(path) == inode:
         path.unlink(missing_ok=True)
-
-
-def _make_private(path: Path) -> None:
-    path.chmod(0o600)
 
 
 def _socket_inode(path: Path) -> tuple[int, int] | None:

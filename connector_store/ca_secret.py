@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.errors import ParseError, parse_errors_at
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.status.rotation_plan import NEXT_CA_KEY, PUBLISHED_CA_KEY, SIGNING_CA_KEY
 from connector_store.trust import load_certificates
@@ -123,17 +123,13 @@ def read_signer(data: Mapping[str, bytes], key: str) -> Signer:
         name, pem = TLS_CERTIFICATE_KEY, data[TLS_PRIVATE_KEY] + b"\n" + data[TLS_CERTIFICATE_KEY]
     if pem is None:
         raise ParseError(f"data[{key}]", "is missing")
-    try:
+    with parse_errors_at(f"data[{name}]"):
         return load_signer(pem, anchors)
-    except ParseError as error:
-        raise ParseError(f"data[{name}]", error.reason) from error
 
 
 def _anchors(data: Mapping[str, bytes]) -> list[x509.Certificate]:
-    try:
+    with parse_errors_at(f"data[{PUBLISHED_CA_KEY}]"):
         return load_certificates(data[PUBLISHED_CA_KEY]) if PUBLISHED_CA_KEY in data else []
-    except ParseError as error:
-        raise ParseError(f"data[{PUBLISHED_CA_KEY}]", error.reason) from error
 
 
 def to_pem(*certificates: x509.Certificate) -> bytes:

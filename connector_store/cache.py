@@ -15,10 +15,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 
 
-def _count_one(_: object) -> int:
-    return 1
-
-
 class Lru[K: Hashable, V]:
     """Mapping whose entries weigh at most `size` together. Both `put` and `get` count as use.
 
@@ -26,7 +22,7 @@ class Lru[K: Hashable, V]:
     entries. The newest entry stays even if it alone weighs more.
     """
 
-    def __init__(self, size: int, weight: Callable[[K], int] = _count_one) -> None:
+    def __init__(self, size: int, weight: Callable[[K], int] = lambda _: 1) -> None:
         self._size = size
         self._weight = weight
         self._total_weight = 0

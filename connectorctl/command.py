@@ -61,10 +61,8 @@ class Command(DocumentedCommand):
             return
         with formatter.section("Examples"):
             for example in self.examples:
-                formatter.write(f"  {self._with_program_name(ctx, example)}\n")
-
-    def _with_program_name(self, ctx: click.Context, example: str) -> str:
-        return example.replace(f"{PROGRAM} ", f"{ctx.find_root().info_name} ")
+                example = example.replace(f"{PROGRAM} ", f"{ctx.find_root().info_name} ")
+                formatter.write(f"  {example}\n")
 
 
 def make_command(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.errors import ParseError, parse_errors_at
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.names import ObjectKey, is_dns_subdomain
 from connector_store.domain.credential.bearer_token import BEARER_TOKEN_SECRET
@@ -63,10 +63,8 @@ def read_target(path: Path, context: str | None, *, name: str | None, address: s
     context_name, context_entry = find_context(config, context)
     cluster = find_entry(config, "clusters", context_entry.text("cluster") or "", "cluster")
     _reject_fields(cluster, _UNSUPPORTED_CLUSTER_FIELDS)
-    try:
+    with parse_errors_at(cluster.path_of("server") if address is None else "--address"):
         parsed_address = parse_address(cluster.text("server") or "" if address is None else address)
-    except ParseError as error:
-        raise ParseError(cluster.path_of("server") if address is None else "--address", error.reason) from None
     connector_name = name or _default_name(context_name)
     if not is_dns_subdomain(connector_name):
         raise ParseError(

@@ -182,12 +182,7 @@ class Lifecycle:
         try:
             host, port = await admin.start(*self._config.admin)
         except OSError as error:
-            address = "{}:{}".format(*self._config.admin)
-            reason = (
-                f"cannot listen at {address}: {os.strerror(error.errno or 0).lower()}; choose another address with "
-                "--set connector_admin=HOST:PORT, or none with --set connector_admin= (connectorctl proxy: after --)"
-            )
-            raise ParseError("connector_admin", reason) from error
+            raise options.listen_error("connector_admin", self._config.admin, error) from error
         logger.info("health and metrics at http://%s:%d", host, port)
         try:
             await asyncio.Event().wait()

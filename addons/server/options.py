@@ -1,5 +1,6 @@
 """Options of the proxy, declared to mitmproxy and parsed once into a frozen `Config`."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from addons.net.mitmproxy_private import deferred_values, is_text_option, is_uns
 from addons.relay.shared_context import Timeouts
 from addons.sessions.server import check_loopback
 from connector_store.admin import parse_listen_address
-from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.errors import ParseError, parse_errors_at
 from connector_store.domain.base.schema import suggest_name
 from connector_store.domain.config.connector_source import ClusterSource, FolderSource, parse_source
 from connector_store.domain.config.settings import SETTINGS, option_name, parse_seconds
@@ -141,6 +142,16 @@ def check_mitmproxy_options() -> None:
             raise ParseError(name, f"is not an option{suggest_name(name, names, prefix='connector')}")
 
 
+def listen_error(name: str, address: tuple[str, int], error: OSError) -> ParseError:
+    """Return the error of the option `name` whose address cannot be used."""
+    return ParseError(
+        name,
+        f"cannot listen at {address[0]}:{address[1]}: {os.strerror(error.errno or 0).lower()}; "
+        f"choose another address with --set {name}=HOST:PORT, "
+        f"or none with --set {name}= (connectorctl proxy: after --)",
+    )
+
+
 def _check_values() -> None:
     """Check the values of options that were set before they were declared. Raises ParseError."""
     for name, texts in deferred_values(ctx.options).items():
@@ -193,10 +204,8 @@ def read_config(*, in_pod: bool) -> Config:
 
 
 def _source(text: str, *, in_pod: bool) -> FolderSource | ClusterSource:
-    try:
+    with parse_errors_at("connector_source"):
         return parse_source(text, in_pod=in_pod)
-    except ParseError as error:
-        raise ParseError("connector_source", error.reason) from error
 
 
 def _sessions(text: str, *, in_pod: bool) -> tuple[str, int] | None:
@@ -210,10 +219,8 @@ def _sessions(text: str, *, in_pod: bool) -> tuple[str, int] | None:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    try:
+    with parse_errors_at("connector_names"):
         return parse_host_names(text)
-    except ParseError as error:
-        raise ParseError("connector_names", error.reason) from error
 
 
 def _file(text: str) -> Path | None:
@@ -228,10 +235,8 @@ def _choice(name: str, choices: tuple[str, ...]) -> str:
 
 
 def _seconds(name: str, *, allow_zero: bool = False) -> float:
-    try:
+    with parse_errors_at(name):
         return parse_seconds(getattr(ctx.options, name), allow_zero=allow_zero)
-    except ParseError as error:
-        raise ParseError(name, error.reason) from error
 
 
 def _number(name: str, minimum: int, maximum: int) -> int:

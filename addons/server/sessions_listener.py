@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import secrets
 import sys
 from collections.abc import Callable
@@ -11,10 +10,9 @@ from typing import Final
 
 from addons.access.live_connections import LiveConnections
 from addons.records.recent_use import RecentUse
-from addons.server.options import Config
+from addons.server.options import Config, listen_error
 from addons.sessions.server import SessionsServer
 from addons.sessions.state import State
-from connector_store.domain.base.errors import ParseError
 from connector_store.sessions_file import remove_url, write_url
 from connector_store.store import Store
 
@@ -38,12 +36,7 @@ async def serve(
     try:
         host, port = await server.start(*config.sessions)
     except OSError as error:
-        address = "{}:{}".format(*config.sessions)
-        reason = (
-            f"cannot listen at {address}: {os.strerror(error.errno or 0).lower()}; choose another address with "
-            "--set connector_sessions=HOST:PORT, or none with --set connector_sessions= (connectorctl proxy: after --)"
-        )
-        raise ParseError("connector_sessions", reason) from error
+        raise listen_error("connector_sessions", config.sessions, error) from error
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     try:
         if secret is None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.errors import parse_errors_at
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.kubeconfig.kubeconfig import (
     TOKEN_FILE,
@@ -190,10 +190,8 @@ def _check_options(
 def _check_proxy(url: str | None) -> None:
     if url is None:
         return
-    try:
+    with parse_errors_at("--proxy"):
         parse_proxy_url(url)
-    except ParseError as error:
-        raise ParseError("--proxy", error.reason) from None
 
 
 def _write_output(

@@ -4,6 +4,9 @@
 'spec.address: has no host; write https://HOST[:PORT][/PATH]'
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ParseError(ValueError):
     """Input that does not follow the API reference.
@@ -19,3 +22,12 @@ class ParseError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}" if self.path else self.reason
+
+
+@contextmanager
+def parse_errors_at(path: str) -> Iterator[None]:
+    """Give `path` to the ParseErrors of the block."""
+    try:
+        yield
+    except ParseError as error:
+        raise ParseError(path, error.reason) from None

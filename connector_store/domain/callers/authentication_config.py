@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.errors import ParseError, parse_errors_at
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.pem import parse_certificates
 from connector_store.domain.base.schema import find_unknown_fields
@@ -195,10 +195,8 @@ def _parse_ca(issuer: Fields) -> bytes | None:
     text = issuer.text("certificateAuthority")
     if text is None:
         return None
-    try:
+    with parse_errors_at(issuer.path_of("certificateAuthority")):
         return b"".join(parse_certificates(text.encode()))
-    except ParseError as error:
-        raise ParseError(issuer.path_of("certificateAuthority"), error.reason) from None
 
 
 def _parse_prefixed_claim(fields: Fields) -> PrefixedClaim:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, get_args
 
-from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.errors import ParseError, parse_errors_at
 from connector_store.domain.base.names import PROXY_AUDIENCE, ObjectKey, is_dns_label, is_dns_subdomain
 from connector_store.domain.base.schema import suggest_name
 
@@ -418,7 +418,8 @@ def parse_settings(
             (f"ConfigMap {CONFIG_MAP} key {key}", config_map, key),
         ):
             if name in texts:
-                values[_field_name(key)] = _parse(setting, source, texts[name].strip())
+                with parse_errors_at(source):
+                    values[_field_name(key)] = setting.parse(texts[name].strip())
                 source_by_key[key] = source
                 break
     unknown_keys = tuple(sorted(key for key in config_map.keys() - SETTINGS.keys() if not is_feature_flag(key)))
@@ -430,13 +431,6 @@ _SERVICE_VARIABLE = re.compile(
     r"CONNECTORS(_[A-Z0-9_]+)?_"
     r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
-
-
-def _parse(setting: Setting, source: str, text: str) -> object:
-    try:
-        return setting.parse(text)
-    except ParseError as error:
-        raise ParseError(source, error.reason) from error
 
 
 def _derive(settings: Settings, source_by_key: Mapping[str, str]) -> Settings:

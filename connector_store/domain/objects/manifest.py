@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from connector_store.domain.base import names
-from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.errors import ParseError, parse_errors_at
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.metadata import Metadata, parse_metadata
 from connector_store.domain.base.names import is_dns_subdomain
@@ -161,10 +161,8 @@ def _address(spec: Fields) -> Address:
     text = spec.text("address")
     if text is None:
         raise ParseError("spec.address", "is empty; write https://HOST[:PORT][/PATH]")
-    try:
+    with parse_errors_at("spec.address"):
         return parse_address(text)
-    except ParseError as error:
-        raise ParseError("spec.address", error.reason) from None
 
 
 def _permissions(spec: Fields, address: Address) -> Permissions | None:

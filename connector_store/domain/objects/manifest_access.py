@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from connector_store.domain.base.duration import parse_duration
-from connector_store.domain.base.errors import ParseError
+from connector_store.domain.base.errors import ParseError, parse_errors_at
 from connector_store.domain.base.fields import Fields
 from connector_store.domain.base.label_selector import parse_object_selector
 from connector_store.domain.base.metadata import Metadata, parse_metadata
@@ -145,10 +145,8 @@ def _parse_duration(fields: Fields, name: str) -> float | None:
     text = fields.text(name)
     if text is None:
         return None
-    try:
+    with parse_errors_at(fields.path_of(name)):
         seconds = parse_duration(text)
-    except ParseError as error:
-        raise ParseError(fields.path_of(name), error.reason) from None
     if not MIN_DURATION <= seconds <= MAX_DURATION:
         raise ParseError(fields.path_of(name), "is not a duration between 1s and 720h")
     return seconds
