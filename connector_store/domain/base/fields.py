@@ -9,7 +9,7 @@ Traceback (most recent call last):
 connector_store.domain.base.errors.ParseError: metadata.name: is not a string; put it in quotes
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from connector_store.domain.base.errors import ParseError
@@ -39,6 +39,11 @@ class Fields:
     def names(self) -> list[str]:
         return [str(name) for name in self._values]
 
+    def reject_others(self, names: Iterable[str], hint: str) -> None:
+        """Raise ParseError for the first field that is not one of `names`."""
+        for unknown in sorted(set(self.names()).difference(names)):
+            raise ParseError(self.path_of(unknown), f"is not a field; {hint}")
+
     def text(self, name: str) -> str | None:
         """Return a string field, or None if it is absent, null or empty."""
         value = self._values.get(name)
@@ -64,17 +69,18 @@ class Fields:
 
     def items(self, name: str) -> list["Fields"]:
         """Return the objects of a list field."""
-        value = self._values.get(name)
-        if value is not None and not isinstance(value, list):
-            raise ParseError(self.path_of(name), "is not a list")
-        return [Fields(item, f"{self.path_of(name)}[{index}]") for index, item in enumerate(value or ())]
+        return [Fields(item, f"{self.path_of(name)}[{index}]") for index, item in enumerate(self._list(name))]
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return the strings of a list field."""
+        values = self._list(name)
+        for index, item in enumerate(values):
+            if not isinstance(item, str):
+                raise ParseError(f"{self.path_of(name)}[{index}]", "is not a string; put it in quotes")
+        return tuple(values)
+
+    def _list(self, name: str) -> list[Any]:
         value = self._values.get(name)
         if value is not None and not isinstance(value, list):
             raise ParseError(self.path_of(name), "is not a list")
-        for index, item in enumerate(value or ()):
-            if not isinstance(item, str):
-                raise ParseError(f"{self.path_of(name)}[{index}]", "is not a string; put it in quotes")
-        return tuple(value or ())
+        return value or []

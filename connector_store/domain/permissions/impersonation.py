@@ -48,9 +48,7 @@ def parse_impersonation(spec: Fields) -> Impersonation | None:
     if spec.value("impersonate") is None:
         return None
     fields = spec.child("impersonate")
-    unknown = sorted(set(fields.names()) - {"userPrefix", "groupPrefix"})
-    if unknown:
-        raise ParseError(fields.path_of(unknown[0]), "is not a field; impersonate has userPrefix and groupPrefix")
+    fields.reject_others(["userPrefix", "groupPrefix"], "impersonate has userPrefix and groupPrefix")
     return Impersonation(
         user_prefix=_parse_prefix(fields, "userPrefix"), group_prefix=_parse_prefix(fields, "groupPrefix")
     )

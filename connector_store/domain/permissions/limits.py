@@ -113,9 +113,7 @@ def parse_limits(spec: Fields) -> Limits | None:
     if spec.value("limits") is None:
         return None
     fields = spec.child("limits")
-    unknown = sorted(set(fields.names()) - set(_FIELDS))
-    if unknown:
-        raise ParseError(fields.path_of(unknown[0]), f"is not a field; limits has {', '.join(_FIELDS)}")
+    fields.reject_others(_FIELDS, f"limits has {', '.join(_FIELDS)}")
     limits = Limits(
         requests_per_second=_parse_number(fields, "requestsPerSecond", minimum=1),
         burst=_parse_number(fields, "burst", minimum=1),

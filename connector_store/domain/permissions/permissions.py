@@ -48,17 +48,13 @@ def parse_permissions(spec: Fields) -> Permissions | None:
     fields = spec.child("permissions")
     if spec.value("permissions") is None:
         return None
-    unknown = sorted(set(fields.names()) - set(_FIELDS))
-    if unknown:
-        raise ParseError(fields.path_of(unknown[0]), f"is not a field; permissions have {', '.join(_FIELDS)}")
+    fields.reject_others(_FIELDS, f"permissions have {', '.join(_FIELDS)}")
     allow, deny = parse_role_entries(fields, "allow"), parse_role_entries(fields, "deny")
     restrictions = parse_restrictions(fields)
     if not allow and not deny and not restrictions:
         raise ParseError(fields.path, "has neither allow nor deny; name a ClusterRole in one of them, or leave it out")
     on_request = fields.child("onRequest")
-    unknown = sorted(set(on_request.names()) - {"allow"})
-    if unknown:
-        raise ParseError(on_request.path_of(unknown[0]), "is not a field; onRequest has allow")
+    on_request.reject_others(["allow"], "onRequest has allow")
     entries = parse_role_entries(on_request, "allow") or ()
     if entries and not allow:
         raise ParseError(
@@ -85,9 +81,7 @@ def parse_role_entries(fields: Fields, name: str) -> tuple[RoleEntry, ...] | Non
 
 
 def _parse_entry(fields: Fields) -> RoleEntry:
-    unknown = sorted(set(fields.names()) - {"clusterRole", "namespaces"})
-    if unknown:
-        raise ParseError(fields.path_of(unknown[0]), "is not a field; an entry has clusterRole and namespaces")
+    fields.reject_others(["clusterRole", "namespaces"], "an entry has clusterRole and namespaces")
     return RoleEntry(cluster_role=parse_role_name(fields, "clusterRole"), namespaces=_parse_namespaces(fields))
 
 

@@ -97,9 +97,7 @@ def _parse_mask(permissions: Fields) -> bool:
     path = permissions.path_of("mask")
     if len(entries) != 1:
         raise ParseError(path, "has one entry: resources: [secrets]")
-    unknown = sorted(set(entries[0].names()) - {"resources"})
-    if unknown:
-        raise ParseError(entries[0].path_of(unknown[0]), "is not a field; an entry has resources")
+    entries[0].reject_others(["resources"], "an entry has resources")
     if entries[0].texts("resources") != (MASKED_RESOURCE,):
         raise ParseError(entries[0].path_of("resources"), "is not [secrets]; only Secrets can be masked")
     return True

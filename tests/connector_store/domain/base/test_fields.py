@@ -44,9 +44,17 @@ def test_absent_and_null_fields_are_empty(name: str) -> None:
         (lambda: Fields([], ""), "is not an object"),
         (lambda: SPEC.texts("text"), "spec.text: is not a list"),
         (lambda: Fields({"t": ["a", 5]}, "spec").texts("t"), "spec.t[1]: is not a string; put it in quotes"),
+        (
+            lambda: Fields({"c": 1, "b": 1, "a": 1}, "spec").reject_others(["a"], "spec has a"),
+            "spec.b: is not a field; spec has a",
+        ),
     ],
 )
 def test_a_wrong_type_names_the_field(read: Callable[[], object], message: str) -> None:
     with pytest.raises(ParseError) as caught:
         read()
     assert str(caught.value) == message
+
+
+def test_fields_that_are_named_are_not_rejected() -> None:
+    SPEC.reject_others(SPEC.names(), "it has these")
