@@ -150,7 +150,8 @@ class TlsStream:
         if is_large:
             self._set_incoming(_lib.BIO_new_mem_buf(_ffi.from_buffer(data), len(data)))
         elif data:
-            _lib.BIO_write(self._incoming, _ffi.from_buffer(data), len(data))
+            # A copy costs less than the object that refers to a view.
+            _lib.BIO_write(self._incoming, bytes(data), len(data))
         try:
             was_established = self.is_established
             if not was_established and not self._do_handshake():
@@ -186,7 +187,7 @@ class TlsStream:
             return
         if len(data) > _LARGE:
             self._has_large_buffers = True
-        result = _lib.SSL_write(self._ssl, _ffi.from_buffer(data), len(data))
+        result = _lib.SSL_write(self._ssl, data if isinstance(data, bytes) else _ffi.from_buffer(data), len(data))
         if result <= 0:
             raise tls_error(self.tls, self._error(result))
         self._send_records()
@@ -227,12 +228,9 @@ class TlsStream:
                 self._check_read_error(size)
                 break
             filled += size
-            # After a full record there is usually another one, so only a smaller one needs the check.
-            if (
-                size < _MAX_RECORD
-                and _lib.BIO_get_mem_data(self._incoming, _POINTER) == 0
-                and _lib.SSL_pending(ssl) == 0
-            ):
+            # After a full record there is usually another one, so only a smaller one needs the check. OpenSSL has read
+            # the whole of a smaller one (SSL_pending(3) is 0).
+            if size < _MAX_RECORD and _lib.BIO_get_mem_data(self._incoming, _POINTER) == 0:
                 break
         return filled
 
