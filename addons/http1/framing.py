@@ -25,7 +25,7 @@ from connector_store.domain.base.headers import Headers
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _HEADER_BLOCK = re.compile(rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
-_LENGTH = re.compile(rb"[0-9]{1,18}")
+_MAX_LENGTH_DIGITS: Final = 18
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
 # Some servers omit the space before an empty reason phrase (RFC 9112 section 4).
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
@@ -42,8 +42,8 @@ def parse_headers(block: bytes) -> Headers:
     if _HEADER_BLOCK.fullmatch(block) is None:
         raise ValueError("malformed header field")
     # Names contain no colon, and values contain no line end.
-    lines = [line.partition(b":") for line in block.split(b"\r\n")[:-2]]
-    return Headers([(name, value.strip(b" \t")) for name, _, value in lines])
+    lines = block.split(b"\r\n")[:-2]
+    return Headers([(name, value.strip(b" \t")) for line in lines for name, _, value in [line.partition(b":")]])
 
 
 def parse_body_framing(headers: Headers) -> BodyFraming | InvalidMessage | None:
@@ -61,7 +61,7 @@ def parse_body_framing(headers: Headers) -> BodyFraming | InvalidMessage | None:
         return BodyEnd.LAST_CHUNK
     if not lengths:
         return None
-    if len(lengths) != 1 or _LENGTH.fullmatch(lengths[0]) is None:
+    if len(lengths) != 1 or not lengths[0].isdigit() or len(lengths[0]) > _MAX_LENGTH_DIGITS:
         return InvalidMessage(400, "malformed Content-Length")
     return int(lengths[0])
 

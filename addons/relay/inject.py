@@ -18,40 +18,41 @@ def render_request_head(
 
     The target's audit log contains `audit_id`. `forwarded_for` is the IP address of the client, empty to hide it.
     """
-    lines = [b"%b %b HTTP/1.1\r\n" % (head.method, head.target), head.headers.lines_to_target]
+    # Joined at the end, because each format with `%` costs as much as the whole join.
+    pieces = [head.method, b" ", head.target, b" HTTP/1.1\r\n", head.headers.lines_to_target]
     if isinstance(decision, Inject):
         credential = decision.target.credential
         if credential is None or isinstance(credential, IssuingCredential):
             raise ValueError("a decision to inject without a credential that can be sent")
         if credential.authorization is not None:
-            lines.append(b"Authorization: %b\r\n" % credential.authorization)
-    lines.append(b"Audit-ID: %b\r\n" % audit_id.encode("ascii"))
+            pieces += (b"Authorization: ", credential.authorization, b"\r\n")
+    pieces += (b"Audit-ID: ", audit_id.encode("ascii"), b"\r\n")
     if forwarded_for:
         # The zone of a link-local IPv6 address is valid on this machine only (RFC 4007 section 11.2).
-        lines.append(b"X-Forwarded-For: %b\r\n" % forwarded_for.partition("%")[0].encode("ascii"))
+        pieces += (b"X-Forwarded-For: ", forwarded_for.partition("%")[0].encode("ascii"), b"\r\n")
     if decision.impersonation_headers:
-        lines.append(decision.impersonation_headers)
+        pieces.append(decision.impersonation_headers)
     if head.body is BodyEnd.LAST_CHUNK:
-        lines.append(b"Transfer-Encoding: chunked\r\n")
+        pieces.append(b"Transfer-Encoding: chunked\r\n")
     if upgrade is not None:
-        lines.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % _UPGRADE_SPELLING.get(upgrade, upgrade))
-    lines.append(b"\r\n")
-    return b"".join(lines)
+        pieces += (b"Connection: Upgrade\r\nUpgrade: ", _UPGRADE_SPELLING.get(upgrade, upgrade), b"\r\n")
+    pieces.append(b"\r\n")
+    return b"".join(pieces)
 
 
 def render_response_head(head: ResponseHead, *, close: bool, warnings: Sequence[Header] = ()) -> bytes:
     """Render the head for the client. `close` announces the end of the connection after this response."""
-    lines = [b"HTTP/1.1 %d %b\r\n" % (head.status, head.reason)]
-    lines += [b"%b: %b\r\n" % header for header in (*head.headers.end_to_end, *warnings)]
+    lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason)]
+    lines += [b": ".join(header) for header in (*head.headers.end_to_end, *warnings)]
     if head.status == 101:
-        lines.append(b"Connection: Upgrade\r\n")
-        lines += [b"Upgrade: %b\r\n" % protocol for protocol in head.headers.values(b"upgrade")]
+        lines.append(b"Connection: Upgrade")
+        lines += [b"Upgrade: %b" % protocol for protocol in head.headers.values(b"upgrade")]
     elif head.body is BodyEnd.LAST_CHUNK:
-        lines.append(b"Transfer-Encoding: chunked\r\n")
+        lines.append(b"Transfer-Encoding: chunked")
     if close:
-        lines.append(b"Connection: close\r\n")
+        lines.append(b"Connection: close")
     lines.append(b"\r\n")
-    return b"".join(lines)
+    return b"\r\n".join(lines)
 
 
 def is_requested_upgrade(head: ResponseHead, requested: bytes | None) -> bool:
