@@ -1,11 +1,12 @@
 """Access decisions on the CONNECT and the requests of one client connection.
 
 An `Authorizer` authenticates the caller, checks its right to use the Connector, counts its connections, and returns one
-frozen `AuthorizationResult`. While a check runs, the client is not read.
+`AuthorizationResult`. While a check runs, the client is not read.
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from addons.access.checks import NO_ANSWER, AccessContext, check_caller
 from addons.access.connector_request import ConnectorRequest, parse_connect
@@ -34,8 +35,12 @@ _EARLY_CAUSES: Final[frozenset[Cause]] = frozenset({"audit", "not_synced"})
 """Causes of refusals before the check of the caller."""
 
 
-class AuthorizationResult(NamedTuple):
-    """A decision on a request, with the caller. `request` is None if the message names no Connector."""
+@dataclass(slots=True)
+class AuthorizationResult:
+    """A decision on a request, with the caller. `request` is None if the message names no Connector.
+
+    Nothing changes it. It is not frozen, because each request creates one.
+    """
 
     decision: Decision | AuthenticateInTunnel
     request: ConnectorRequest | None = None

@@ -2,9 +2,10 @@
 
 audit log -> method -> synced -> credentials -> authentication and authorization for the key -> the object exists -> it
 is usable -> no lock holds -> CHECKS, or CONNECT_CHECKS for a CONNECT. The order keeps a secret: callers learn nothing
-about an object that they may not use. To add a check, write its function, add it to these lists or to PRECHECKS, and
-add its refusal to `denial`. These lists are not applied to live connections. A check that depends on the Connector also
-needs a line in `_close_reason` of `addons/access/live_connections`.
+about an object that they may not use. To add a check, write its function, add it to these lists, and add its refusal to
+`denial`. A check that needs no review is a branch of `_check_before_review`. These lists are not applied to live
+connections. A check that depends on the Connector also needs a line in `_close_reason` of
+`addons/access/live_connections`.
 """
 
 from collections.abc import Callable
@@ -146,7 +147,6 @@ class Question(NamedTuple):
 UNCHECKED: Final = denial.internal_error()
 """Refusal of a caller for whom no access check was made. After the check, the same question has another decision."""
 
-Precheck = Callable[[Question], Deny | None]
 Check = Callable[[Question, Inject | Forward], Decision]
 """Returns a refusal, or the decision so far, with what the check adds to it."""
 
@@ -156,14 +156,13 @@ def decide(question: Question) -> Decision | AuthenticateInTunnel:
 
     The decision is AuthenticateInTunnel only for a CONNECT without a token.
     """
-    for precheck in PRECHECKS:
-        deny = precheck(question)
-        if deny is not None:
-            return deny
+    deny = _check_before_review(question)
+    if deny is not None:
+        return deny
     if question.is_connect and question.token is None and question.key is not None:
         return _defer(question.key, question.authority or "")
     decision = _resolve(question)
-    if isinstance(decision, Deny):
+    if not isinstance(decision, ALLOWING):
         return decision
     checks = CHECKS if decision.target.limits is not None else UNLIMITED_CHECKS
     for check in CONNECT_CHECKS if question.is_connect else checks:
@@ -175,19 +174,14 @@ def decide(question: Question) -> Decision | AuthenticateInTunnel:
     return decision
 
 
-def _check_audit_log(question: Question) -> Deny | None:
-    return denial.audit_log_full() if question.audit_log_full else None
-
-
-def _check_method(question: Question) -> Deny | None:
-    return None if question.is_connect or question.method in ALLOWED_METHODS else denial.bad_method()
-
-
-def _check_synced(question: Question) -> Deny | None:
-    return None if question.synced else denial.not_synced()
-
-
-def _check_credentials(question: Question) -> Deny | None:
+def _check_before_review(question: Question) -> Deny | None:
+    """Run the checks before the caller is known, in their order. They need no TokenReview or SubjectAccessReview."""
+    if question.audit_log_full:
+        return denial.audit_log_full()
+    if not question.is_connect and question.method not in ALLOWED_METHODS:
+        return denial.bad_method()
+    if not question.synced:
+        return denial.not_synced()
     if isinstance(question.token, ParseError):
         return denial.bad_credentials(question.token, on_connect=question.is_connect)
     return None
@@ -209,7 +203,8 @@ def _resolve(question: Question) -> Decision:
     if question.lock is not None:
         return denial.locked(key, question.lock.reason or question.lock.problem)
     decision = Forward if resolution.credential is None else Inject
-    return decision(resolution, access, access_grant=question.access_grant)
+    # Positional, because keywords to a class cost as much as the rest of its creation.
+    return decision(resolution, access, "", b"", Treatment.UNCHANGED, question.access_grant)
 
 
 def _refuse(key: ObjectKey, access: Refused | Unavailable, *, on_connect: bool) -> Deny:
@@ -246,11 +241,11 @@ def _check_impersonation_header(question: Question, decision: Inject | Forward) 
 
 def _check_permissions(question: Question, decision: Inject | Forward) -> Decision:
     """Add the role that allows the request, its treatment, and header lines that tell the target who the caller is."""
-    target, role, impersonation_headers, treatment = decision.target, "", b"", Treatment.UNCHANGED
-    access_grant = decision.access_grant
-    wider: tuple[PermissionEvaluator, ...] = ()
+    target = decision.target
     if target.permissions is None and target.impersonation is None:
         return decision
+    role, impersonation_headers, treatment, access_grant = "", b"", Treatment.UNCHANGED, decision.access_grant
+    wider: tuple[PermissionEvaluator, ...] = ()
     if target.permissions is not None:
         attributes = _parse_attributes(question, target)
         result = target.permissions.evaluate(attributes)
@@ -268,7 +263,7 @@ def _check_permissions(question: Question, decision: Inject | Forward) -> Decisi
             impersonation_headers = write_impersonation_headers(target.impersonation, decision.grant.identity, request)
         except ParseError as error:
             return denial.cannot_impersonate(target.key, error)
-    return type(decision)(target, decision.grant, role, impersonation_headers, treatment, access_grant, wider=wider)
+    return type(decision)(target, decision.grant, role, impersonation_headers, treatment, access_grant, None, wider)
 
 
 def _parse_attributes(question: Question, target: Target) -> RequestAttributes:
@@ -295,8 +290,6 @@ def _check_limits(question: Question, decision: Inject | Forward) -> Decision:
     return decision._replace(spending=spending)
 
 
-PRECHECKS: Final[tuple[Precheck, ...]] = (_check_audit_log, _check_method, _check_synced, _check_credentials)
-"""Checks before the caller is known, in their order. They need no TokenReview or SubjectAccessReview."""
 CHECKS: Final[tuple[Check, ...]] = (
     _check_address,
     _check_host_and_path,
