@@ -172,18 +172,19 @@ class Exchange:
         """
         # Only a request without a body can switch to another protocol (RFC 9110 section 7.8).
         upgrade = self.head.headers.upgrade_protocol if not self.head.body else None
-        head, rewriter = self.head, None
-        if decision.treatment is Treatment.MASK:
-            rewriter = mask_rewriter(head, self.request_info())
-        elif decision.treatment is Treatment.REVIEW:
-            rewriter = review_rewriter(head, decision.target, decision.wider)
-        elif decision.treatment is Treatment.DRY_RUN:
-            head = make_dry_run(head, self._take_delete_options())
-        if rewriter is not None:
-            head = rewriter.rewrite_request(head)
+        head, rewriter, is_dry_run = self.head, None, False
+        if decision.treatment is not Treatment.UNCHANGED:
+            if decision.treatment is Treatment.MASK:
+                rewriter = mask_rewriter(head, self.request_info())
+            elif decision.treatment is Treatment.REVIEW:
+                rewriter = review_rewriter(head, decision.target, decision.wider)
+            else:
+                is_dry_run, head = True, make_dry_run(head, self._take_delete_options())
+            if rewriter is not None:
+                head = rewriter.rewrite_request(head)
         response = self._create_response(decision, upgrade, max_head=max_head, rewriter=rewriter)
         response.must_close = response.must_close or must_close
-        if decision.treatment is Treatment.DRY_RUN:
+        if is_dry_run:
             response.warnings.append(dry_run_warning(decision.target.key))
         self.audit_id = self.audit_id or _new_audit_id()
         request_bytes = inject.render_request_head(
@@ -282,11 +283,12 @@ class Exchange:
     def request_info(self) -> RequestInfo:
         """Return the request as the API server interprets it."""
         if self._info is None:
-            decision = self.authorization.decision if self.authorization is not None else None
-            if isinstance(decision, Deny) and decision.request_info is not None:
+            decision, prefix = self.authorization.decision if self.authorization is not None else None, ""
+            if isinstance(decision, ALLOWING):
+                prefix = decision.target.address.prefix
+            elif isinstance(decision, Deny) and decision.request_info is not None:
                 self._info = decision.request_info
                 return self._info
-            prefix = decision.target.address.prefix if isinstance(decision, ALLOWING) else ""
             self._info = parse_request(self.head.method.decode("ascii"), self.head.target.decode("ascii"), prefix)
         return self._info
 

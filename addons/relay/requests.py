@@ -27,7 +27,7 @@ from addons.relay.request_stage import (
     RequestStage,
     Responding,
 )
-from addons.relay.response import Progress, TruncatedResponse
+from addons.relay.response import Progress
 from addons.relay.upstream import UpstreamConnection
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Header, Headers
@@ -95,15 +95,16 @@ class Requests[E: Exchange](RequestStage[E]):
 
     def _apply_decision(self, exchange: E, authorization: AuthorizationResult) -> None:
         exchange.authorization = authorization
-        if isinstance(authorization.decision, Deny):
-            self._refuse(exchange, authorization.decision)
-        elif isinstance(authorization.decision, ALLOWING):
+        decision = authorization.decision
+        if isinstance(decision, ALLOWING):
             if exchange.connector_request is not None and exchange.connector_request.authority is None:
-                self._rewrite_for_target(exchange, exchange.connector_request, authorization.decision)
-            if authorization.decision.treatment is Treatment.DRY_RUN:
-                self._prepare_body(exchange, authorization.decision)
+                self._rewrite_for_target(exchange, exchange.connector_request, decision)
+            if decision.treatment is Treatment.DRY_RUN:
+                self._prepare_body(exchange, decision)
             else:
-                self._connect_target(exchange, authorization.decision)
+                self._connect_target(exchange, decision)
+        elif isinstance(decision, Deny):
+            self._refuse(exchange, decision)
 
     def _decide_again(self, exchange: E, connector_request: ConnectorRequest) -> None:
         authorization = self._authorizer.authorize_request(
@@ -294,16 +295,18 @@ class Requests[E: Exchange](RequestStage[E]):
             exchange.record_response(response, self._context.recorders)
             exchange.bytes_out += len(data)
             self._client.send(data)
-        if isinstance(response.failure, Deny):
-            if response.failure.cause == denial.TARGET_REFUSED:
+        failure = response.failure
+        if failure is None:
+            if response.progress is Progress.COMPLETE:
+                self._complete(state)
+            elif response.progress is Progress.UPGRADED:
+                self._upgrade(state)
+        elif isinstance(failure, Deny):
+            if failure.cause == denial.TARGET_REFUSED:
                 self._context.access_context.target_tokens.discard_refused(response.target)
-            self._refuse(exchange, response.failure)
-        elif isinstance(response.failure, TruncatedResponse):
-            self.close(response.failure.reason)
-        elif response.progress is Progress.UPGRADED:
-            self._upgrade(state)
-        elif response.progress is Progress.COMPLETE:
-            self._complete(state)
+            self._refuse(exchange, failure)
+        else:
+            self.close(failure.reason)
 
     def _upgrade(self, state: Responding[E]) -> None:
         """Replace this stage by a pipe, because both sides switch to another protocol."""

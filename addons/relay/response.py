@@ -46,6 +46,10 @@ class Progress(Enum):
     UPGRADED = "the target switched protocols (101), and the rest is not HTTP"
 
 
+_EMPTY, _PARTIAL, _COMPLETE, _UPGRADED = Progress
+"""Names without a lookup in the enumeration, which Python repeats for each piece of data."""
+
+
 class Response:
     """Response to one request. `upgrade` is the protocol to which the request asked to switch.
 
@@ -65,7 +69,7 @@ class Response:
         self.head: ResponseHead | None = None
         """Final head; None before it arrives."""
         self.failure: Deny | TruncatedResponse | None = None
-        self.progress = Progress.EMPTY
+        self.progress = _EMPTY
         self.must_close = inject.announces_close(head)
         """The client connection must be closed after this response."""
         self.frame_tracker: FrameTracker | None = None
@@ -76,8 +80,8 @@ class Response:
         """Warnings were omitted, because clients cache this response and would repeat them when they are outdated."""
         self._is_reusable = True
         """The target keeps the connection open after this response, and sent no interim head."""
-        self._is_json_stream = False
-        """The body is chunked and contains JSON."""
+        self._is_chunked = self._is_json_stream = False
+        """The body is chunked, and contains JSON."""
         self._last_byte = _LINE_END
         self.target = target
         self.requested_upgrade = upgrade
@@ -94,22 +98,22 @@ class Response:
     @property
     def has_unsolicited_data(self) -> bool:
         """True if data arrived after the complete response."""
-        return self.progress is Progress.COMPLETE and bool(self._reader.buffer)
+        return self.progress is _COMPLETE and bool(self._reader.buffer)
 
     @property
     def allows_reuse(self) -> bool:
         """True if the connection can take another request: the response is complete and nothing else arrived."""
-        return self.progress is Progress.COMPLETE and self._is_reusable and not self._reader.buffer
+        return self.progress is _COMPLETE and self._is_reusable and not self._reader.buffer
 
     @property
     def is_close_delimited(self) -> bool:
         """True if the response ends with the connection."""
-        return self.head is not None and self.head.body is BodyEnd.CLOSE and self.progress is not Progress.UPGRADED
+        return self.head is not None and self.head.body is BodyEnd.CLOSE and self.progress is not _UPGRADED
 
     def receive(self, data: bytes) -> bytes:
         """Return the bytes for the client that `data` yields."""
-        if self.progress is Progress.EMPTY:
-            self.progress = Progress.PARTIAL
+        if self.progress is _EMPTY:
+            self.progress = _PARTIAL
         return self._render_messages(self._reader.receive(data))
 
     def receive_eof(self, *, clean_eof: bool, tls_error: str = "") -> bytes:
@@ -124,13 +128,13 @@ class Response:
             self._fail("the connection ended without its TLS session")
             return b""
         output = self._render_messages(self._reader.receive_eof())
-        if self.progress is not Progress.COMPLETE and self.failure is None:
+        if self.progress is not _COMPLETE and self.failure is None:
             self._fail("it closed the connection without an answer")
         return output
 
     def render_end(self) -> bytes | None:
         """Return the last chunk, which ends a watch. None within an event, empty if the body is not chunked."""
-        if self.head is not None and self.head.body is BodyEnd.LAST_CHUNK:
+        if self._is_chunked:
             return render_last_chunk([]) if self._is_between_events() else None
         return b""
 
@@ -139,13 +143,7 @@ class Response:
 
         The API server sends such events, too. client-go passes them to the watcher.
         """
-        head = self.head
-        if (
-            head is None
-            or head.body is not BodyEnd.LAST_CHUNK
-            or not self._is_json_stream
-            or not self._is_between_events()
-        ):
+        if not self._is_json_stream or not self._is_between_events():
             return b""
         return render_chunk(denial.watch_error(reason))
 
@@ -208,13 +206,12 @@ class Response:
     def _handle_message(self, message: MessageEvent, out: list[bytes]) -> None:
         if isinstance(message, bytes):
             self._last_byte = message[-1]
-            is_chunked = self.head is not None and self.head.body is BodyEnd.LAST_CHUNK
-            out.append(render_chunk(message) if is_chunked else message)
+            out.append(render_chunk(message) if self._is_chunked else message)
         elif isinstance(message, ResponseHead):
             self._handle_head(message, out)
         elif isinstance(message, EndOfMessage):
-            self.progress = Progress.COMPLETE
-            if self.head is not None and self.head.body is BodyEnd.LAST_CHUNK:
+            self.progress = _COMPLETE
+            if self._is_chunked:
                 out.append(render_last_chunk(message.trailers))
         elif isinstance(message, InvalidMessage):
             self._fail(f"its answer is not HTTP/1.1: {message.reason}")
@@ -239,11 +236,12 @@ class Response:
             if not inject.is_requested_upgrade(head, self.requested_upgrade):
                 self._fail("it switched to a protocol that was not asked for")
                 return
-            self.progress = Progress.UPGRADED
+            self.progress = _UPGRADED
         is_final = head.status >= 200
-        if is_final or self.progress is Progress.UPGRADED:
+        if is_final or self.progress is _UPGRADED:
             self.head = head
-            self._is_json_stream = head.body is BodyEnd.LAST_CHUNK and _is_json(head)
+            self._is_chunked = head.body is BodyEnd.LAST_CHUNK
+            self._is_json_stream = self._is_chunked and _is_json(head)
             must_close = head.body is BodyEnd.CLOSE or inject.announces_close(head)
             self.must_close = self.must_close or must_close
             self._is_reusable = self._is_reusable and not must_close
@@ -257,7 +255,7 @@ class Response:
                 head, close=self.must_close and is_final, warnings=self.warnings if is_final else ()
             )
         )
-        if self.progress is Progress.UPGRADED and self.requested_upgrade == b"websocket":
+        if self.progress is _UPGRADED and self.requested_upgrade == b"websocket":
             self.frame_tracker = FrameTracker(skip=sum(map(len, out)))
 
     def _fail(self, reason: str) -> None:
