@@ -33,12 +33,13 @@ _TREATMENTS: Final = {Treatment.MASK: "masked", Treatment.DRY_RUN: "dry_run"}
 """Names in audit records."""
 _PROCESS_UUID: Final = uuid4().hex
 _AUDIT_ID_PREFIX: Final = f"{_PROCESS_UUID[:8]}-{_PROCESS_UUID[8:12]}-4{_PROCESS_UUID[13:16]}-8{_PROCESS_UUID[17:20]}"
-_REQUEST_NUMBERS: Final = count(1)
+_REQUEST_NUMBERS: Final = count(10**11)
+"""Numbers of 12 decimal digits, which are hexadecimal ones, too. A format with zeros in front would cost more."""
 
 
 def _new_audit_id() -> str:
     """Create a unique UUID: 68 random bits of this process, and the number of the request."""
-    return f"{_AUDIT_ID_PREFIX}-{next(_REQUEST_NUMBERS):012x}"
+    return f"{_AUDIT_ID_PREFIX}-{next(_REQUEST_NUMBERS)}"
 
 
 @dataclass(slots=True)
