@@ -20,7 +20,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
@@ -47,11 +46,11 @@ func run(ctx context.Context, arguments []string) error {
 		return fmt.Errorf("usage: operator NAMESPACE NAME LAST")
 	}
 	key := client.ObjectKey{Namespace: arguments[0], Name: arguments[1]}
-	restConfig, err := ctrl.GetConfig()
+	config, err := ctrl.GetConfig()
 	if err != nil {
 		return err
 	}
-	manager, err := ctrl.NewManager(restConfig, ctrl.Options{
+	manager, err := ctrl.NewManager(config, ctrl.Options{
 		Cache:   cache.Options{DefaultNamespaces: map[string]cache.Config{key.Namespace: {}}},
 		Metrics: server.Options{BindAddress: "0"},
 		// Longer than client-go takes to read a token again: leaders of the test lose theirs at once.
@@ -59,8 +58,6 @@ func run(ctx context.Context, arguments []string) error {
 		LeaderElectionID: key.Name,
 		LeaseDuration:    ptr.To(4 * time.Minute),
 		RenewDeadline:    ptr.To(3 * time.Minute),
-		// The default is 2 minutes, in which a busy machine may not start all clients of the test.
-		Controller: config.Controller{CacheSyncTimeout: 10 * time.Minute},
 	})
 	if err != nil {
 		return err

@@ -6,7 +6,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Status,
 };
 use kube::{
-    Client, Config,
+    Client,
     api::{Api, AttachParams, ListParams, Patch, PatchParams, WatchEvent, WatchParams},
 };
 use std::{
@@ -17,9 +17,6 @@ use std::{
     time::Duration,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-/// It includes the TLS handshake. The default is 30 s, which a busy machine may need.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(300);
 
 async fn apply(maps: &Api<ConfigMap>, name: &str, state: &str) -> Result<(), kube::Error> {
     let wanted = serde_json::json!({
@@ -110,9 +107,7 @@ async fn execute(pods: &Api<Pod>, pod: &str, command: &[&str]) -> Result<u8, Box
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let mut config = Config::infer().await?;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    let client = Client::try_from(config)?;
+    let client = Client::try_default().await?;
     match &arguments[..] {
         ["use", namespace, name, last] => {
             use_maps(&Api::namespaced(client, namespace), name, last).await?;

@@ -29,8 +29,6 @@ import okhttp3.Credentials;
 /** The official client, as it is: use NAMESPACE NAME LAST, or exec NAMESPACE POD COMMAND… */
 public final class WithOfficial {
   private static final Map<String, String> NEXT = Map.of("first", "second", "third", "fourth");
-  /** Milliseconds. OkHttp's default is 10 s, while a JVM on a busy machine loads classes for a minute. */
-  private static final int TIMEOUT = 300_000;
 
   private final ApiClient client;
   private final CoreV1Api api;
@@ -45,8 +43,7 @@ public final class WithOfficial {
   }
 
   public static void main(String[] arguments) throws IOException, ApiException, InterruptedException {
-    ApiClient client = connect().setConnectTimeout(TIMEOUT).setWriteTimeout(TIMEOUT);
-    WithOfficial program = new WithOfficial(client, arguments[1], arguments[2]);
+    WithOfficial program = new WithOfficial(connect(), arguments[1], arguments[2]);
     int code = 0;
     if (arguments[0].equals("exec")) {
       code = program.execute(Arrays.copyOfRange(arguments, 3, arguments.length));
