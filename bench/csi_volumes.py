@@ -60,7 +60,7 @@ def measure_volumes(
     first, renewed = tokens
     volumes = len(first)
     for number in range(volumes):
-        (root / "pods" / f"uid-{number}").mkdir(parents=True)
+        target_path(root, number).parent.mkdir(parents=True)
 
     def publish(tokens: list[str]) -> None:
         for number, token in enumerate(tokens):
@@ -97,6 +97,10 @@ def measure_volumes(
     }
 
 
+def target_path(root: Path, number: int) -> Path:
+    return root / "pods" / f"uid-{number}" / "volumes" / "kubernetes.io~csi" / "connector" / "mount"
+
+
 def make_publish_request(root: Path, number: int, token: str) -> csi_pb2.NodePublishVolumeRequest:
     """Return the request as kubelet sends it."""
     names = {"pod.name": f"pod-{number}", "pod.namespace": NAMESPACE, "pod.uid": f"uid-{number}", "ephemeral": "true"}
@@ -108,7 +112,7 @@ def make_publish_request(root: Path, number: int, token: str) -> csi_pb2.NodePub
     }
     message = csi_pb2.NodePublishVolumeRequest(
         volume_id=f"csi-{number}",
-        target_path=f"{root}/pods/uid-{number}/mount",
+        target_path=str(target_path(root, number)),
         readonly=True,
         volume_context=context,
         secrets={"csi.storage.k8s.io/serviceAccount.tokens": json.dumps({"connectors-proxy": {"token": token}})},
