@@ -27,7 +27,8 @@ from connector_store.domain.objects.models import (
 from connector_store.domain.permissions.permissions import Permissions, RoleEntry
 from connector_store.store import Store, StoreObject
 from tests.addons.access.test_live_connections import FakeParts
-from tests.addons.records.test_recent_use import Clock, record
+from tests.addons.records.test_recent_use import record
+from tests.fakes.clock import FakeClock
 
 KEY: Final = ObjectKey("team-a", "k8s")
 CONNECTOR: Final = Connector(key=KEY, class_name="k8s", address=Address(host="h", port=6443), secret_name="s")
@@ -64,7 +65,7 @@ class World:
     """Store, live connections and recent use of one proxy, and its state."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = FakeClock(600_000.0)
         self.store = Store()
         self.live_connections = LiveConnections(FakeParts(), FakeParts(), recheck=30.0, cut_expired=False)
         self.recent_use = RecentUse(now=self.clock)
