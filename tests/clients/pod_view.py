@@ -180,7 +180,7 @@ class PodView:
         wait_until(lambda: self.status(token) == 200, "the first request to go through")
 
     def wait_until_accepted(self, token: str) -> None:
-        """Returns when the proxy has checked the caller, so that a slow API server does not fail its first request.
+        """Wait until the proxy has checked the caller, so that a slow API server does not fail its first request.
 
         The proxy uses this check for minutes while the API server does not answer.
         """

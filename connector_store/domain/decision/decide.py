@@ -2,10 +2,9 @@
 
 audit log -> method -> synced -> credentials -> authentication and authorization for the key -> the object exists -> it
 is usable -> no lock holds -> CHECKS, or CONNECT_CHECKS for a CONNECT. The order keeps a secret: callers learn nothing
-about an object that they may not use. To add a check, write its function, add it to these lists, and add its refusal to
-`denial`. A check that needs no review is a branch of `_check_before_review`. These lists are not applied to live
-connections. A check that depends on the Connector also needs a line in `_close_reason` of
-`addons/access/live_connections`.
+about an object that they may not use. To add a check, write its function, add it to these lists or to PRECHECKS, and
+add its refusal to `denial`. These lists are not applied to live connections. A check that depends on the Connector also
+needs a line in `_close_reason` of `addons/access/live_connections`.
 """
 
 from collections.abc import Callable
@@ -147,6 +146,7 @@ class Question(NamedTuple):
 UNCHECKED: Final = denial.internal_error()
 """Refusal of a caller for whom no access check was made. After the check, the same question has another decision."""
 
+Precheck = Callable[[Question], Deny | None]
 Check = Callable[[Question, Inject | Forward], Decision]
 """Returns a refusal, or the decision so far, with what the check adds to it."""
 
@@ -156,9 +156,10 @@ def decide(question: Question) -> Decision | AuthenticateInTunnel:
 
     The decision is AuthenticateInTunnel only for a CONNECT without a token.
     """
-    deny = _check_before_review(question)
-    if deny is not None:
-        return deny
+    for precheck in PRECHECKS:
+        deny = precheck(question)
+        if deny is not None:
+            return deny
     if question.is_connect and question.token is None and question.key is not None:
         return _defer(question.key, question.authority or "")
     decision = _resolve(question)
@@ -174,14 +175,19 @@ def decide(question: Question) -> Decision | AuthenticateInTunnel:
     return decision
 
 
-def _check_before_review(question: Question) -> Deny | None:
-    """Run the checks before the caller is known, in their order. They need no TokenReview or SubjectAccessReview."""
-    if question.audit_log_full:
-        return denial.audit_log_full()
-    if not question.is_connect and question.method not in ALLOWED_METHODS:
-        return denial.bad_method()
-    if not question.synced:
-        return denial.not_synced()
+def _check_audit_log(question: Question) -> Deny | None:
+    return denial.audit_log_full() if question.audit_log_full else None
+
+
+def _check_method(question: Question) -> Deny | None:
+    return None if question.is_connect or question.method in ALLOWED_METHODS else denial.bad_method()
+
+
+def _check_synced(question: Question) -> Deny | None:
+    return None if question.synced else denial.not_synced()
+
+
+def _check_credentials(question: Question) -> Deny | None:
     if isinstance(question.token, ParseError):
         return denial.bad_credentials(question.token, on_connect=question.is_connect)
     return None
@@ -290,6 +296,8 @@ def _check_limits(question: Question, decision: Inject | Forward) -> Decision:
     return decision._replace(spending=spending)
 
 
+PRECHECKS: Final[tuple[Precheck, ...]] = (_check_audit_log, _check_method, _check_synced, _check_credentials)
+"""Checks before the caller is known, in their order. They need no TokenReview or SubjectAccessReview."""
 CHECKS: Final[tuple[Check, ...]] = (
     _check_address,
     _check_host_and_path,
