@@ -21,13 +21,22 @@ def sleep_before_retry(started_at: float, min_interval: float = MIN_INTERVAL) ->
 
 
 def wait_until[T](poll: Callable[[], T | None], description: str, *, timeout: float = TIMEOUT) -> T:
-    """Call `poll` until its result is true, and return it. Raise AssertionError with the description on timeout."""
+    """Call `poll` until its result is true, and return it. Raise AssertionError with the description on timeout.
+
+    A poll that raises is repeated, too: what it asks may be closed, or be without a field, at this moment. The last
+    error is the cause of the AssertionError.
+    """
     started_at = time.monotonic()
     while True:
-        result = poll()
+        failure: Exception | None = None
+        try:
+            result = poll()
+        except Exception as error:
+            failure, result = error, None
         if result:
             return result
-        assert time.monotonic() < started_at + timeout, f"{description} did not come about within {timeout:.0f} s"
+        if time.monotonic() >= started_at + timeout:
+            raise AssertionError(f"{description} did not come about within {timeout:.0f} s") from failure
         sleep_before_retry(started_at)
 
 

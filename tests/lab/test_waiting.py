@@ -21,6 +21,27 @@ def test_the_error_on_timeout_has_the_description() -> None:
     assert polls == [None]
 
 
+def test_a_poll_that_raises_is_repeated() -> None:
+    results = iter([ConnectionResetError, KeyError, None])
+
+    def poll() -> bool:
+        error = next(results)
+        if error:
+            raise error
+        return True
+
+    assert wait_until(poll, "an answer") is True
+
+
+def test_the_error_on_timeout_has_the_last_error_as_its_cause() -> None:
+    def poll() -> bool:
+        raise ConnectionResetError("closed by the proxy")
+
+    with pytest.raises(AssertionError, match="an answer did not come about") as caught:
+        wait_until(poll, "an answer", timeout=0)
+    assert str(caught.value.__cause__) == "closed by the proxy"
+
+
 def test_the_pauses_grow_with_the_time_that_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     # Of this module alone: a thread of an earlier test may sleep, too.
