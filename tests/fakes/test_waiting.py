@@ -5,8 +5,35 @@ import gc
 import socket
 import warnings
 
+import pytest
+
+from tests.fakes import waiting
 from tests.fakes.api_server import FakeApiServer
-from tests.fakes.waiting import close_server
+from tests.fakes.waiting import close_server, until
+
+
+async def test_a_condition_that_raises_is_polled_again() -> None:
+    errors = iter([ValueError, KeyError, None])
+
+    def condition() -> bool:
+        error = next(errors)
+        if error:
+            raise error
+        return True
+
+    await until(condition)
+    assert next(errors, "the end") == "the end"
+
+
+async def test_the_error_at_the_deadline_has_the_last_error_as_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "PATIENCE", 0.0)
+
+    def condition() -> bool:
+        raise ValueError("no connection")
+
+    with pytest.raises(AssertionError, match="not within 0 s: an answer") as caught:
+        await until(condition, "an answer")
+    assert str(caught.value.__cause__) == "no connection"
 
 
 async def test_a_server_that_has_just_accepted_a_connection_leaves_no_socket_open() -> None:

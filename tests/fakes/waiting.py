@@ -35,9 +35,20 @@ async def close_server(server: asyncio.Server) -> None:
 
 
 async def until(condition: Callable[[], object], description: str = "the condition") -> None:
-    """Poll `condition` until it is true. Raises AssertionError after `PATIENCE`."""
+    """Poll `condition` until it is true. Raises AssertionError after `PATIENCE`.
+
+    A condition that raises is polled again, too, as in lab/waiting.py. The last error is the cause of the
+    AssertionError.
+    """
     deadline, pause = time.monotonic() + PATIENCE, 0.001
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {description}"
+    while True:
+        failure: Exception | None = None
+        try:
+            if condition():
+                return
+        except Exception as error:
+            failure = error
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {PATIENCE:.0f} s: {description}") from failure
         await asyncio.sleep(pause)
         pause = min(pause * 2, 0.01)
