@@ -1,9 +1,10 @@
 """Fixtures: a CA of mitmproxy that is created once, a target, a folder of manifests, and the proxy on it."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import uvloop
@@ -114,3 +115,18 @@ def records(monkeypatch: pytest.MonkeyPatch) -> list[Record]:
 
     monkeypatch.setattr(Exchange, "_write_record", record)
     return written
+
+
+@pytest.fixture
+def read_output(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """Return a function that returns everything that was printed since the test began.
+
+    `capsys.readouterr` reads the output and then removes it. Between the two, the thread of the audit log may print a
+    line, which would be lost.
+    """
+
+    def read() -> str:
+        stdout: Any = sys.stdout  # of pytest; fixtures and tests have different ones
+        return str(stdout.getvalue())
+
+    return read

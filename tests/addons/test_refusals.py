@@ -7,7 +7,7 @@ import base64
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -44,7 +44,7 @@ async def world(
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_refusals(world: World, case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_refusals(world: World, case: Case, read_output: Callable[[], str]) -> None:
     agent = f"case-{CASES.index(case)}"
     async with prepare(world, case, agent) as (stream, message):
         heard, counts = world.heard(), world.counts()
@@ -56,7 +56,7 @@ async def test_refusals(world: World, case: Case, capsys: pytest.CaptureFixture[
     await until(lambda: world.proxy.connection_count == 0)
     assert_answer(case, response)
     assert counted == expected_counts(case)
-    line = await audit_line(capsys, agent, "connect" if case.inside is None else "request")
+    line = await audit_line(read_output, agent, "connect" if case.inside is None else "request")
     assert (line["status"], line["reason"]) == (case.status, case.cause)
     assert response.phrase == f"{HTTPStatus(case.status).phrase}: {line['message']}"
     assert (line["caller"] is None) is case.stranger
@@ -142,12 +142,11 @@ def expected_counts(case: Case) -> Counter[tuple[str, ...]]:
     return counts
 
 
-async def audit_line(capsys: pytest.CaptureFixture[str], agent: str, event: str) -> dict[str, Any]:
+async def audit_line(read_output: Callable[[], str], agent: str, event: str) -> dict[str, Any]:
     """Return the line of `event`. An unreadable request has no user agent, so its line is the last one."""
-    lines: list[dict[str, Any]] = []
 
     def find_lines() -> list[dict[str, Any]]:
-        lines.extend(json.loads(each) for each in capsys.readouterr().out.splitlines() if each.startswith('{"time"'))
+        lines = (json.loads(each) for each in read_output().splitlines() if each.startswith('{"time"'))
         return [each for each in lines if each["event"] == event and each["user_agent"] in (agent, "")]
 
     await until(lambda: bool(find_lines()))

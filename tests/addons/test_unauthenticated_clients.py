@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -34,17 +34,15 @@ def set_limit(
     return limit
 
 
-async def lines(capsys: pytest.CaptureFixture[str], number: int, detail: str = "") -> list[dict[str, Any]]:
+async def lines(read_output: Callable[[], str], number: int, detail: str = "") -> list[dict[str, Any]]:
     """Return the first `number` audit lines, or of those about `detail`."""
-    records: list[dict[str, Any]] = []
 
-    def enough() -> bool:
-        new = [json.loads(each) for each in capsys.readouterr().out.splitlines() if each.startswith('{"time"')]
-        records.extend(each for each in new if not detail or each.get("detail") == detail)
-        return len(records) >= number
+    def records() -> list[dict[str, Any]]:
+        every = [json.loads(each) for each in read_output().splitlines() if each.startswith('{"time"')]
+        return [each for each in every if not detail or each.get("detail") == detail]
 
-    await until(enough)
-    return records
+    await until(lambda: len(records()) >= number)
+    return records()
 
 
 async def get(stream: ClientConnection, authority: str) -> int:
@@ -57,7 +55,7 @@ async def test_at_the_limit_new_clients_wait_unread_and_authenticated_callers_co
     proxy: Proxy,
     target: FakeTarget,
     inside: bool,
-    capsys: pytest.CaptureFixture[str],
+    read_output: Callable[[], str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     limit = set_limit(proxy, max_unauthenticated=2, max_wait=0.1)
@@ -78,7 +76,7 @@ async def test_at_the_limit_new_clients_wait_unread_and_authenticated_callers_co
     await caller.send(data)
     assert (await caller.read_response()).status == 200
     assert limit.refusal_count == 1
-    records = [each for each in await lines(capsys, 4) if each["status"] == 0]
+    records = [each for each in await lines(read_output, 4) if each["status"] == 0]
     assert [each["reason"] for each in records] == ["too many connections whose caller is not known"]
 
 
@@ -131,7 +129,7 @@ async def test_a_first_head_is_bounded_however_long_others_may_be(proxy: Proxy) 
     assert f"{MAX_FIRST_HEAD} bytes" in response.phrase
 
 
-async def test_a_handshake_is_bounded(proxy: Proxy, target: FakeTarget, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_handshake_is_bounded(proxy: Proxy, target: FakeTarget, read_output: Callable[[], str]) -> None:
     """The header of a ClientHello may announce 16 MB."""
     stream, response = await proxy.connect(f"127.0.0.1:{target.port}", "team-a/k8s:x")
     assert response.status == 200
@@ -140,7 +138,7 @@ async def test_a_handshake_is_bounded(proxy: Proxy, target: FakeTarget, capsys: 
     for piece in (record, next_record, next_record):
         await stream.send(piece)
     assert await stream.read_to_eof() != b"HTTP"
-    audit_record = (await lines(capsys, 2))[1]
+    audit_record = (await lines(read_output, 2))[1]
     assert (audit_record["event"], audit_record["status"], audit_record["connector"]) == ("connect", 0, "team-a/k8s")
     assert audit_record["reason"].startswith(("TLS failed", f"the TLS handshake is longer than {MAX_HANDSHAKE} bytes"))
 
@@ -153,14 +151,14 @@ async def test_a_handshake_is_bounded(proxy: Proxy, target: FakeTarget, capsys: 
     ],
 )
 async def test_handshakes_that_fail_are_in_the_audit_log(
-    proxy: Proxy, target: FakeTarget, data: bytes, reason: str, capsys: pytest.CaptureFixture[str]
+    proxy: Proxy, target: FakeTarget, data: bytes, reason: str, read_output: Callable[[], str]
 ) -> None:
     token = proxy.token("team-a/k8s")
     stream, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"team-a/k8s:{token}")
     await stream.send(data)
     stream.writer.write_eof()
     await stream.read_to_eof()
-    record = (await lines(capsys, 2))[1]
+    record = (await lines(read_output, 2))[1]
     assert (record["status"], record["reason"]) == (0, reason)
     assert record["caller"]["user"] != ""
 
@@ -180,7 +178,7 @@ async def open_tls(proxy: Proxy, host: str) -> AsyncIterator[bool]:
 
 
 async def test_above_the_limit_on_new_certificates_handshakes_wait_and_then_fail(
-    proxy: Proxy, target: FakeTarget, capsys: pytest.CaptureFixture[str]
+    proxy: Proxy, target: FakeTarget, read_output: Callable[[], str]
 ) -> None:
     limit = TokenBucketBySource(rate=10, burst=1, now=lambda: 0.0)
     proxy.context.certificates._limit = limit
@@ -193,7 +191,7 @@ async def test_above_the_limit_on_new_certificates_handshakes_wait_and_then_fail
         assert not is_served
     async with open_tls(proxy, "two.example") as is_served:
         assert is_served
-    (record,) = await lines(capsys, 1, "three.example")
+    (record,) = await lines(read_output, 1, "three.example")
     assert record["reason"] == "too many new certificates for this address"
     stream = await proxy.tunnel_to(target)
     assert await get(stream, f"127.0.0.1:{target.port}") == 200

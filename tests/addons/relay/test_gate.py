@@ -1,6 +1,7 @@
 """Responses to the first head of a client, over real sockets."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -163,19 +164,13 @@ async def test_the_connections_of_a_caller_are_limited(folder: Path, confdir: Pa
         third.close()
 
 
-async def test_a_connect_is_recorded(capsys: pytest.CaptureFixture[str], proxy: Proxy, target: FakeTarget) -> None:
+async def test_a_connect_is_recorded(read_output: Callable[[], str], proxy: Proxy, target: FakeTarget) -> None:
     client, _ = await proxy.connect(f"127.0.0.1:{target.port}", f"{KEY}:wrong")
     await client.read_to_eof()
-    lines: list[str] = []
-
-    def is_recorded() -> bool:
-        lines.append(capsys.readouterr().out)
-        return any(lines)
-
-    await until(is_recorded)
-    line = json.loads("".join(lines).splitlines()[0])
+    await until(read_output)
+    line = json.loads(read_output().splitlines()[0])
     assert (line["event"], line["status"], line["reason"], line["connector"]) == ("connect", 407, "token", KEY)
-    assert "wrong" not in "".join(lines)
+    assert "wrong" not in read_output()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -173,14 +173,14 @@ async def test_issuers_that_are_removed_from_the_file_are_no_longer_accepted(
 
 
 async def test_a_token_signed_with_another_key_is_refused(
-    folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer, capsys: pytest.CaptureFixture[str]
+    folder: Path, confdir: Path, target: FakeTarget, issuer: TestIssuer, read_output: Callable[[], str]
 ) -> None:
     bind(folder, {"kind": "User", "name": REPOSITORY})
     async with serving(folder, confdir, issuer) as proxy:
         claims = {"iss": issuer.url, "aud": "connectors", "exp": 1e10, "sub": "repo:org/app:ref:refs/heads/main"}
         assert (await status(proxy, target, SigningKey("k1").sign(claims)))[0] == 407
         assert (await status(proxy, target, issuer.issue_github_token()))[0] == 200
-        await until(lambda: f'"user":"{REPOSITORY}"' in capsys.readouterr().out)
+        await until(lambda: f'"user":"{REPOSITORY}"' in read_output())
 
 
 LIFETIMES = (6, 20, 60)
