@@ -93,7 +93,9 @@ async def received_by_target(world: tuple[Proxy, FakeTarget], message: bytes, pa
         while await asyncio.wait_for(client.reader.read(65536), patience):
             pass
     client.close()
-    await until(lambda: proxy.connection_count == 0)
+    # The target has read everything once its connections have ended or are idle.
+    pool = proxy.context.upstream_pool
+    await until(lambda: proxy.connection_count == 0 and target.open_count == len(pool))
     return b"".join(bytes(each.received[before.get(id(each), 0) :]) for each in target.connections)
 
 

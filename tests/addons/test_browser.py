@@ -72,7 +72,8 @@ async def attack(tab: Tab, origin: str, url: str) -> None:
     await tab.open(origin)
     for name, script in ATTACKS.items():
         await tab.evaluate(script.replace("URL", f"'{url}?{name}'"))
-    await tab.evaluate(f"void (location.href = '{url}?link')")
+    # The page may be gone before the browser answers.
+    await tab.call("Runtime.evaluate", expression=f"void (location.href = '{url}?link')")
 
 
 def refusals(records: list[Record]) -> dict[str, str]:

@@ -102,8 +102,8 @@ async def test_a_term_reconciles_everything_and_then_rests(world) -> None:
             await world.until_ready("True")
             service = await world.get(SERVICES, "c-k8s")
             assert service["spec"]["externalName"].startswith("connectors-proxy.connectors-system.")
-            await world.get(CONNECTOR_CLASSES, "k8s", None)
-            await world.get(CONFIG_MAPS, "connectors-proxy-ca", SYSTEM)
+            created = {CONNECTOR_CLASSES.path(None, "k8s"), CONFIG_MAPS.path(SYSTEM, "connectors-proxy-ca")}
+            await until(lambda: created <= world.server.save()[1].keys())
             await until(lambda: world.server.count("POST", "events") > 0)
             await until(lambda: world.server.count("PATCH", "connectors-admission") > 0)
             class_status = CONNECTOR_CLASSES.path(None, "k8s", "status")

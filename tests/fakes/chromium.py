@@ -53,6 +53,11 @@ class Tab:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
+    async def is_loaded(self) -> bool:
+        """Return True if the page is loaded. A tab that has just begun has no page yet, which is an error."""
+        result = await self.call("Runtime.evaluate", expression="document.readyState")
+        return bool(result.get("result", {}).get("value") == "complete")
+
     async def call(self, method: str, **parameters: Any) -> Any:
         async with asyncio.timeout(PATIENCE):
             return await self._send(method, parameters)
@@ -125,8 +130,9 @@ async def browser_tab(folder: Path, login: tuple[str, str]) -> AsyncIterator[Tab
                 await tab.call("Page.enable")
                 await tab.call("Fetch.enable", handleAuthRequests=True)
                 # Otherwise, the end of the first page's load could count as that of the page that a test opens.
-                while await tab.evaluate("document.readyState") != "complete":  # noqa: ASYNC110 - reports nothing
-                    await asyncio.sleep(0.02)
+                async with asyncio.timeout(PATIENCE):
+                    while not await tab.is_loaded():  # noqa: ASYNC110 - reports nothing
+                        await asyncio.sleep(0.02)
                 yield tab
             finally:
                 receiving.cancel()

@@ -66,6 +66,11 @@ class FakeTarget:
         """Data received on all connections."""
         return b"".join(bytes(connection.received) for connection in self.connections)
 
+    @property
+    def open_count(self) -> int:
+        """Number of connections whose handler runs. It may read what the peer has sent."""
+        return len(self._tasks)
+
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
         self.port = self._server.sockets[0].getsockname()[1]

@@ -113,13 +113,15 @@ def test_a_signal_reaches_the_command_and_nothing_stays(connectors: Path, tempor
     wait_until(lambda: len(children_of(running.pid)) >= 2, "the proxy and the command")
     children = children_of(running.pid)
     assert [each.name.startswith("connectorctl-run-") for each in temporary.iterdir()] == [True]
+    summary = "serving 0 Connectors of folder connectors; 1 problem to fix"
+    # The proxy logs it soon after it serves.
+    wait_until(lambda: summary in Path("log").read_text(), "the summary of the proxy")
     running.send_signal(signal.SIGTERM)
     with running:
         assert running.wait(180) == 3
         assert running.stdout.read() == "stopped\n"
     assert not any(is_running(child) for child in children)
     assert list(temporary.iterdir()) == []
-    assert "serving 0 Connectors of folder connectors; 1 problem to fix" in Path("log").read_text()
 
 
 @pytest.mark.slow
