@@ -238,10 +238,12 @@ class LiveConnections:
                 checks = self._callers.get((access.token, key))
                 if checks is None or check not in checks:
                     continue
-                if self._is_ended_by_expiry(access, checks):  # a recheck may find it before the look at all connections
+                # A recheck may find an expiry, or the end of an access request, before the look at all connections.
+                if self._is_ended_by_expiry(access, checks):
                     connection.close(REASON_EXPIRED)
                 elif not self._is_still_entitled(refusal, access, key):
-                    connection.close("its caller may not use the Connector any more")
+                    ending = self._entitlements.reauthorize(access.grant, access.access_grant, key).reason
+                    connection.close(ending or "its caller may not use the Connector any more")
 
     def _is_still_entitled(self, refusal: Refused, access: LiveAccess, key: ObjectKey) -> bool:
         """Return True if the API server has no opinion, and a policy or an approved request lets the caller in."""

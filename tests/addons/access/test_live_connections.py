@@ -484,6 +484,17 @@ async def test_a_recheck_without_an_opinion_keeps_the_connections_of_a_grant(
     assert connection.reasons == reasons
 
 
+async def test_a_recheck_that_finds_the_end_of_an_access_request_says_so() -> None:
+    clock = [Moment(NOW, 0.0)]
+    store = make_store(*GRANT_OBJECTS, clock=clock)
+    parts, connection = FakeParts(), granted_connection(store)
+    running = running_with(store, parts, connection)
+    parts.use_result = Refused(check="use", reason="", has_opinion=False)
+    clock[0] = Moment(NOW + 3600, 3600.0)
+    await recheck_all(running)
+    assert set(connection.reasons) == {"its access request n/r has ended"}
+
+
 async def test_a_recheck_without_an_opinion_closes_other_connections() -> None:
     store = make_store(clock=[Moment(NOW, 0.0)])
     parts, connection = FakeParts(), FakeConnection()
