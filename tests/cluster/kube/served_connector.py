@@ -5,7 +5,7 @@ import http.client
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -154,6 +154,20 @@ class KubectlWatch:
 
     def has_seen(self, text: str) -> bool:
         return text in self._log.read_text(errors="replace")
+
+    def wait_until_open(self, make_change: Callable[[], object], text: str) -> None:
+        """Make changes until the watch has seen one whose name contains `text`.
+
+        A watch that has ended is started again: a busy API server may not have checked its caller in time.
+        """
+
+        def sees_change() -> bool:
+            if not self.is_running:
+                self._process.start()
+            make_change()
+            return self.has_seen(text)
+
+        wait_until(sees_change, "the watch to be open")
 
     def wait_for_end(self) -> None:
         wait_until(lambda: not self.is_running, "the watch to end")

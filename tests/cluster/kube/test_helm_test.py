@@ -10,7 +10,9 @@ import yaml
 
 from lab.control_plane import ControlPlane
 from lab.helm import Helm
+from lab.waiting import wait_until
 from tests.cluster.kube.installation import AUDIENCE
+from tests.cluster.kube.served_connector import NOT_CHECKED
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 
 CHART = Path(__file__).parents[3] / "charts" / "kubernetes-connector"
@@ -39,13 +41,18 @@ def test_it_expects_the_refusal_of_a_caller_without_a_right(
     (container,) = pod["spec"]["containers"]
     (tmp_path / "token").write_text(plane.issue_token(own_namespace, "default", audiences=[audience]))
     script = container["args"][0].replace(MOUNT, str(tmp_path))
-    done = subprocess.run(
-        [sys.executable, *container["command"][1:], script],
-        env=os.environ | {"PROXY": f"127.0.0.1:{proxy.port}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=WAIT_TIMEOUT,
-    )
+
+    def checked() -> subprocess.CompletedProcess[str] | None:
+        done = subprocess.run(
+            [sys.executable, *container["command"][1:], script],
+            env=os.environ | {"PROXY": f"127.0.0.1:{proxy.port}"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=WAIT_TIMEOUT,
+        )
+        return done if NOT_CHECKED not in done.stdout else None
+
+    done = wait_until(checked, "the caller to be checked")
     assert (done.returncode, output in done.stdout) == (returncode, True), done.stdout + done.stderr
     assert ("expected 403" in done.stderr) is (returncode == 1)

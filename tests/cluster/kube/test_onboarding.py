@@ -67,14 +67,17 @@ def test_a_namespace_is_served_within_seconds_and_no_stream_is_closed(
         team_a.wait_until_synced()
         with KubectlWatch(team_a.kubectl(), "configmaps", namespace="team-a", log=tmp_path / "watch.log") as watch:
 
-            def sees(name: str) -> bool:
+            def change(name: str) -> None:
                 plane.kubectl.run("create", "configmap", name, namespace="team-a")
                 plane.kubectl(
                     "label", "configmap", name, f"at={time.monotonic_ns()}", "--overwrite", namespace="team-a"
                 )
+
+            def sees(name: str) -> bool:
+                change(name)
                 return watch.has_seen(name)
 
-            wait_until(lambda: sees("first"), "the watch to be open")
+            watch.wait_until_open(lambda: change("first"), "first")
             pid = proxy.process.pid
 
             def measure_binding() -> float:

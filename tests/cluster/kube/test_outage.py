@@ -66,12 +66,9 @@ def test_a_failed_review_closes_no_live_connection(plane: ControlPlane, prepared
             with KubectlWatch(
                 served.kubectl(), "configmaps", namespace=prepared, log=tmp_path / "watch.log"
             ) as watching:
-
-                def sees_change(name: str) -> bool:
-                    plane.kubectl("create", "configmap", next(names), namespace=prepared)
-                    return watching.has_seen(name)
-
-                wait_until(lambda: sees_change("tick-"), "the watch to be open")
+                watching.wait_until_open(
+                    lambda: plane.kubectl("create", "configmap", next(names), namespace=prepared), "tick-"
+                )
                 front.statuses.update(dict.fromkeys(REVIEWS, 500))
                 request_count = len(front.requested)
                 wait_until(lambda: reviews(front, request_count) >= 3, f"rechecks, each {RECHECK} s")

@@ -87,12 +87,10 @@ def test_a_watch_closes_when_its_binding_is_deleted(
     wait_until(lambda: outside.whoami(kubectl) == "target", "the right to be seen")
     with KubectlWatch(kubectl, "configmaps", namespace=outside.namespace, log=tmp_path / "watch") as watch:
         numbers = itertools.count()
-
-        def sees_change() -> bool:
-            outside.plane.kubectl("create", "configmap", f"seen-{next(numbers)}", namespace=outside.namespace)
-            return watch.has_seen("seen-")
-
-        wait_until(sees_change, "the watch")
+        create = ("create", "configmap")
+        watch.wait_until_open(
+            lambda: outside.plane.kubectl(*create, f"seen-{next(numbers)}", namespace=outside.namespace), "seen-"
+        )
         outside.plane.kubectl("delete", "rolebinding", "watches", namespace=outside.namespace)
         watch.wait_for_end()
 

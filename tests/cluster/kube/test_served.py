@@ -29,13 +29,10 @@ def watch(served: ServedConnector, kubectl: Kubectl, tmp_path: Path) -> Iterator
     """The watch is open, because it saw a change."""
     names = (f"tick-{number}" for number in itertools.count())
     with KubectlWatch(kubectl, "configmaps", namespace=served.namespace, log=tmp_path / "watch.log") as watching:
-
-        def sees_change() -> bool:
-            path = f"/api/v1/namespaces/{served.namespace}/configmaps"
-            served.plane.api.call("POST", path, {"metadata": {"name": next(names)}})
-            return watching.has_seen("configmap/tick-")
-
-        wait_until(sees_change, "the watch to be open")
+        path = f"/api/v1/namespaces/{served.namespace}/configmaps"
+        watching.wait_until_open(
+            lambda: served.plane.api.call("POST", path, {"metadata": {"name": next(names)}}), "configmap/tick-"
+        )
         yield watching
 
 
@@ -63,8 +60,8 @@ def test_a_caller_without_the_right_learns_nothing(served: ServedConnector) -> N
     assert here.status == 403
     assert (here.status, here.phrase.replace("k8s", "none")) == (nowhere.status, nowhere.phrase)
     assert served.checked_connect(served.caller_token(), key=ObjectKey(served.namespace, "none")).status == 403
-    message = served.kubectl(stranger).run("get", "pods").stderr
-    assert here.phrase in message
+    kubectl = served.kubectl(stranger)
+    wait_until(lambda: here.phrase in kubectl.run("get", "pods").stderr, "the refusal in the output of kubectl")
 
 
 def test_a_binding_to_a_group_lets_its_members_in(served: ServedConnector) -> None:
