@@ -153,16 +153,24 @@ class Process:
         return True
 
     def wait_until(self, condition: Callable[[], bool], *, timeout: float) -> None:
-        """Wait until the condition is true.
+        """Wait until the condition is true. A condition that raises is checked again, as one that is false.
 
-        Raise ProcessFailedError with the end of the log if the process ends or `timeout` seconds have passed.
+        Raise ProcessFailedError with the end of the log if the process ends or `timeout` seconds have passed. The last
+        error of the condition is its cause.
         """
         started_at = time.monotonic()
-        while not condition():
-            if not self.is_running:
-                raise ProcessFailedError(f"{self.name} ended early:\n{self.tail()}")
+        while True:
+            # Read before the condition, which may become true as the process ends.
+            was_running, failure = self.is_running, None
+            try:
+                if condition():
+                    return
+            except Exception as error:
+                failure = error
+            if not was_running:
+                raise ProcessFailedError(f"{self.name} ended early:\n{self.tail()}") from failure
             if time.monotonic() > started_at + timeout:
-                raise ProcessFailedError(f"{self.name} is not ready after {timeout:.0f} s:\n{self.tail()}")
+                raise ProcessFailedError(f"{self.name} is not ready after {timeout:.0f} s:\n{self.tail()}") from failure
             sleep_before_retry(started_at)
 
     def tail(self, lines: int = 15) -> str:
