@@ -71,12 +71,25 @@ class AdminApi:
 
         With `user`, the request impersonates that user, as `kubectl --as`. Raise OSError if the server does not
         respond.
+
+        After 429, the request is sent again: the API server has not begun to process it, such as a list of a kind whose
+        watch cache is not initialized.
         """
         content = b"" if body is None else json.dumps(body).encode()
         content_type = f"application/{patch_type if method == 'PATCH' else 'json'}"
         headers = [("Impersonate-User", user)] if user else []
         headers += [("Impersonate-Group", group) for group in groups]
         headers += [("Content-Type", content_type), ("Content-Length", str(len(content)))] if body is not None else []
+        started_at = time.monotonic()
+        while True:
+            response = self._send(method, path, headers, content, timeout)
+            if response.status != HTTPStatus.TOO_MANY_REQUESTS or time.monotonic() >= started_at + TIMEOUT:
+                return response
+            sleep_before_retry(started_at)
+
+    def _send(
+        self, method: str, path: str, headers: Sequence[tuple[str, str]], content: bytes, timeout: float
+    ) -> Response:
         connection = self._acquire(timeout)
         try:
             connection.putrequest(method, path)
@@ -106,16 +119,8 @@ class AdminApi:
         return http.client.HTTPSConnection(self._authority, context=self._context, timeout=timeout)
 
     def call(self, method: str, path: str, body: Any = None, *, patch_type: str = "merge-patch+json") -> Any:
-        """Send a request and return the JSON of the response. Raise RuntimeError for a status of 400 or more.
-
-        After 429, the request is sent again: the API server has not begun to process it, such as a list of a kind whose
-        watch cache is not initialized.
-        """
-        started_at = time.monotonic()
+        """Send a request and return the JSON of the response. Raise RuntimeError for a status of 400 or more."""
         response = self.request(method, path, body, patch_type=patch_type)
-        while response.status == HTTPStatus.TOO_MANY_REQUESTS and time.monotonic() < started_at + TIMEOUT:
-            sleep_before_retry(started_at)
-            response = self.request(method, path, body, patch_type=patch_type)
         if response.status >= 400:
             raise RuntimeError(f"{method} {path}: {response.status} {response.body.decode(errors='replace')}")
         return response.json()

@@ -24,7 +24,7 @@ from lab.certificates import KeyPair, make_ca, make_leaf
 DISCOVERY_PATH = "/.well-known/openid-configuration"
 KEYS_PATH = "/keys"
 RUNNER_PATH = "/idtoken"
-RESPONSE_TIMEOUT = 30.0
+RESPONSE_TIMEOUT = 180.0
 """Maximum number of seconds that a response waits."""
 
 

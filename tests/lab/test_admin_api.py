@@ -68,3 +68,9 @@ def test_a_request_after_the_server_closed_the_connection_has_a_new_one(server: 
         thread = server.serve(response)
         assert server.api.call("GET", "/") == {}
         thread.join()
+
+
+def test_a_request_is_sent_again_after_429(server: Server) -> None:
+    thread = server.serve(OK.replace(b"200 OK", b"429 Too Many Requests"), OK)
+    assert server.api.request("GET", "/").status == 200
+    thread.join()
