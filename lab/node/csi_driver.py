@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from lab import manifests
 from lab.node.node import Node
 from lab.process import Process
-from lab.waiting import sleep_before_retry
+from lab.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 DRIVER = "connectors-csi"
@@ -125,11 +124,6 @@ def volume_path(node: Node, namespace: str, name: str) -> Path:
     return node.kubelet_root / "pods" / uid / "volumes" / "kubernetes.io~csi" / "connector" / "mount"
 
 
-def eventually[T](poll: Callable[[], T], *, timeout: float = TIMEOUT) -> T:
-    """Call `poll` until its result is true, and return it. Raise TimeoutError on timeout."""
-    started_at = time.monotonic()
-    while not (result := poll()):
-        if time.monotonic() > started_at + timeout:
-            raise TimeoutError(f"not true within {timeout:.0f} s: {poll.__qualname__}")
-        sleep_before_retry(started_at, min_interval=0.2)
-    return result
+def eventually[T](poll: Callable[[], T | None], *, timeout: float = TIMEOUT) -> T:
+    """Call `wait_until` with the time that an action of kubelet may take."""
+    return wait_until(poll, poll.__qualname__, timeout=timeout)

@@ -6,11 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lab.control_plane import ControlPlane
+from lab.node.csi_driver import eventually
 from lab.node.node import Node
 from lab.process import Process, environment_without_proxies
 from lab.programs import CLIENTS, ensure_programs
@@ -106,6 +107,14 @@ class Product:
                 parts.append(f"{pod}:\n" + self.kubectl.run("logs", "--tail=40", pod, namespace=namespace).stdout)
         parts.append(self.kubectl.run("get", "events", "--all-namespaces", "--sort-by=.lastTimestamp").stdout[-4000:])
         return "\n".join(parts)
+
+    def eventually[T](self, poll: Callable[[], T | None]) -> T:
+        """Like `eventually` of the CSI driver's tests, with the product's state in the error."""
+        try:
+            return eventually(poll)
+        except AssertionError as error:
+            error.add_note(self.state())
+            raise
 
     def audit(self) -> list[dict[str, Any]]:
         """One entry for each request that the proxies which run now have carried. One that ends meanwhile has none."""

@@ -49,7 +49,9 @@ def install(product: Product, folder: Path) -> None:
     product.kubectl.wait_for_crds("tasks.tekton.dev", "pipelineruns.tekton.dev")
     for name in ("tekton-pipelines-controller", "tekton-pipelines-webhook"):
         product.kubectl.run(
-            "rollout", "status", f"deployment/{name}", f"--timeout={TIMEOUT:.0f}s", namespace=NAMESPACE, timeout=TIMEOUT
+            *("rollout", "status", f"deployment/{name}", f"--timeout={TIMEOUT:.0f}s"),
+            namespace=NAMESPACE,
+            timeout=TIMEOUT + 20,
         )
     probe = yaml.safe_dump(
         {"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": {"name": "probe"}, "spec": STEPS}

@@ -4,7 +4,6 @@ docs/kind.md uses the same installation; tests/docs/test_commands.py checks its 
 """
 
 import shlex
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,10 +94,7 @@ def test_an_upgrade_replaces_the_pods_that_read_a_changed_setting(
     before = proxies(product)
     product.shell([blocks[UPGRADE]])
     assert drain(product) == "30"
-    deadline = time.monotonic() + 400
-    while before & proxies(product):
-        assert time.monotonic() < deadline, product.state()
-        time.sleep(0.5)
+    product.eventually(lambda: not before & proxies(product))
 
 
 def test_a_rollback_brings_the_former_settings_back(product: Product, released: str, blocks: list[str]) -> None:

@@ -24,7 +24,12 @@ def test_the_log_of_the_job_lists_the_targets_namespaces(quickstart: str) -> Non
 
 
 def test_the_connector_is_ready_and_says_where_the_proxy_is(kubectl: Kubectl) -> None:
-    status = kubectl.json("get", "connector", "target", namespace="team-a")["status"]
+    def status_with_address() -> Any:
+        """Return the status once it has the proxy's address. Ready may be True before the CA exists."""
+        status = kubectl.json("get", "connector", "target", namespace="team-a")["status"]
+        return status if status["proxy"]["httpAddress"] else None
+
+    status = eventually(status_with_address)
     conditions = {each["type"]: each["status"] for each in status["conditions"]}
     assert conditions["Ready"] == "True"
     published = status["proxy"]["httpAddress"]
@@ -74,12 +79,14 @@ def test_in_its_second_half_the_target_decides_by_the_pods_account_and_its_log_h
     assert "configmap/hello created" in printed
     can_i = ("auth", "can-i", "create", "configmaps", "--as=system:serviceaccount:default:deployer")
     assert product.target.kubectl.run(*can_i, namespace="web").stdout.strip() == "no"
-    lines = complete_lines(product.target.audit_log)
-    [event] = [
-        each
-        for each in (json.loads(line) for line in lines if '"configmaps"' in line)
-        if (each["verb"], each["objectRef"].get("namespace")) == ("create", "web")
-    ]
+
+    def events() -> list[dict[str, Any]]:
+        lines = complete_lines(product.target.audit_log)
+        events = [json.loads(line) for line in lines if '"configmaps"' in line]
+        return [each for each in events if (each["verb"], each["objectRef"].get("namespace")) == ("create", "web")]
+
+    # The API server may write the event after its response.
+    [event] = eventually(events)
     assert event["user"]["username"] == "system:serviceaccount:default:deployer"
     assert event["impersonatedUser"]["username"] == "connectors:system:serviceaccount:team-a:pipeline"
     [pod] = event["impersonatedUser"]["extra"]["authentication.kubernetes.io/pod-name"]

@@ -1,6 +1,5 @@
 """Who may use whose Connector, as pods see it."""
 
-import json
 import time
 
 import pytest
@@ -88,11 +87,8 @@ def test_a_token_does_not_work_for_a_connector_that_its_pod_may_not_use(product:
 
 
 def _event(product: Product, namespace: str) -> str:
-    deadline = time.monotonic() + 400
-    while time.monotonic() < deadline:
-        events = json.loads(product.kubectl("get", "events", "-o", "json", namespace=namespace))["items"]
-        for each in events:
-            if each["reason"] == "FailedMount" and "PermissionDenied" in each["message"]:
-                return str(each["message"])
-        time.sleep(0.5)
-    raise AssertionError(product.state())
+    def messages() -> list[str]:
+        events = product.kubectl.json("get", "events", namespace=namespace)["items"]
+        return [each["message"] for each in events if each["reason"] == "FailedMount"]
+
+    return product.eventually(lambda: next((each for each in messages() if "PermissionDenied" in each), ""))

@@ -4,7 +4,6 @@ import base64
 import json
 import re
 import shlex
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,7 +63,8 @@ def finished(product: Product, job: str, namespace: str) -> str:
         "wait", "--for=condition=Complete", f"job/{job}", "--timeout=400s", namespace=namespace, timeout=420
     )
     assert done.returncode == 0, f"{done.stderr}\n{product.state()}"
-    return product.kubectl("logs", f"job/{job}", namespace=namespace)
+    # Of all its pods: the first one may have failed.
+    return product.kubectl("logs", "--selector", f"job-name={job}", "--tail=-1", namespace=namespace)
 
 
 def test_the_job_lists_the_targets_namespaces(product: Product, pods: str) -> None:
@@ -80,12 +80,12 @@ def test_the_cron_job_restarts_the_targets_deployment(product: Product, pods: st
 
 def test_the_deployment_watches_the_target(product: Product, pods: str) -> None:
     product.kubectl("rollout", "status", "deployment/watcher", "--timeout=400s", namespace=pods, timeout=420)
-    deadline = time.monotonic() + 400
-    while not all(
-        word in (log := product.kubectl("logs", "deployment/watcher", namespace=pods)) for word in ("ADDED", "idle")
-    ):
-        assert time.monotonic() < deadline, f"{log}\n{product.state()}"
-        time.sleep(0.5)
+
+    def has_seen() -> bool:
+        log = product.kubectl("logs", "deployment/watcher", namespace=pods)
+        return "ADDED" in log and "idle" in log
+
+    product.eventually(has_seen)
 
 
 def test_a_shared_connector_serves_the_namespaces_that_are_bound(product: Product, target_token: str) -> None:
@@ -126,6 +126,11 @@ def pipelines(product: Product, pods: str, tmp_path_factory: pytest.TempPathFact
     tekton.uninstall(product)
 
 
+def apply(product: Product, file: str, namespace: str) -> None:
+    """Apply an example. On a busy machine, Tekton's webhook may not respond in the 10 s that it has."""
+    eventually(lambda: product.kubectl("apply", "-f", str(TEKTON / file), namespace=namespace))
+
+
 def succeeded(product: Product, run: str, namespace: str) -> None:
     done = product.kubectl.run(
         "wait", "--for=condition=Succeeded", run, "--timeout=600s", namespace=namespace, timeout=620
@@ -155,21 +160,25 @@ def test_tekton_would_refuse_a_misspelt_field_of_the_task(
     product: Product, pipelines: str, right: str, wrong: str
 ) -> None:
     text = (TEKTON / "task.yaml").read_text().replace(f"{right}:", f"{wrong}:")
-    done = product.kubectl.run("apply", "--dry-run=server", "-f", "-", namespace=pipelines, stdin=text)
-    assert done.returncode != 0
-    assert wrong in done.stderr
+
+    def error() -> str:
+        """Return another one if Tekton's webhook does not respond in the 10 s that it has."""
+        done = product.kubectl.run("apply", "--dry-run=server", "-f", "-", namespace=pipelines, stdin=text)
+        return done.stderr if done.returncode != 0 else ""
+
+    eventually(lambda: wrong in error())
 
 
 def test_the_tekton_task_lists_the_targets_namespaces(product: Product, pipelines: str) -> None:
-    product.kubectl("apply", "-f", str(TEKTON / "task.yaml"), namespace=pipelines)
+    apply(product, "task.yaml", pipelines)
     succeeded(product, "taskrun/list-namespaces", pipelines)
     assert STAGING in log_of(product, "list-namespaces", pipelines)
 
 
 def test_the_tekton_pipeline_deploys_to_the_target(product: Product, pipelines: str) -> None:
     """Its second task reads task.yaml's Task, which the test before has made."""
-    product.kubectl("apply", "-f", str(TEKTON / "task.yaml"), namespace=pipelines)
-    product.kubectl("apply", "-f", str(TEKTON / "pipeline.yaml"), namespace=pipelines)
+    apply(product, "task.yaml", pipelines)
+    apply(product, "pipeline.yaml", pipelines)
     succeeded(product, "pipelinerun/deploy-to-staging", pipelines)
     assert DEPLOYED in product.target.kubectl("get", "deployments", "-o", "name", namespace=STAGING)
     assert DEPLOYED in log_of(product, "deploy-to-staging-look", pipelines)
@@ -177,7 +186,7 @@ def test_the_tekton_pipeline_deploys_to_the_target(product: Product, pipelines: 
 
 
 def test_the_tekton_pipeline_with_the_direct_kubeconfig_scales_on_the_target(product: Product, pipelines: str) -> None:
-    product.kubectl("apply", "-f", str(TEKTON / "direct.yaml"), namespace=pipelines)
+    apply(product, "direct.yaml", pipelines)
     succeeded(product, "pipelinerun/scale-directly", pipelines)
     replicas = "jsonpath={.spec.replicas}"
     assert product.target.kubectl("get", "deployment", "web", "-o", replicas, namespace=STAGING) == "3"

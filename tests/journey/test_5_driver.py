@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from lab.node.csi_driver import eventually
+from lab.rbac import wait_for_rbac
 from tests.journey.product import ROOT, Product
 from tests.journey.worker import CONNECTOR, NAMESPACE, OTHER, Worker, worker_pod
 
@@ -37,6 +38,7 @@ def test_a_driver_that_cannot_list_is_not_ready_and_stops_the_rollout(worker: Wo
     product = worker.product
     before = driver(product)["metadata"]["uid"]
     product.kubectl("delete", "clusterrolebinding", CSI)
+    wait_for_rbac(product.api)
     try:
         restart(product)
         eventually(lambda: driver(product)["metadata"]["uid"] != before)

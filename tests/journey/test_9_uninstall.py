@@ -1,6 +1,5 @@
 """docs/uninstall.md, word by word: nothing is left but users' Connectors, and then not those either."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -38,10 +37,7 @@ def delete_users(product: Product, blocks: list[str], *, but: str = "") -> None:
         namespace, _, name = pod.partition("/")
         product.kubectl("delete", "cronjob,deployment,job", "--all", "--wait=false", namespace=namespace)
         product.kubectl("delete", "pod", name, "--wait=false", "--ignore-not-found", namespace=namespace)
-    deadline = time.monotonic() + 400
-    while pods := remaining_pods():
-        assert time.monotonic() < deadline, f"{pods}\n{product.state()}"
-        time.sleep(0.5)
+    product.eventually(lambda: not remaining_pods())
 
 
 def test_installing_again_frees_a_pod_that_was_stuck(product: Product, worker: Worker, blocks: list[str]) -> None:
@@ -92,7 +88,7 @@ def test_everything_is_removed_in_the_documented_order(product: Product, worker:
     bindings = [f"connectors-{door}-namespace" for door in ("proxy", "controller")]
     for namespace in ("team-a", NAMESPACE):
         kubectl("delete", "rolebinding", *bindings, "--ignore-not-found", namespace=namespace)
-    assert mounts() == []
+    eventually(lambda: mounts() == [])
     assert not product.is_installed()
     assert remnants(product) == []
 

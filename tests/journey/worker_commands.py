@@ -61,16 +61,15 @@ class WorkerCommands:
     def start(self) -> dict[str, int]:
         """Start all, and return the number of live connections by the name of the proxy's pod."""
         self._worker.shell(_BEGIN)
-        deadline = time.monotonic() + WAIT_TIMEOUT
-        while True:
+
+        def all_counted() -> dict[str, int] | None:
+            """Return the numbers when they are complete. A proxy may end between the list of pods and its metrics."""
             live_counts = {pod: self._live_connection_counts(pod) for pod in running_proxies(self._product)}
-            if (
-                sum(watches for watches, _ in live_counts.values()) == WATCHES
-                and sum(e for _, e in live_counts.values()) == EXECS
-            ):
-                return {pod: sum(counts) for pod, counts in live_counts.items()}
-            assert time.monotonic() < deadline, f"{live_counts}\n{self.finished()}\n{self._product.state()}"
-            time.sleep(0.5)
+            if [sum(counts) for counts in zip(*live_counts.values(), strict=True)] != [WATCHES, EXECS]:
+                return None
+            return {pod: sum(counts) for pod, counts in live_counts.items()}
+
+        return self._product.eventually(all_counted)
 
     def finished(self) -> list[FinishedCommand]:
         commands: list[FinishedCommand] = []
@@ -97,11 +96,12 @@ class WorkerCommands:
 
     def wait_until_finished(self) -> list[FinishedCommand]:
         """Wait for all commands, and return how they finished."""
-        deadline = time.monotonic() + WAIT_TIMEOUT
-        while len(commands := self.finished()) < WATCHES + EXECS:
-            assert time.monotonic() < deadline, f"{commands}\n{self._product.state()}"
-            time.sleep(1)
-        return commands
+
+        def all_finished() -> list[FinishedCommand] | None:
+            commands = self.finished()
+            return commands if len(commands) == WATCHES + EXECS else None
+
+        return self._product.eventually(all_finished)
 
     def _live_connection_counts(self, pod: str) -> tuple[int, int]:
         metrics = self._product.kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/pods/{pod}:9091/proxy/metrics")
@@ -136,8 +136,7 @@ def accepts_connections(address: str) -> bool:
 def stopped_at(product: Product, pod: str) -> float:
     """When kubelet sent SIGTERM, a second early at most: unix seconds."""
     chosen = f"involvedObject.name={pod},reason=Killing"
-    deadline = time.monotonic() + WAIT_TIMEOUT
-    while not (events := product.kubectl.json("get", "events", "--field-selector", chosen, namespace=SYSTEM)["items"]):
-        assert time.monotonic() < deadline, product.state()
-        time.sleep(1)
+    events = product.eventually(
+        lambda: product.kubectl.json("get", "events", "--field-selector", chosen, namespace=SYSTEM)["items"]
+    )
     return min(datetime.fromisoformat(event["firstTimestamp"]).timestamp() for event in events)
