@@ -180,7 +180,9 @@ def test_a_command_in_a_pod_has_the_clients_streams_and_its_exit_code(
         return {
             (each["verb"], each["status"])
             for each in proxy.audit()
-            if each["event"] == "request" and each["caller"]["user"] == user and each["subresource"] == "exec"
+            if each["event"] == "request"
+            and (each["caller"] or {}).get("user") == user
+            and each["subresource"] == "exec"
         }
 
     # A WebSocket begins with a GET (RFC 6455 section 4.1).

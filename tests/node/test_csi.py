@@ -20,6 +20,7 @@ from lab.node.csi_driver import (
     volume_path,
 )
 from lab.node.node import Node
+from lab.rbac import wait_for_rbac
 
 DRIVER_USER = "system:serviceaccount:connectors-csi:connectors-csi"
 ATTRIBUTES = {"connector.name": "k8s", "configuration.names": "kubeconfig"}
@@ -63,8 +64,7 @@ def grant(node: Node, namespace: str) -> None:
 
 def read(node: Node, namespace: str, name: str, file: str) -> str:
     """By the pod's own container; a kubelet that has just started does not know the pod yet."""
-    command = ("exec", name, "--", "cat", f"/connector/{file}")
-    return eventually(lambda: node.kubectl.run(*command, namespace=namespace).stdout)
+    return eventually(lambda: node.kubectl("exec", name, "--", "cat", f"/connector/{file}", namespace=namespace))
 
 
 def read_when(
@@ -138,6 +138,7 @@ def test_after_revocation_the_old_content_stays_and_an_event_says_so(node: Node,
     node.wait_for_pod("revoked", ready)
     content = read(node, ready, "revoked", "kubeconfig")
     node.kubectl("delete", "rolebinding", "connectors-user", namespace=ready)
+    wait_for_rbac(node.api)
     node.restart_kubelet()
     assert "kubectl create rolebinding" in event(node, ready, "revoked", "old content is kept")
     assert read(node, ready, "revoked", "kubeconfig") == content
@@ -157,7 +158,9 @@ def test_deleting_one_of_several_connectors_keeps_the_others(node: Node, driver:
     event(node, ready, "several", f"Connector {ready}/other keeps what it had")
     node.api.apply(connector("other", address="https://back:443"), namespace=ready)
     read_when(node, ready, "several", "kubeconfig", lambda config: "https://back:443" in config)
-    assert ".error.json" not in node.kubectl("exec", "several", "--", "ls", "-A", "/connector", namespace=ready)
+    # The driver removes the link to the file after the new content is in effect.
+    ls = ("exec", "several", "--", "ls", "-A", "/connector")
+    eventually(lambda: ".error.json" not in node.kubectl(*ls, namespace=ready))
 
 
 def test_records_of_an_older_release_are_read(node: Node, driver: CsiDriver, ready: str) -> None:
@@ -325,8 +328,12 @@ def test_a_killed_driver_restarts_and_continues(node: Node, driver: CsiDriver, r
 
 
 def test_the_node_names_the_driver(node: Node, driver: CsiDriver) -> None:
-    drivers = node.kubectl.json("get", "csinode", "node")["spec"]["drivers"]
-    assert [(each["name"], each["nodeID"]) for each in drivers] == [("connectors-csi", "node")]
+    def drivers() -> list[tuple[str, str]]:
+        drivers = node.kubectl.json("get", "csinode", "node")["spec"]["drivers"]
+        return [(each["name"], each["nodeID"]) for each in drivers]
+
+    # kubelet removes the driver and adds it again when its socket has been replaced.
+    assert eventually(drivers) == [("connectors-csi", "node")]
 
 
 @pytest.mark.timeout(1800)

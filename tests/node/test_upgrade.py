@@ -276,7 +276,7 @@ def release(
     installation.remove_new_objects()
     release = Release(product, tmp_path_factory.mktemp("helm"))
     release.apply(FORMER_CHART, former_tag(), *TAKE_OVER, only=[NAMESPACE, "team-gone"])
-    product.kubectl("delete", "namespace", "team-gone")
+    product.kubectl("delete", "namespace", "team-gone", timeout=ROLLED)
     write_issuers(product)
     return release
 
