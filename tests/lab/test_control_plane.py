@@ -117,6 +117,8 @@ def test_the_api_server_recovers_from_a_restart_of_etcd(disturbed_control_plane:
     disturbed_control_plane.apiserver.wait_until(disturbed_control_plane.is_ready, timeout=READY_TIMEOUT)
     api = disturbed_control_plane.api
     wait_until(lambda: api.request("GET", "/api/v1/namespaces/default").status == 200, "a read from etcd")
+    # For the next test: the API server has a connection to etcd for each resource, each with its own back-off.
+    disturbed_control_plane.restart_apiserver()
 
 
 @pytest.fixture
