@@ -51,6 +51,8 @@ def test_a_restored_etcd_is_followed(world: ConnectorCluster, controller: Contro
         kubectl, token = served.kubectl(), served.caller_token()
         world.wait_for_condition(namespace, "Ready", "True")
         plane.etcd.save(tmp_path / "backup")
+        # The API server has a connection to etcd for each resource, each with its own back-off.
+        plane.restart_apiserver()
 
         for number in range(WRITES):
             plane.api.apply(config_map(str(number)), namespace=namespace)
