@@ -355,7 +355,9 @@ async def test_unread_input_is_noticed_when_a_connection_is_acquired(
     else:
         below_tls(target.connections[0]).write_eof()
     # A busy kernel may deliver it later.
-    assert select.select([upstream._tcp._descriptor], [], [], PATIENCE)[0]
+    poller = select.poll()
+    poller.register(upstream._tcp._descriptor, select.POLLIN)
+    assert poller.poll(PATIENCE * 1000)
     assert proxy.context.upstream_pool.acquire(current, proxy.context.trust) is None
     assert len(proxy.context.upstream_pool) == 0
 
