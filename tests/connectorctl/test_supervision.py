@@ -39,10 +39,14 @@ def no_tick() -> float:
     ],
 )
 def test_the_exit_code_is_that_of_the_command(script: str, code: int) -> None:
-    """In a process of one thread, as the command line is: a signal goes to any thread that does not block it."""
+    """In a process of one thread, as the command line is: a signal goes to any thread that does not block it.
+
+    A job that a shell runs in the background ignores SIGINT, and so do its children: also the tests may be one.
+    """
     program = "\n".join([
-        "import os, sys",
+        "import os, signal, sys",
         "from connectorctl import supervision",
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)",
         "with supervision.blocked_signals():",
         "    process = supervision.start_command(['sh', '-c', sys.argv[1]], os.environ)",
         "    print(supervision.wait(process, 3600.0, lambda: 3600.0))",
