@@ -12,6 +12,7 @@ import yaml
 from lab.control_plane import ControlPlane
 from lab.helm import Helm
 from lab.kubectl import Kubectl
+from lab.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 HEALTH = ROOT / "deploy" / "examples" / "argocd" / "health.yaml"
@@ -92,7 +93,9 @@ def test_objects_in_the_cluster_are_as_in_the_manifests(
     path.write_text(render(kubectl, helm))
     kubectl("apply", *style, "-f", str(path))
     # The API server writes the status of a definition a moment later, which would be a difference.
-    kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=150s")
+    established = ("wait", "--for=condition=Established", "crd", "--all", "--timeout=150s")
+    # kubectl fails for a definition that has no conditions yet.
+    wait_until(lambda: kubectl.run(*established).returncode == 0, "established definitions")
     done = kubectl.run("diff", *style, "-f", str(path))
     assert (done.returncode, done.stdout) == (0, "")
     live = {identity(each): each for each in kubectl.json("get", "-f", str(path))["items"]}
