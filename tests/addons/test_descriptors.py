@@ -46,8 +46,10 @@ def open_unauthenticated(proxy: RunningProxy, number: int) -> Iterator[list[sock
 @asynccontextmanager
 async def caller(proxy: RunningProxy) -> AsyncIterator[ClientConnection]:
     stream = ClientConnection(*await asyncio.open_connection("127.0.0.1", proxy.port))
-    yield stream
-    stream.close()
+    try:
+        yield stream
+    finally:  # also if the proxy closes it, which `status_of_new_caller` expects
+        stream.close()
 
 
 async def ask(proxy: RunningProxy, stream: ClientConnection) -> Response:
