@@ -117,13 +117,16 @@ class Product:
             raise
 
     def audit(self) -> list[dict[str, Any]]:
-        """One entry for each request that the proxies which run now have carried. One that ends meanwhile has none."""
+        """One entry for each request that the proxies which run now have carried. One that ends meanwhile has none.
+
+        Lines about lines that a busy proxy has left out are not requests.
+        """
         proxies = ["-l", "app.kubernetes.io/name=connectors-proxy", "-o", "name"]
         return [
             json.loads(line)
             for pod in self.kubectl("get", "pods", *proxies, namespace=SYSTEM).split()
             for line in self.kubectl.run("logs", pod, namespace=SYSTEM).stdout.splitlines()
-            if line.startswith("{") and '"event":' in line
+            if line.startswith("{") and '"event":' in line and '"status":' in line
         ]
 
     def is_installed(self) -> bool:

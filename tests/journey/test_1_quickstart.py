@@ -62,14 +62,14 @@ def test_nothing_in_the_product_logs_a_token(kubectl: Kubectl) -> None:
 
 def test_the_proxies_account_for_the_job(product: Product, quickstart: str) -> None:
     def lists() -> list[dict[str, Any]]:
-        lines = product.audit()
+        """Return the requests that succeeded. The Job starts another pod after one that failed."""
+        lines = [each for each in product.audit() if each["status"] == 200]
         return [each for each in lines if each.get("resource") == "namespaces" and each.get("verb") == "list"]
 
     [listed] = eventually(lists)
     assert listed["connector"] == "team-a/target"
     assert listed["caller"]["user"] == "system:serviceaccount:team-a:pipeline"
     assert listed["caller"]["pod"].startswith("list-namespaces-")
-    assert listed["status"] == 200
 
 
 def test_in_its_second_half_the_target_decides_by_the_pods_account_and_its_log_has_the_pod(

@@ -224,7 +224,7 @@ def test_every_mix_of_versions_serves_old_and_new_pods(
     product.api.apply(worker_pod(product.node.box_image, name), namespace=NAMESPACE)
     product.node.wait_for_pod(name, NAMESPACE)
     # Until kube-proxy has seen a rollout, a Service leads to a proxy that has ended.
-    answer = eventually(lambda: product.kubectl.run("exec", name, "--", *ASK.split(), namespace=NAMESPACE).stdout)
+    answer = eventually(lambda: product.kubectl("exec", name, "--", *ASK.split(), namespace=NAMESPACE))
     assert f'"name":"{WORKER}"' in answer
     eventually(lambda: WORKER in worker.run("get", "pods", "-o", "name").stdout)
     status = pod_of(worker)
