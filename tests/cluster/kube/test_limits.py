@@ -68,6 +68,7 @@ def test_kubectl_deletes_as_many_objects_as_the_limit_allows(served: ServedConne
         config_map(served, f"c{number}")
     set_limits(served, deletesPerHour=2, sessions=0)
     kubectl = served.kubectl()
+    assert served.checked_whoami(kubectl) == "target"
     # kubectl does not wait for half an hour: the time limit of this call is a minute.
     done = kubectl.run("delete", "configmaps", *(f"c{number}" for number in range(4)), namespace=served.namespace)
     assert done.returncode != 0
@@ -114,6 +115,7 @@ class Caller:
 
     def __init__(self, served: ServedConnector, account: str) -> None:
         self.token = served.caller_token(account)
+        wait_until(lambda: served.connect(self.token).status == 200, "the caller to be checked")
         self.path = f"/connectors/{served.key}/api/v1/namespaces/{served.namespace}/configmaps"
         self.port = served.proxy.port
         context = ssl.create_default_context(cadata=served.proxy.ca_pem().decode())
