@@ -24,6 +24,8 @@ SERVICE_ADDRESS = "10.96.0.1"
 """Address of the Service `kubernetes`."""
 READY_TIMEOUT = 300.0
 """Seconds until /readyz succeeds; about 3 on an idle machine."""
+READY_PATHS = ("/readyz", "/api/v1/namespaces/default", "/api/v1/namespaces/kube-public")
+"""Paths of a ready API server. It may create its namespaces after /readyz succeeds."""
 AUDIT_POLICY = Path(__file__).with_name("audit-policy.yaml")
 
 
@@ -75,7 +77,7 @@ class ControlPlane(Startable):
 
     def is_ready(self) -> bool:
         try:
-            return self.api.request("GET", "/readyz", timeout=5).status == 200
+            return all(self.api.request("GET", path, timeout=5).status == 200 for path in READY_PATHS)
         except OSError:
             return False
 
