@@ -344,7 +344,8 @@ def test_callers_are_locked_out_and_let_in(world: ConnectorCluster, team: str, j
     every = admin.run("lock", "--all", "--user", "jane", "--reason", "stolen laptop", "-o", "json")
     assert (one.code, every.code) == (0, 0), (one.err, every.err)
     names = [one.out.split()[1], f"{SYSTEM_NAMESPACE}/{json.loads(every.out)['metadata']['name']}"]
-    assert sorted(admin.complete("accesslocks", None)) == sorted(names)
+    # A completion without a response of the API server has no names.
+    wait_until(lambda: sorted(admin.complete("accesslocks", None)) == sorted(names), "both locks")
     for name in names:
         assert jane.run("unlock", name).code == 1
         assert admin.run("unlock", name) == (0, f"accesslocks.connectors.alauda.io {name} deleted\n", "")
@@ -398,8 +399,7 @@ def test_an_approval_task_of_the_pods_pipeline_run_decides(world: ConnectorClust
     install_component(world.plane)
     policy = policy_of_the_page(team)
     api.call("POST", path("AccessPolicy", team), policy)
-    wait_until(lambda: TASKS_ENFORCED_SINCE in admission(world), "the proof for ApprovalTasks")
-    since = admission(world)[TASKS_ENFORCED_SINCE]
+    since = wait_until(lambda: admission(world).get(TASKS_ENFORCED_SINCE), "the proof for ApprovalTasks")
     wait_for_reason(world, "AccessPolicy", f"{team}/{policy['metadata']['name']}", "AsExpected")
     # Times of objects have no fraction.
     wait_until(lambda: format_time(datetime.now(UTC)) >= since, "the time of the proof")
