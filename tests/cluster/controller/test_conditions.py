@@ -262,7 +262,7 @@ def test_a_condition_becomes_false_and_is_repaired(
         def has_the_message() -> bool:
             """Compare conditions of one read, because each probe may fail in another way."""
             conditions = scene.world.get_connector(scene.namespace)["status"]["conditions"]
-            messages = {each["type"]: each["message"] for each in conditions}
+            messages = {each["type"]: each.get("message", "") for each in conditions}
             return message in messages["Ready"] and messages["Ready"] == messages[kind]
 
         wait_until(has_the_message, f"the message of {kind} in Ready")
