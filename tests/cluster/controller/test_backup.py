@@ -53,9 +53,8 @@ class Site:
         self.plane.start_apiserver()
 
     def install_definitions(self, *blocks: str) -> None:
-        """Run the page's block, and then these. The API server serves the kinds a moment after they are Established."""
+        """Run the page's block, which waits until the API server serves the kinds, and then these."""
         self.run(DEFINITIONS, *blocks)
-        self.plane.kubectl.wait_for_crds("connectors.connectors.alauda.io", "connectorclasses.connectors.alauda.io")
 
     def create_team(self) -> None:
         self.plane.create_namespace(TEAM)
