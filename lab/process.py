@@ -156,7 +156,7 @@ class Process:
         """Wait until the condition is true. A condition that raises is checked again, as one that is false.
 
         Raise ProcessFailedError with the end of the log if the process ends or `timeout` seconds have passed. The last
-        error of the condition is its cause.
+        error of the condition is its cause. An AssertionError of the condition is raised at once.
         """
         started_at = time.monotonic()
         while True:
@@ -165,6 +165,8 @@ class Process:
             try:
                 if condition():
                     return
+            except AssertionError:
+                raise
             except Exception as error:
                 failure = error
             if not was_running:

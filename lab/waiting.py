@@ -24,13 +24,15 @@ def wait_until[T](poll: Callable[[], T | None], description: str, *, timeout: fl
     """Call `poll` until its result is true, and return it. Raise AssertionError with the description on timeout.
 
     A poll that raises is repeated, too: what it asks may be closed, or be without a field, at this moment. The last
-    error is the cause of the AssertionError.
+    error is the cause of the AssertionError. An AssertionError of the poll is raised at once.
     """
     started_at = time.monotonic()
     while True:
         failure: Exception | None = None
         try:
             result = poll()
+        except AssertionError:
+            raise
         except Exception as error:
             failure, result = error, None
         if result:

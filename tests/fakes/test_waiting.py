@@ -36,6 +36,17 @@ async def test_the_error_at_the_deadline_has_the_last_error_as_its_cause(monkeyp
     assert str(caught.value.__cause__) == "no connection"
 
 
+async def test_an_assertion_of_a_condition_fails_at_once() -> None:
+    results = iter([False, True])
+
+    def condition() -> bool:
+        assert next(results), "the condition's own assertion"
+        return True
+
+    with pytest.raises(AssertionError, match="the condition's own assertion"):
+        await until(condition)
+
+
 async def test_a_server_that_has_just_accepted_a_connection_leaves_no_socket_open() -> None:
     gc.collect()  # what earlier tests left
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)

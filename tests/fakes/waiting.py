@@ -38,7 +38,7 @@ async def until(condition: Callable[[], object], description: str = "the conditi
     """Poll `condition` until it is true. Raises AssertionError after `PATIENCE`.
 
     A condition that raises is polled again, too, as in lab/waiting.py. The last error is the cause of the
-    AssertionError.
+    AssertionError. An AssertionError of the condition is raised at once.
     """
     deadline, pause = time.monotonic() + PATIENCE, 0.001
     while True:
@@ -46,6 +46,8 @@ async def until(condition: Callable[[], object], description: str = "the conditi
         try:
             if condition():
                 return
+        except AssertionError:
+            raise
         except Exception as error:
             failure = error
         if time.monotonic() >= deadline:

@@ -80,6 +80,18 @@ def test_the_end_of_the_process_has_the_last_error_of_the_condition_as_its_cause
 
 
 @pytest.mark.slow
+def test_an_assertion_of_a_condition_fails_at_once(process: Process) -> None:
+    results = iter([False, True])
+
+    def condition() -> bool:
+        assert next(results), "the condition's own assertion"
+        return True
+
+    with pytest.raises(AssertionError, match="the condition's own assertion"):
+        process.wait_until(condition, timeout=TIMEOUT)
+
+
+@pytest.mark.slow
 def test_a_condition_that_stays_false_is_an_error_on_timeout(process: Process) -> None:
     with pytest.raises(ProcessFailedError, match="sleep is not ready after 0 s"):
         process.wait_until(lambda: False, timeout=0)

@@ -42,6 +42,17 @@ def test_the_error_on_timeout_has_the_last_error_as_its_cause() -> None:
     assert str(caught.value.__cause__) == "closed by the proxy"
 
 
+def test_an_assertion_of_a_poll_fails_at_once() -> None:
+    results = iter([False, True])
+
+    def poll() -> bool:
+        assert next(results), "the poll's own assertion"
+        return True
+
+    with pytest.raises(AssertionError, match="the poll's own assertion"):
+        wait_until(poll, "an answer")
+
+
 def test_the_pauses_grow_with_the_time_that_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     # Of this module alone: a thread of an earlier test may sleep, too.
