@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lab.waiting import sleep_before_retry, wait_until
+from lab.waiting import attempt, sleep_before_retry, wait_until
 
 STOP_GRACE = 30.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -156,19 +156,15 @@ class Process:
         """Wait until the condition is true. A condition that raises is checked again, as one that is false.
 
         Raise ProcessFailedError with the end of the log if the process ends or `timeout` seconds have passed. The last
-        error of the condition is its cause. An AssertionError of the condition is raised at once.
+        error of the condition is its cause, but an AssertionError is raised at once (`attempt`).
         """
         started_at = time.monotonic()
         while True:
             # Read before the condition, which may become true as the process ends.
-            was_running, failure = self.is_running, None
-            try:
-                if condition():
-                    return
-            except AssertionError:
-                raise
-            except Exception as error:
-                failure = error
+            was_running = self.is_running
+            is_true, failure = attempt(condition)
+            if is_true:
+                return
             if not was_running:
                 raise ProcessFailedError(f"{self.name} ended early:\n{self.tail()}") from failure
             if time.monotonic() > started_at + timeout:

@@ -20,21 +20,27 @@ def sleep_before_retry(started_at: float, min_interval: float = MIN_INTERVAL) ->
     time.sleep(min(MAX_INTERVAL, max(min_interval, (time.monotonic() - started_at) / _BACKOFF_DIVISOR)))
 
 
+def attempt[T](poll: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """Call `poll`, and return its result and no error, or None and the error that it raised.
+
+    What it asks may be closed, or be without a field, at this moment. An AssertionError of the poll is raised.
+    """
+    try:
+        return poll(), None
+    except AssertionError:
+        raise
+    except Exception as error:
+        return None, error
+
+
 def wait_until[T](poll: Callable[[], T | None], description: str, *, timeout: float = TIMEOUT) -> T:
     """Call `poll` until its result is true, and return it. Raise AssertionError with the description on timeout.
 
-    A poll that raises is repeated, too: what it asks may be closed, or be without a field, at this moment. The last
-    error is the cause of the AssertionError. An AssertionError of the poll is raised at once.
+    A poll that raises is repeated, too (`attempt`). The last error is the cause of the AssertionError.
     """
     started_at = time.monotonic()
     while True:
-        failure: Exception | None = None
-        try:
-            result = poll()
-        except AssertionError:
-            raise
-        except Exception as error:
-            failure, result = error, None
+        result, failure = attempt(poll)
         if result:
             return result
         if time.monotonic() >= started_at + timeout:

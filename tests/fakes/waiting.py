@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from lab.waiting import attempt
+
 PATIENCE: Final = 120.0
 """Seconds that `until` waits."""
 
@@ -37,19 +39,13 @@ async def close_server(server: asyncio.Server) -> None:
 async def until(condition: Callable[[], object], description: str = "the condition") -> None:
     """Poll `condition` until it is true. Raises AssertionError after `PATIENCE`.
 
-    A condition that raises is polled again, too, as in lab/waiting.py. The last error is the cause of the
-    AssertionError. An AssertionError of the condition is raised at once.
+    A condition that raises is polled again, too (`attempt`). The last error is the cause of the AssertionError.
     """
     deadline, pause = time.monotonic() + PATIENCE, 0.001
     while True:
-        failure: Exception | None = None
-        try:
-            if condition():
-                return
-        except AssertionError:
-            raise
-        except Exception as error:
-            failure = error
+        is_true, failure = attempt(condition)
+        if is_true:
+            return
         if time.monotonic() >= deadline:
             raise AssertionError(f"not within {PATIENCE:.0f} s: {description}") from failure
         await asyncio.sleep(pause)
