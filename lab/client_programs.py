@@ -87,18 +87,13 @@ def _build(ecosystem: Ecosystem, cache: Path) -> None:
 
 def _python(pins: Path, cache: Path) -> None:
     """Create a venv, because Ansible starts other programs, and unpack one collection of the package `ansible`."""
-    _venv(pins, cache)
+    run_with_output([sys.executable, "-m", "venv", str(cache / "venv")], cache)
+    run_with_output(_pip(cache, "install", pins=pins / "requirements.lock"), cache)
     run_with_output(_pip(cache, "download", "--no-deps", "-d", str(cache), pins=pins / "collection.lock"), cache)
     [wheel] = cache.glob("ansible-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(cache, [name for name in archive.namelist() if name.startswith(COLLECTION)])
     wheel.unlink()
-
-
-def _venv(pins: Path, cache: Path) -> None:
-    """Create a venv with the packages of requirements.lock."""
-    run_with_output([sys.executable, "-m", "venv", str(cache / "venv")], cache)
-    run_with_output(_pip(cache, "install", pins=pins / "requirements.lock"), cache)
 
 
 def _pip(cache: Path, *arguments: str, pins: Path) -> list[str]:
@@ -134,8 +129,6 @@ def add_registry(pinned: str, resolved: str) -> str:
 
 
 PYTHON = Ecosystem(folder="python", tool="python3", hint="install Python", build=_python, pinned_files="*.lock")
-KOPF = Ecosystem(folder="kopf", tool="python3", hint="install Python", build=_venv, pinned_files="*.lock")
-"""kopf with each package that it can log in with. Its tests hide those that an installation does not have."""
 JAVASCRIPT = Ecosystem(folder="javascript", tool="npm", hint="install Node.js", build=_javascript)
 MCP = Ecosystem(folder="mcp", tool="npm", hint="install Node.js", build=_javascript)
 """MCP servers for Kubernetes. They are not clients of a pod: their tests start them as an agent does."""
@@ -143,7 +136,7 @@ AXE = Ecosystem(folder="axe", tool="npm", hint="install Node.js", build=_javascr
 """axe-core, which finds barriers on a page. It runs in the Chromium of its test."""
 JAVA = Ecosystem(folder="java", tool="mvn", hint="install a JDK and Maven", build=_java)
 RUST = Ecosystem(folder="rust", tool="cargo", hint="install Rust (rustup)", build=_rust)
-ECOSYSTEMS = (PYTHON, KOPF, JAVASCRIPT, MCP, AXE, JAVA, RUST)
+ECOSYSTEMS = (PYTHON, JAVASCRIPT, MCP, AXE, JAVA, RUST)
 
 
 def run_with_output(command: Sequence[str], folder: Path) -> None:

@@ -20,7 +20,7 @@ from connector_store.domain.kubeconfig.kubeconfig import (
 from connector_store.domain.kubeconfig.volume_files import render_files
 from connector_store.domain.objects.manifest import parse_connector
 from connector_store.domain.objects.models import Connector
-from lab.client_programs import JAVA, JAVASCRIPT, KOPF, PYTHON, RUST, ensure_clients
+from lab.client_programs import JAVA, JAVASCRIPT, PYTHON, RUST, ensure_clients
 from lab.control_plane import ControlPlane
 from lab.programs import CLIENTS, OPERATOR, ensure_programs
 from lab.waiting import wait_until
@@ -128,7 +128,7 @@ def programs() -> dict[str, list[str]]:
 
 def kopf_programs() -> dict[str, list[str]]:
     """Return kopf in each of its installations, with the login handler of the page where it needs one."""
-    interpreter = str(ensure_clients(KOPF) / "venv" / "bin" / "python")
+    interpreter = str(python() / "python")
     return {
         "kopf": [interpreter, *kopf_arguments("kubernetes pykube")],
         "kopf-kubernetes": [interpreter, *kopf_arguments("pykube")],

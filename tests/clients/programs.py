@@ -40,7 +40,9 @@ def documented_kopf() -> str:
 
 def kopf_arguments(absent: str, login: str = "") -> list[str]:
     """Return arguments of Python for kopf where the packages `absent` cannot be imported."""
-    hidden = f"import sys\nsys.modules.update(dict.fromkeys({absent.split()}))\nimport kopf\n"
+    # kopf can also log in with kubernetes_asyncio, which is installed for other clients.
+    names = [*absent.split(), "kubernetes_asyncio"]
+    hidden = f"import sys\nsys.modules.update(dict.fromkeys({names}))\nimport kopf\n"
     return ["-c", hidden + login + source("kopf")]
 
 
