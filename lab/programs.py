@@ -1,11 +1,14 @@
 """The Kubernetes programs that tests run: from KUBEBUILDER_ASSETS, or built once from the pins in scripts/go.
 
-Each folder in scripts/go is a Go module whose go.mod and go.sum pin one upstream. The name of the cache folder has the
-digest of these files.
+A program of another project is built in that project's own module, with its go.mod and go.sum. scripts/go/upstream.sum
+pins these modules, in the format of go.sum: one digest for all files of a module. Each folder in scripts/go is a Go
+module with a program of this project, or with the modules of Kubernetes, which have no complete go.mod. The name of the
+cache folder has the digest of these files.
 """
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -19,6 +22,7 @@ from pathlib import Path
 from lab.progress import CommandProgress, report_progress
 
 PINS = Path(__file__).parents[1] / "scripts" / "go"
+UPSTREAM_SUMS = "upstream.sum"
 
 
 class ProgramsMissingError(Exception):
@@ -30,9 +34,10 @@ class GoModule:
     """One pinned Go module, and the package paths of the programs that it builds, by name."""
 
     folder: str
+    """Name in scripts/go, or of the cache folder if scripts/go/upstream.sum pins the upstream module."""
     packages: Mapping[str, str]
     upstream: str
-    """Module whose version the folder pins."""
+    """Module whose version is pinned."""
     version_variable: str | None = None
     kubernetes_packages: tuple[str, ...] = ()
     """Packages whose variables k8sVersionMajor and k8sVersionMinor are the Kubernetes version of client-go."""
@@ -41,35 +46,62 @@ class GoModule:
     """Folders of the upstream module that are copied to the cache folder."""
 
     @property
+    def _own(self) -> Path:
+        return PINS / self.folder
+
+    @property
+    def _pin(self) -> tuple[str, str]:
+        """Version and digest in scripts/go/upstream.sum."""
+        for line in (PINS / UPSTREAM_SUMS).read_text().splitlines():
+            name, version, digest = line.split()
+            if name == self.upstream:
+                return version, digest
+        raise ValueError(f"{PINS / UPSTREAM_SUMS}: does not pin {self.upstream}")
+
+    @property
     def version(self) -> str:
-        return self._pinned_version(self.upstream)
+        return _read_version(self._own / "go.mod", self.upstream) if self._own.is_dir() else self._pin[0]
 
-    @property
-    def _go_mod(self) -> Path:
-        return PINS / self.folder / "go.mod"
-
-    def _pinned_version(self, module: str) -> str:
-        match = re.search(rf"^\s*(?:require )?{re.escape(module)} (v\S+)", self._go_mod.read_text(), re.MULTILINE)
-        if match is None:
-            raise ValueError(f"{self._go_mod}: does not pin {module}")
-        return match[1]
-
-    @property
-    def flags(self) -> list[str]:
-        version = f" -X {self.version_variable}={self.version}" if self.version_variable else ""
+    def flags(self, kubernetes_minor: str = "") -> list[str]:
+        variables = {self.version_variable: self.version} if self.version_variable else {}
         for package in self.kubernetes_packages:
-            minor = self._pinned_version("k8s.io/client-go").split(".")[1]
-            version += f" -X {package}.k8sVersionMajor=1 -X {package}.k8sVersionMinor={minor}"
+            variables |= {f"{package}.k8sVersionMajor": "1", f"{package}.k8sVersionMinor": kubernetes_minor}
         # Without debug information: preparing it takes a tenth of the compiler's time.
-        return ["-trimpath", "-tags", self.tags, "-gcflags", "all=-dwarf=false", "-ldflags", f"-s -w{version}"]
+        linker = "-s -w" + "".join(f" -X {name}={value}" for name, value in variables.items())
+        return ["-trimpath", "-tags", self.tags, "-gcflags", "all=-dwarf=false", "-ldflags", linker]
 
     @property
     def cache(self) -> Path:
-        digest = hashlib.sha256(" ".join(self.flags).encode())
-        folder = PINS / self.folder
-        for source in sorted(path for path in folder.rglob("*") if path.is_file()):
-            digest.update(str(source.relative_to(folder)).encode() + source.read_bytes())
+        digest = hashlib.sha256(" ".join(self.flags()).encode())
+        if self._own.is_dir():
+            for source in sorted(path for path in self._own.rglob("*") if path.is_file()):
+                digest.update(str(source.relative_to(self._own)).encode() + source.read_bytes())
+        else:
+            digest.update(" ".join(self._pin).encode())
         return cache_root() / f"{self.folder}-{digest.hexdigest()[:16]}"
+
+    def find_sources(self, go: str, scratch: Path) -> Path:
+        """Return the folder with go.mod. Download the upstream module, unless the folder is in scripts/go."""
+        if self._own.is_dir():
+            return self._own
+        version, digest = self._pin
+        # In a folder outside of any module, so that no go.sum has to know it.
+        answer = json.loads(_run_go([go, "mod", "download", "-json", f"{self.upstream}@{version}"], scratch))
+        if answer["Sum"] != digest:
+            raise ProgramsMissingError(f"{PINS / UPSTREAM_SUMS}: {self.upstream} {version} has {answer['Sum']}")
+        return Path(answer["Dir"])
+
+    def build_flags(self, sources: Path) -> list[str]:
+        if not self.kubernetes_packages:
+            return self.flags()
+        return self.flags(_read_version(sources / "go.mod", "k8s.io/client-go").split(".")[1])
+
+
+def _read_version(go_mod: Path, module: str) -> str:
+    match = re.search(rf"^\s*(?:require )?{re.escape(module)} (v\S+)", go_mod.read_text(), re.MULTILINE)
+    if match is None:
+        raise ValueError(f"{go_mod}: does not pin {module}")
+    return match[1]
 
 
 KUBERNETES = GoModule(
@@ -105,11 +137,12 @@ CSI_TEST = GoModule(
     upstream="github.com/kubernetes-csi/csi-test/v5",
     packages={"csi-sanity": "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity"},
 )
-CLIENTS = GoModule(
-    folder="clients",
+CLIENTS = GoModule(folder="clients", upstream="k8s.io/client-go", packages={"client": "."})
+HELM = GoModule(
+    folder="helm",
     upstream="helm.sh/helm/v4",
     version_variable="helm.sh/helm/v4/internal/version.version",
-    packages={"helm": "helm.sh/helm/v4/cmd/helm", "client": "."},
+    packages={"helm": "helm.sh/helm/v4/cmd/helm"},
 )
 OPERATOR = GoModule(folder="operator", upstream="sigs.k8s.io/controller-runtime", packages={"operator": "."})
 OLD_KUBECTL = GoModule(
@@ -161,12 +194,20 @@ K9S = GoModule(
     packages={"k9s": "github.com/derailed/k9s"},
 )
 """Terminal UI for clusters, for scripts/test versions."""
-NODE_MODULES = (KUBERNETES, CONTAINERD, COREDNS, CSI_TEST, CLIENTS, TEKTON, OLD_KUBECTL)
+NODE_MODULES = (KUBERNETES, CONTAINERD, COREDNS, CSI_TEST, CLIENTS, HELM, TEKTON, OLD_KUBECTL)
 """Programs of tests on a node. They are built before, because its namespaces have no network. kubectl on PATH is that
 of the first module.
 """
-_BUILD_ENVIRONMENT = {"CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOGC": "400"}
-"""Environment of the compiler. With GOGC=400 it collects garbage less often: a fifth of its time, for more memory."""
+_BUILD_ENVIRONMENT = {
+    "CGO_ENABLED": "0",
+    "GOWORK": "off",
+    "GOFLAGS": "-mod=readonly -buildvcs=false",
+    "GOSUMDB": "off",
+    "GOGC": "400",
+}
+"""Environment of the compiler. go.sum and upstream.sum have the digests. With GOGC=400 it collects garbage less often:
+a fifth of its time, for more memory.
+"""
 CONTROL_PLANE_PROGRAMS = ("etcd", "kubectl", "kube-apiserver")
 
 
@@ -231,56 +272,35 @@ def _build(go: str, module: GoModule, name: str) -> None:
     report_progress(f"building {name} for {module.upstream} {module.version} (once; it stays in {module.cache})")
     with tempfile.TemporaryDirectory(dir=module.cache) as scratch:
         target = Path(scratch) / name
-        command = [go, "build", "-v", *module.flags, "-o", str(target), module.packages[name]]
-        total = _count_packages(go, module, name)
-        _compile(command, PINS / module.folder, os.environ | _BUILD_ENVIRONMENT, total)
+        report_progress("  downloading its modules")
+        sources = module.find_sources(go, Path(scratch))
+        options = [*module.build_flags(sources), module.packages[name]]
+        # Packages in Go's cache are not compiled again.
+        total = len(_run_go([go, "list", "-deps", *options], sources).splitlines())
+        command = [go, "build", "-v", "-o", str(target), *options]
+        run_with_progress(command, sources, os.environ | _BUILD_ENVIRONMENT, CommandProgress("packages", total))
         target.rename(module.cache / name)
     report_progress(f"built {name} in {time.monotonic() - started_at:.0f} s")
 
 
 def _copy_folder(go: str, module: GoModule, name: str) -> None:
-    """Copy a folder of the upstream module, which go.sum verifies."""
-    for command in (["mod", "download", module.upstream], ["list", "-m", "-f", "{{.Dir}}", module.upstream]):
-        result = subprocess.run(
-            [go, *command],
-            cwd=PINS / module.folder,
-            env=os.environ | _BUILD_ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if result.returncode != 0:
-            raise ProgramsMissingError(f"go {' '.join(command)} failed:\n{result.stderr}")
+    """Copy a folder of the upstream module."""
     with tempfile.TemporaryDirectory(dir=module.cache) as scratch:
         target = Path(scratch) / name
-        shutil.copytree(Path(result.stdout.strip()) / name, target)
+        shutil.copytree(module.find_sources(go, Path(scratch)) / name, target)
         # The files and folders of a module are read-only.
         for path in (target, *target.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
         target.rename(module.cache / name)
 
 
-def _count_packages(go: str, module: GoModule, name: str) -> int:
-    """Return the number of packages of the program. Packages in Go's cache are not compiled again."""
-    command = [go, "list", "-deps", *module.flags, module.packages[name]]
-    report_progress("  downloading its modules")
-    result = subprocess.run(
-        command,
-        cwd=PINS / module.folder,
-        env=os.environ | _BUILD_ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _run_go(command: Sequence[str], folder: Path) -> str:
+    environment = os.environ | _BUILD_ENVIRONMENT
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if result.returncode != 0:
-        raise ProgramsMissingError(
-            f"{' '.join(command)} failed:\n{_last_lines(result.stderr.splitlines(keepends=True))}"
-        )
-    return len(result.stdout.splitlines())
-
-
-def _compile(command: list[str], folder: Path, environment: Mapping[str, str], total: int) -> None:
-    run_with_progress(command, folder, environment, CommandProgress("packages", total))
+        output = _last_lines((result.stdout + result.stderr).splitlines(keepends=True))
+        raise ProgramsMissingError(f"{' '.join(command)} failed:\n{output}")
+    return result.stdout
 
 
 def run_with_progress(

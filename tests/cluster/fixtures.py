@@ -27,6 +27,7 @@ from lab.kubectl import Kubectl
 from lab.programs import (
     CLIENTS,
     GATEWAY,
+    HELM,
     LUA,
     REQUEST_INFO,
     GoModule,
@@ -100,7 +101,7 @@ def namespace(control_plane: ControlPlane) -> str:
 @pytest.fixture(scope="session")
 def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     home = tmp_path_factory.mktemp("helm")
-    program = os.environ.get("HELM") or _folder_of(CLIENTS, "helm") / "helm"
+    program = os.environ.get("HELM") or _folder_of(HELM, "helm") / "helm"
     return Helm(Path(program), home / "none.kubeconfig", home)
 
 

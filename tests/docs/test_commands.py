@@ -43,7 +43,8 @@ def test_the_readme_asks_for_a_go_that_builds_all_programs() -> None:
         tuple(map(int, re.findall(r"^go ([\d.]+)$", each.read_text(), re.MULTILINE)[0].split(".")))
         for each in (ROOT / "scripts" / "go").glob("*/go.mod")
     }
-    assert f"Go {'.'.join(map(str, max(needed)))} or newer" in README.read_text()
+    [version] = re.findall(r"Go ([\d.]+) or newer", README.read_text())
+    assert tuple(map(int, version.split("."))) >= max(needed)
 
 
 @pytest.mark.parametrize("page", [README, DOCS / "watching.md"], ids=["README", "watching"])

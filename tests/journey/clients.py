@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from lab.node.oci_image import write_archive
-from lab.programs import CLIENTS, ensure_programs
+from lab.programs import CLIENTS, HELM, ensure_programs
 from tests.journey.product import ROOT
 from tests.journey.worker import worker_pod
 
@@ -23,10 +23,9 @@ PYTHON = "/app/venv/bin/python"
 
 
 def write_clients(archive: Path, scratch: Path) -> None:
-    programs = ensure_programs(CLIENTS, tuple(CLIENTS.packages))
     (scratch / "bin").mkdir(parents=True)
-    for name in CLIENTS.packages:
-        shutil.copy(programs / name, scratch / "bin" / name)
+    for module, name in ((CLIENTS, "client"), (HELM, "helm")):
+        shutil.copy(ensure_programs(module, [name]) / name, scratch / "bin" / name)
     shutil.copytree(CHART, scratch / "chart")
     lock = (ROOT / "requirements.lock").read_text()
     present: set[str] = {canonicalize_name(name) for name in re.findall(r"^(\S+)==", lock, re.MULTILINE)}

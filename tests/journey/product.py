@@ -14,7 +14,7 @@ from lab.control_plane import ControlPlane
 from lab.node.csi_driver import eventually
 from lab.node.node import Node
 from lab.process import Process, environment_without_proxies
-from lab.programs import CLIENTS, ensure_programs
+from lab.programs import HELM, ensure_programs
 
 ROOT = Path(__file__).parents[2]
 KUBECTL_IMAGE = "registry.k8s.io/kubectl:v1.34.1"
@@ -80,7 +80,7 @@ class Product:
             "PATH": os.pathsep.join(
                 [
                     str(self.kubectl.program.parent),
-                    str(ensure_programs(CLIENTS, ["helm"])),
+                    str(ensure_programs(HELM, ["helm"])),
                     os.environ["PATH"],
                     str(Path(sys.executable).parent),  # connectorctl
                 ]

@@ -16,7 +16,7 @@ import yaml
 from connector_store.version import VERSION
 from lab.helm import Helm
 from lab.node.csi_driver import eventually
-from lab.programs import CLIENTS, ensure_programs
+from lab.programs import HELM, ensure_programs
 from tests.journey.product import ROOT, SYSTEM, Product
 from tests.journey.worker import CONNECTOR, NAMESPACE, WORKER, Worker, connector, worker_pod
 from tests.journey.worker_commands import WorkerCommands
@@ -110,7 +110,7 @@ class Release:
     """The release of Helm, by the chart of a tree and its image."""
 
     def __init__(self, product: Product, home: Path) -> None:
-        self._helm = Helm(ensure_programs(CLIENTS, ["helm"]) / "helm", product.kubectl.kubeconfig, home)
+        self._helm = Helm(ensure_programs(HELM, ["helm"]) / "helm", product.kubectl.kubeconfig, home)
 
     def apply(self, tree: Path, tag: str, *options: str, only: list[str]) -> None:
         values: Mapping[str, Any] = {

@@ -29,7 +29,7 @@ from lab.control_plane import ControlPlane
 from lab.kubectl import Kubectl, write_kubeconfig
 from lab.ports import Port
 from lab.process import environment_without_proxies
-from lab.programs import CLIENTS, OLD_KUBECTL, ensure_programs
+from lab.programs import CLIENTS, HELM, OLD_KUBECTL, ensure_programs
 from lab.targets import CA, run_target, status_response
 from lab.waiting import wait_until
 from tests.clients.programs import PYTHON, SECOND
@@ -263,7 +263,8 @@ def test_other_clients_print_why(scene: Scene, client: str, way: str, tmp_path: 
         "helm": ["helm", "list"],
     }.get(client, [sys.executable, *PYTHON.get(client, []), "use", "default", "any", SECOND])
     if client not in PYTHON:
-        command[0] = str(ensure_programs(CLIENTS, tuple(CLIENTS.packages)) / command[0])
+        module, program = (HELM, "helm") if client == "helm" else (CLIENTS, "client")
+        command[0] = str(ensure_programs(module, [program]) / program)
     environment = environment_without_proxies() | {"KUBECONFIG": str(kubectl.kubeconfig), "HOME": str(tmp_path)}
     done = run_beside_load(
         lambda: subprocess.run(
