@@ -52,6 +52,8 @@ SETTLE_SECONDS: Final = 36.0
 """Seconds after the last watch is open. The first rechecks of all callers are over then."""
 ATTEMPTS: Final = 20
 """Attempts to open a watch. On a busy machine, the proxy answers some with 503, as to any client."""
+NO_AUDIT: Final = "--audit-policy-file="
+"""Argument of kube-apiserver. Without a policy, which is its default, it writes no audit log."""
 REVIEWS: Final = ("tokenreviews", "subjectaccessreviews")
 
 
@@ -213,7 +215,7 @@ async def measure_proxy(
 
 
 def measure(testbed: Testbed, watches: int, accounts: list[int], seconds: float) -> Iterator[dict[str, Any]]:
-    with ControlPlane(testbed.make_folder("control-plane")) as plane:
+    with ControlPlane(testbed.make_folder("control-plane"), arguments=[NO_AUDIT]) as plane:
         installation = Installation(plane)
         yield {"case": "nothing"} | measure_rest(installation, seconds)
         yield {"case": "direct", "watches": watches} | asyncio.run(measure_direct(installation, watches, seconds))

@@ -22,7 +22,9 @@ from connector_store.domain.permissions.evaluator import Allowed, NotAllowed, Pe
 from connector_store.domain.permissions.request_attributes import RequestAttributes
 from connector_store.domain.permissions.restrictions import Treatment
 
-CLIENT_CHECK_TICKS: Final = 5
+CLOSING_TICKS: Final = 2
+"""Ticks of the rechecks between two looks at all live connections."""
+CLIENT_CHECK_TICKS: Final = 10
 """Ticks between two looks for clients that have closed their connections."""
 BATCH_SIZE: Final = 256
 """Connections that are examined before other tasks can run, which takes about a millisecond."""
@@ -85,7 +87,7 @@ _Caller = tuple[str, ObjectKey]
 class LiveConnections:
     """All live connections, by Connector.
 
-    A look at all of them, `TICKS` times in `recheck`, closes those whose caller's token has expired. It never waits for
+    A look at all of them, every CLOSING_TICKS, closes those whose caller's token has expired. It never waits for
     a recheck. Rechecks run apart from it (see `Rechecks`).
     """
 
@@ -186,12 +188,12 @@ class LiveConnections:
             tasks.create_task(self._run_ends())
             for _ in count():
                 ends_at = self._clock() + self._rechecks.tick
-                await self._rechecks.start_due(tasks, self._checks(), due_before=ends_at, seconds=self._rechecks.tick)
+                await self._rechecks.start_due(tasks, self._checks(), due_before=ends_at)
                 await asyncio.sleep(max(0.0, ends_at - self._clock()))
 
     async def _run_closing(self) -> None:
-        for tick in count():
-            ends_at = self._clock() + self._rechecks.tick
+        for tick in count(step=CLOSING_TICKS):
+            ends_at = self._clock() + CLOSING_TICKS * self._rechecks.tick
             if tick % CLIENT_CHECK_TICKS == 0:
                 await self._close_gone_clients()
             await self.update_callers()

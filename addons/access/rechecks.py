@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import batched
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -21,16 +20,20 @@ from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import Access, Granted, Identity, Refused, Unavailable
 from connector_store.timed_slots import TimedSlots
 
-MAX_CONCURRENT_RECHECKS: Final = 128
-"""Maximum number of rechecks that start at the same time: enough for 20,000 in INTERVAL, each of 50 ms."""
-RECHECK_SLOT_TIMEOUT: Final = 0.5
-"""Maximum number of seconds that a recheck holds one of these places."""
-TICKS: Final = 10
-"""Number of times in `recheck` at which the proxy looks for due rechecks. Each tick starts those of the next one."""
-INTERVAL: Final = 0.9
-"""Share of `recheck` between two checks. The rest is for the check itself, which is 3 of 30 seconds."""
-RECHECK_BATCH_SIZE: Final = 16
-"""Rechecks that start before other tasks can run."""
+MAX_CONCURRENT_RECHECKS: Final = 16
+"""Maximum number of rechecks that start at the same time, before other tasks can run."""
+RECHECK_SLOT_TIMEOUT: Final = 0.02
+"""Maximum number of seconds that a recheck holds one of these places. So 800 can start in a second, however long each
+takes: enough for 20,000 in INTERVAL.
+"""
+TICKS: Final = 20
+"""Number of times in `recheck` at which rechecks start. A program that wakes up for each review needs up to twice the
+CPU for it, and so does the API server.
+"""
+INTERVAL: Final = 0.95
+"""Share of `recheck` between two checks, a whole number of ticks. The rest is for the check itself, which is 1.5 of 30
+seconds.
+"""
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -82,7 +85,7 @@ class Rechecks:
 
     @property
     def tick(self) -> float:
-        """Seconds between two looks for due rechecks."""
+        """Seconds between two starts of rechecks. Each starts those that are due before the next one."""
         return self._recheck / TICKS
 
     def get_checks(self, token: str, grant: Granted, key: ObjectKey) -> CallerChecks:
@@ -99,7 +102,7 @@ class Rechecks:
     def _create(self, token: str, grant: Granted, key: ObjectKey | None) -> Check:
         """Return the check that granted access, which may have come from a cache."""
         now, valid_until = self._clock(), grant.valid_until
-        # The next check starts up to a tick late, and two ticks before the grant is as old as `recheck`.
+        # Two ticks before the grant is as old as `recheck`.
         latest = max(0.0, min(INTERVAL * self._recheck, valid_until - 2 * self.tick - now))
         expires_at = grant.token_expires_at
         return Check(
@@ -112,25 +115,17 @@ class Rechecks:
         )
 
     async def start_due(
-        self, tasks: asyncio.TaskGroup, checks: Iterable[Check], *, due_before: float = math.inf, seconds: float = 0.0
+        self, tasks: asyncio.TaskGroup, checks: Iterable[Check], *, due_before: float = math.inf
     ) -> None:
-        """Start the checks that are due before `due_before`, spread over `seconds`, and none later than it is due.
-
-        If some are late already, they are spread too, so these and those due next may be late by up to `seconds` more.
-        """
-        started_at = self._clock()
-        due = sorted((each for each in checks if each.due_at < due_before), key=lambda check: check.due_at)
-        for number, batch in enumerate(batched(due, RECHECK_BATCH_SIZE)):
-            starts_at = started_at + seconds * number * RECHECK_BATCH_SIZE / len(due)
-            if batch[0].due_at > started_at:
-                starts_at = min(starts_at, batch[0].due_at)
-            await asyncio.sleep(max(0.0, starts_at - self._clock()))
-            for check in batch:
-                tasks.create_task(self._run(check, await self._slots.acquire()))
+        """Start the checks that are due before `due_before`, the oldest first."""
+        due = (each for each in checks if each.due_at < due_before)
+        for check in sorted(due, key=lambda check: check.due_at):
+            tasks.create_task(self._run(check, await self._slots.acquire()))
 
     async def _run(self, check: Check, slot: ExitStack) -> None:
-        started_at = self._clock()
-        check.due_at = started_at + INTERVAL * self._recheck
+        started_at, interval = self._clock(), INTERVAL * self._recheck
+        # Late checks keep their place in the interval, so that they do not stay together.
+        check.due_at += interval * max(1, math.ceil((started_at - check.due_at) / interval))
         with slot:
             result: object
             if check.key is None:

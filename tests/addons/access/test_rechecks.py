@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 
-from addons.access.rechecks import RECHECK_BATCH_SIZE, CallerChecks, Check, Rechecks
+from addons.access.rechecks import INTERVAL, MAX_CONCURRENT_RECHECKS, CallerChecks, Check, Rechecks
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import POD_NAME, AccessResult, Granted, Identity, Refused, Unavailable
 from tests.fakes.virtual_time import run_in_virtual_time
@@ -79,7 +79,7 @@ class World:
         async with asyncio.TaskGroup() as tasks:
             while self.now() < end:
                 tick_end = self.now() + self.rechecks.tick
-                await self.rechecks.start_due(tasks, self.checks, due_before=tick_end, seconds=self.rechecks.tick)
+                await self.rechecks.start_due(tasks, self.checks, due_before=tick_end)
                 await asyncio.sleep(max(0.0, tick_end - self.now()))
 
     async def run_due(self) -> None:
@@ -108,7 +108,7 @@ def test_5000_callers_are_rechecked_in_time_and_reviews_of_a_right_are_shared(
     assert (len(access.token_checks), len(access.use_checks)) == (callers, accounts)
     for times in (*access.token_checks.values(), *access.use_checks.values()):
         assert longest_gap(times, 0.0, seconds) + latency <= RECHECK
-    intervals = seconds / (0.9 * RECHECK)
+    intervals = seconds / (INTERVAL * RECHECK)
     assert sum(map(len, access.use_checks.values())) <= (intervals + 1) * accounts
     assert sum(map(len, access.token_checks.values())) <= (intervals + 1) * callers
     rates = Counter(int(each) for times in access.token_checks.values() for each in times)
@@ -158,7 +158,7 @@ def test_a_check_without_callers_is_dropped() -> None:
     ("valid_for", "due"),
     [
         pytest.param(3.0, 0.0, id="at once, if the grant is almost as old as the interval"),
-        pytest.param(30.0, 24.0, id="within the interval, if the grant is new"),
+        pytest.param(30.0, 27.0, id="within the interval, if the grant is new"),
     ],
 )
 def test_the_first_recheck_is_due_before_the_grant_is_too_old(valid_for: float, due: float) -> None:
@@ -172,27 +172,30 @@ def test_the_first_recheck_is_due_before_the_grant_is_too_old(valid_for: float, 
     run_in_virtual_time(run())
 
 
-@pytest.mark.parametrize(
-    ("due_at", "expected"),
-    [
-        pytest.param(0.3, {0.0, 0.3}, id="none starts later than it is due"),
-        pytest.param(-1.0, {0.0, 0.6, 1.2, 1.8, 2.4}, id="those that are late already are spread over the tick"),
-    ],
-)
-def test_rechecks_that_are_due_at_one_moment(due_at: float, expected: set[float]) -> None:
-    access, count = FakeAccess(), 5 * RECHECK_BATCH_SIZE
+def test_a_check_starts_before_it_is_due() -> None:
+    access = FakeAccess()
 
     async def run() -> None:
         world = World(access)
-        for number in range(count):
-            world.connect(str(number), "account").token.due_at = due_at
-        async with asyncio.TaskGroup() as tasks:
-            checks = {each.token for each in world.callers}
-            await world.rechecks.start_due(tasks, checks, due_before=world.rechecks.tick, seconds=world.rechecks.tick)
+        world.connect("1", "a").token.due_at = world.rechecks.tick - 0.1
+        await world.run(world.rechecks.tick)
 
     run_in_virtual_time(run())
-    assert len(access.token_checks) == count
-    assert {round(time, 3) for times in access.token_checks.values() for time in times} == expected
+    assert access.token_checks == {"1": [0.0]}
+
+
+def test_late_rechecks_keep_their_place_in_the_interval() -> None:
+    access = FakeAccess()
+
+    async def run() -> None:
+        world = World(access)
+        checks = [world.connect(str(number), "account").token for number in range(3)]
+        for check, due_at in zip(checks, (-40.0, -1.0, 1.0), strict=True):
+            check.due_at = due_at
+        await world.run_due()
+        assert [check.due_at for check in checks] == [-40.0 + 2 * 28.5, -1.0 + 28.5, 1.0 + 28.5]
+
+    run_in_virtual_time(run())
 
 
 def test_rechecks_that_hang_delay_the_others_by_less_than_a_second() -> None:
@@ -231,7 +234,7 @@ async def test_rechecks_let_other_tasks_run() -> None:
     await world.run_due()
     task.cancel()
     assert counts.total() == 3000
-    assert max(counts.values()) <= 2 * RECHECK_BATCH_SIZE
+    assert max(counts.values()) <= 2 * MAX_CONCURRENT_RECHECKS
 
 
 def test_the_text_form_of_a_check_shows_no_token() -> None:
