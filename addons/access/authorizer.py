@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from addons.access.checks import NO_ANSWER, AccessContext, check_caller
+from addons.access.caller_checks import NO_ANSWER, AccessContext, check_caller
 from addons.access.connector_request import ConnectorRequest, parse_connect
 from addons.access.entitlements import UseDecision
 from addons.access.target_tokens import TokenPending

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from addons.access.authorizer import get_cached
-from addons.access.checks import AccessContext, check_caller
+from addons.access.caller_checks import AccessContext, check_caller
 from connector_store.domain.base.errors import ParseError
 from connector_store.domain.base.headers import Headers
 from connector_store.domain.callers.authorization_header import BasicAuthorization, parse_basic

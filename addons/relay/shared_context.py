@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from addons.access.checks import AccessContext
+from addons.access.caller_checks import AccessContext
 from addons.access.live_connections import LiveConnections
 from addons.net.certificates import Certificates
 from addons.net.sockets import CloseTimeouts

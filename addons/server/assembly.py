@@ -11,7 +11,7 @@ from typing import Any, Final
 from mitmproxy import ctx
 from mitmproxy.certs import CertStore
 
-from addons.access.checks import AccessContext
+from addons.access.caller_checks import AccessContext
 from addons.access.entitlements import Entitlements
 from addons.access.live_connections import LiveConnections
 from addons.access.target_tokens import TargetTokens

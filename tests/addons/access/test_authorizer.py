@@ -13,7 +13,7 @@ from mitmproxy.http import HTTPFlow
 
 from addons.access import authorizer
 from addons.access.authorizer import AuthorizationResult, Authorizer
-from addons.access.checks import AccessContext
+from addons.access.caller_checks import AccessContext
 from addons.access.connector_request import ConnectorRequest
 from addons.access.target_tokens import TargetTokens, TokenPending
 from addons.http1.messages import RequestHead

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 import yaml
 
-from addons.access.checks import AccessContext
+from addons.access.caller_checks import AccessContext
 from addons.relay.pages import Page, Pages
 from connector_store.domain.base.headers import Header, Headers
 from connector_store.domain.base.names import ObjectKey

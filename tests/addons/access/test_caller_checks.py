@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from addons.access.checks import REFUSAL_BURST, AccessContext, UnavailableChecks, check_access, check_caller
+from addons.access.caller_checks import REFUSAL_BURST, AccessContext, UnavailableChecks, check_access, check_caller
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.callers.access import AccessResult, Granted, Identity, Refused, Unavailable
 from connector_store.domain.decision.decide import ProxyLimits
