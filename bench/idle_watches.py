@@ -12,6 +12,7 @@ import json
 import os
 import re
 import ssl
+import statistics
 import sys
 import time
 import urllib.parse
@@ -54,6 +55,9 @@ ATTEMPTS: Final = 20
 """Attempts to open a watch. On a busy machine, the proxy answers some with 503, as to any client."""
 NO_AUDIT: Final = "--audit-policy-file="
 """Argument of kube-apiserver. Without a policy, which is its default, it writes no audit log."""
+LOOP_LENGTH: Final = 300_000
+LOOP_INTERVAL: Final = 2.0
+"""Seconds between two loops that show how fast the machine is."""
 REVIEWS: Final = ("tokenreviews", "subjectaccessreviews")
 
 
@@ -176,6 +180,14 @@ async def open_watches(
             writer.transport.abort()
 
 
+def time_loop() -> float:
+    """Return the CPU seconds of a loop. Figures of CPU compare if the machine was as fast."""
+    started_at = time.process_time()
+    for number in range(LOOP_LENGTH):
+        hash(number * number)
+    return time.process_time() - started_at
+
+
 def measure_rest(installation: Installation, seconds: float, endpoint: Endpoint | None = None) -> dict[str, Any]:
     """Return the CPU of the programs while clients send no request."""
     pids = {"API server": installation.plane.apiserver.pid}
@@ -184,14 +196,17 @@ def measure_rest(installation: Installation, seconds: float, endpoint: Endpoint 
     time.sleep(SETTLE_SECONDS)
     reviews, started_at = installation.count_reviews(), time.monotonic()
     before = {name: read_usage(pid).cpu for name, pid in pids.items()}
-    time.sleep(seconds)
+    loops = []
+    while time.monotonic() < started_at + seconds:
+        loops.append(time_loop())
+        time.sleep(LOOP_INTERVAL)
     duration = time.monotonic() - started_at
     figures: dict[str, Any] = {
         f"cores of the {name}": round((read_usage(pid).cpu - before[name]) / duration, 3) for name, pid in pids.items()
     }
     for resource, count in installation.count_reviews().items():
         figures[f"{resource} a second"] = round((count - reviews[resource]) / duration, 1)
-    return figures | {"load": os.getloadavg()[0]}
+    return figures | {"loop, ms": round(statistics.mean(loops) * 1e3, 1), "load": os.getloadavg()[0]}
 
 
 async def measure_direct(installation: Installation, watches: int, seconds: float) -> dict[str, Any]:
