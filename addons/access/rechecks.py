@@ -30,10 +30,8 @@ TICKS: Final = 20
 """Number of times in `recheck` at which rechecks start. A program that wakes up for each review needs up to twice the
 CPU for it, and so does the API server.
 """
-INTERVAL: Final = 0.95
-"""Share of `recheck` between two checks, a whole number of ticks. The rest is for the check itself, which is 1.5 of 30
-seconds.
-"""
+INTERVAL: Final = (TICKS - 1) / TICKS
+"""Share of `recheck` between two checks: all ticks but one. The last, 1.5 of 30 seconds, is for the check itself."""
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
