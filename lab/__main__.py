@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from types import FrameType
 
 from lab.control_plane import ControlPlane
+from lab.go_modules import ProgramsMissingError
 from lab.node.isolation import is_isolated, run_isolated
 from lab.node.node import Node
 from lab.node.requirements import find_missing
 from lab.process import ProcessFailedError, tie_to_parent
-from lab.programs import ProgramsMissingError, control_plane_programs, node_programs
+from lab.programs import control_plane_programs, node_programs
 from lab.scratch import scratch_folder
 
 GRACE = 20.0

@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.go_modules import ProgramsMissingError, cache_root, run_with_progress
 from lab.process import tie_to_parent
-from lab.programs import CLIENTS, OPERATOR, ProgramsMissingError, cache_root, ensure_programs, run_with_progress
+from lab.programs import CLIENTS, OPERATOR, ensure_programs
 from lab.progress import CommandProgress, report_progress
 
 PINS = Path(__file__).parents[1] / "scripts" / "clients"

@@ -1,113 +1,22 @@
-"""The Kubernetes programs that tests run: from KUBEBUILDER_ASSETS, or built once from the pins in scripts/go.
-
-A program of another project is built in that project's own module, with its go.mod and go.sum. scripts/go/upstream.sum
-pins these modules, in the format of go.sum: one digest for all files of a module. Each folder in scripts/go is a Go
-module with a program of this project, or with the modules of Kubernetes, which have no complete go.mod. The name of the
-cache folder has the digest of these files.
-"""
+"""The programs that tests run: from KUBEBUILDER_ASSETS, or built once from the pins in scripts/go."""
 
 import fcntl
-import hashlib
-import json
 import os
-import re
 import shutil
-import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
+from lab.go_modules import BUILD_ENVIRONMENT, GoModule, ProgramsMissingError, cache_root, run_go, run_with_progress
 from lab.progress import CommandProgress, report_progress
 
-PINS = Path(__file__).parents[1] / "scripts" / "go"
-UPSTREAM_SUMS = "upstream.sum"
-
-
-class ProgramsMissingError(Exception):
-    """The programs are missing and cannot be built; the message says what to install."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoModule:
-    """One pinned Go module, and the package paths of the programs that it builds, by name."""
-
-    folder: str
-    """Name in scripts/go, or of the cache folder if scripts/go/upstream.sum pins the upstream module."""
-    packages: Mapping[str, str]
-    upstream: str
-    """Module whose version is pinned."""
-    version_variable: str | None = None
-    kubernetes_packages: tuple[str, ...] = ()
-    """Packages whose variables k8sVersionMajor and k8sVersionMinor are the Kubernetes version of client-go."""
-    tags: str = ""
-    extra_folders: tuple[str, ...] = ()
-    """Folders of the upstream module that are copied to the cache folder."""
-
-    @property
-    def _own(self) -> Path:
-        return PINS / self.folder
-
-    @property
-    def _pin(self) -> tuple[str, str]:
-        """Version and digest in scripts/go/upstream.sum."""
-        for line in (PINS / UPSTREAM_SUMS).read_text().splitlines():
-            name, version, digest = line.split()
-            if name == self.upstream:
-                return version, digest
-        raise ValueError(f"{PINS / UPSTREAM_SUMS}: does not pin {self.upstream}")
-
-    @property
-    def version(self) -> str:
-        return _read_version(self._own / "go.mod", self.upstream) if self._own.is_dir() else self._pin[0]
-
-    def flags(self, kubernetes_minor: str = "") -> list[str]:
-        variables = {self.version_variable: self.version} if self.version_variable else {}
-        for package in self.kubernetes_packages:
-            variables |= {f"{package}.k8sVersionMajor": "1", f"{package}.k8sVersionMinor": kubernetes_minor}
-        # Without debug information: preparing it takes a tenth of the compiler's time.
-        linker = "-s -w" + "".join(f" -X {name}={value}" for name, value in variables.items())
-        return ["-trimpath", "-tags", self.tags, "-gcflags", "all=-dwarf=false", "-ldflags", linker]
-
-    @property
-    def cache(self) -> Path:
-        digest = hashlib.sha256(" ".join(self.flags()).encode())
-        if self._own.is_dir():
-            for source in sorted(path for path in self._own.rglob("*") if path.is_file()):
-                digest.update(str(source.relative_to(self._own)).encode() + source.read_bytes())
-        else:
-            digest.update(" ".join(self._pin).encode())
-        return cache_root() / f"{self.folder}-{digest.hexdigest()[:16]}"
-
-    def find_sources(self, go: str, scratch: Path) -> Path:
-        """Return the folder with go.mod. Download the upstream module, unless the folder is in scripts/go."""
-        if self._own.is_dir():
-            return self._own
-        version, digest = self._pin
-        # In a folder outside of any module, so that no go.sum has to know it.
-        answer = json.loads(_run_go([go, "mod", "download", "-json", f"{self.upstream}@{version}"], scratch))
-        if answer["Sum"] != digest:
-            raise ProgramsMissingError(f"{PINS / UPSTREAM_SUMS}: {self.upstream} {version} has {answer['Sum']}")
-        return Path(answer["Dir"])
-
-    def build_flags(self, sources: Path) -> list[str]:
-        if not self.kubernetes_packages:
-            return self.flags()
-        return self.flags(_read_version(sources / "go.mod", "k8s.io/client-go").split(".")[1])
-
-
-def _read_version(go_mod: Path, module: str) -> str:
-    match = re.search(rf"^\s*(?:require )?{re.escape(module)} (v\S+)", go_mod.read_text(), re.MULTILINE)
-    if match is None:
-        raise ValueError(f"{go_mod}: does not pin {module}")
-    return match[1]
-
-
+_KUBERNETES_VERSION_VARIABLE = "k8s.io/component-base/version.gitVersion"
 KUBERNETES = GoModule(
     folder="kubernetes",
     upstream="k8s.io/kubernetes",
-    version_variable="k8s.io/component-base/version.gitVersion",
+    release="v1.37.",
+    version_variable=_KUBERNETES_VERSION_VARIABLE,
     packages={"etcd": "go.etcd.io/etcd/server/v3"}
     | {
         name: f"k8s.io/kubernetes/cmd/{name}"
@@ -147,10 +56,12 @@ HELM = GoModule(
 OPERATOR = GoModule(folder="operator", upstream="sigs.k8s.io/controller-runtime", packages={"operator": "."})
 OLD_KUBECTL = GoModule(
     folder="kubectl-old",
-    upstream="k8s.io/kubectl",
-    version_variable="k8s.io/component-base/version.gitVersion",
-    packages={"kubectl": "."},
+    upstream="k8s.io/kubernetes",
+    release="v1.28.",
+    version_variable=_KUBERNETES_VERSION_VARIABLE,
+    packages={"kubectl": "k8s.io/kubernetes/cmd/kubectl"},
 )
+"""kubectl of a release that clusters and pipelines still have from years ago."""
 TEKTON = GoModule(
     folder="tekton",
     upstream="github.com/tektoncd/pipeline",
@@ -173,7 +84,8 @@ OTHER_API_SERVERS = {
     version: GoModule(
         folder=f"kube-apiserver-{version}",
         upstream="k8s.io/kubernetes",
-        version_variable="k8s.io/component-base/version.gitVersion",
+        release=f"v{version}.",
+        version_variable=_KUBERNETES_VERSION_VARIABLE,
         packages={"kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver"},
     )
     for version in ("1.33", "1.34", "1.35", "1.36")
@@ -198,22 +110,7 @@ NODE_MODULES = (KUBERNETES, CONTAINERD, COREDNS, CSI_TEST, CLIENTS, HELM, TEKTON
 """Programs of tests on a node. They are built before, because its namespaces have no network. kubectl on PATH is that
 of the first module.
 """
-_BUILD_ENVIRONMENT = {
-    "CGO_ENABLED": "0",
-    "GOWORK": "off",
-    "GOFLAGS": "-mod=readonly -buildvcs=false",
-    "GOSUMDB": "off",
-    "GOGC": "400",
-}
-"""Environment of the compiler. go.sum and upstream.sum have the digests. With GOGC=400 it collects garbage less often:
-a fifth of its time, for more memory.
-"""
 CONTROL_PLANE_PROGRAMS = ("etcd", "kubectl", "kube-apiserver")
-
-
-def cache_root() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "kubernetes-connector"
 
 
 def control_plane_programs() -> Path:
@@ -274,11 +171,11 @@ def _build(go: str, module: GoModule, name: str) -> None:
         target = Path(scratch) / name
         report_progress("  downloading its modules")
         sources = module.find_sources(go, Path(scratch))
-        options = [*module.build_flags(sources), module.packages[name]]
+        options = [*module.build_flags(go, sources, Path(scratch)), module.packages[name]]
         # Packages in Go's cache are not compiled again.
-        total = len(_run_go([go, "list", "-deps", *options], sources).splitlines())
+        total = len(run_go([go, "list", "-deps", *options], sources).splitlines())
         command = [go, "build", "-v", "-o", str(target), *options]
-        run_with_progress(command, sources, os.environ | _BUILD_ENVIRONMENT, CommandProgress("packages", total))
+        run_with_progress(command, sources, os.environ | BUILD_ENVIRONMENT, CommandProgress("packages", total))
         target.rename(module.cache / name)
     report_progress(f"built {name} in {time.monotonic() - started_at:.0f} s")
 
@@ -292,39 +189,3 @@ def _copy_folder(go: str, module: GoModule, name: str) -> None:
         for path in (target, *target.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
         target.rename(module.cache / name)
-
-
-def _run_go(command: Sequence[str], folder: Path) -> str:
-    environment = os.environ | _BUILD_ENVIRONMENT
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        output = _last_lines((result.stdout + result.stderr).splitlines(keepends=True))
-        raise ProgramsMissingError(f"{' '.join(command)} failed:\n{output}")
-    return result.stdout
-
-
-def run_with_progress(
-    command: Sequence[str], folder: Path, environment: Mapping[str, str], progress: CommandProgress
-) -> None:
-    """Run a command. Raise ProgramsMissingError with the last lines of its output if it fails."""
-    lines: list[str] = []
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            progress.add_line(line.strip())
-    progress.end()
-    if process.returncode != 0:
-        raise ProgramsMissingError(f"{' '.join(command)} failed:\n{_last_lines(lines)}")
-
-
-def _last_lines(lines: Sequence[str]) -> str:
-    return "".join(lines[-20:])

@@ -9,14 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.programs import (
-    CONTROL_PLANE_PROGRAMS,
-    HELM_3,
-    KUBERNETES,
-    OTHER_API_SERVERS,
-    ProgramsMissingError,
-    ensure_programs,
-)
+from lab.go_modules import ProgramsMissingError
+from lab.programs import CONTROL_PLANE_PROGRAMS, HELM_3, KUBERNETES, OTHER_API_SERVERS, ensure_programs
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -16,9 +16,10 @@ from types import FrameType
 from terminal import StepFailedError, Terminal
 
 from lab.control_plane import ControlPlane
+from lab.go_modules import ProgramsMissingError
 from lab.ports import Port
 from lab.process import Process, ProcessFailedError
-from lab.programs import KUBERNETES, ProgramsMissingError, control_plane_programs, ensure_programs
+from lab.programs import KUBERNETES, control_plane_programs, ensure_programs
 from lab.scratch import scratch_folder
 
 NAMESPACE = "connector-demo"

@@ -21,7 +21,8 @@ import hypothesis
 import pytest
 
 from lab import client_programs
-from lab.programs import K9S, TEKTON, ProgramsMissingError, control_plane_programs, ensure_programs, node_programs
+from lab.go_modules import ProgramsMissingError
+from lab.programs import K9S, TEKTON, control_plane_programs, ensure_programs, node_programs
 from lab.wall_clock import WallClock, find_libfaketime, remove_shared_memory
 from tests import fuzz
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab.control_plane import ControlPlane
-from lab.programs import ProgramsMissingError
+from lab.go_modules import ProgramsMissingError
 from tests.clients.agent import Agent, run_agent
 from tests.clients.client_runs import ClientRuns, commands
 from tests.clients.pod_view import PROXY_OPTIONS

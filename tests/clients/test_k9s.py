@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.programs import K9S, ProgramsMissingError, ensure_programs
+from lab.go_modules import ProgramsMissingError
+from lab.programs import K9S, ensure_programs
 from tests.clients.agent import NAME, Agent
 from tests.fakes.terminal import Terminal
 

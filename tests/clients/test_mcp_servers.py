@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from lab.client_programs import MCP, ensure_clients
+from lab.go_modules import ProgramsMissingError
 from lab.kubectl import Kubectl
-from lab.programs import ProgramsMissingError
 from tests.clients.agent import NAME, Agent
 from tests.clients.mcp_client import McpServer
 from tests.cluster.proxy.proxied_connector import TARGET_USER

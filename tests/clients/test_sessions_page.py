@@ -9,7 +9,7 @@ from addons.sessions.server import SessionsServer
 from connector_store.domain.base.names import ObjectKey
 from connector_store.domain.objects.models import InvalidConnector
 from lab.client_programs import AXE, ensure_clients
-from lab.programs import ProgramsMissingError
+from lab.go_modules import ProgramsMissingError
 from tests.addons.records.test_recent_use import record
 from tests.addons.sessions.test_page import texts, wait_for
 from tests.addons.sessions.test_state import CONNECTOR, World, add_connections

@@ -22,19 +22,10 @@ from pathlib import Path
 import pytest
 
 from lab.control_plane import ControlPlane
+from lab.go_modules import GoModule, ProgramsMissingError
 from lab.helm import Helm
 from lab.kubectl import Kubectl
-from lab.programs import (
-    CLIENTS,
-    GATEWAY,
-    HELM,
-    LUA,
-    REQUEST_INFO,
-    GoModule,
-    ProgramsMissingError,
-    control_plane_programs,
-    ensure_programs,
-)
+from lab.programs import CLIENTS, GATEWAY, HELM, LUA, REQUEST_INFO, control_plane_programs, ensure_programs
 
 _NUMBERS = itertools.count(1)
 

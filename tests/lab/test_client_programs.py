@@ -8,7 +8,7 @@ import pytest
 
 from lab import client_programs
 from lab.client_programs import ECOSYSTEMS, Ecosystem, add_registry, ensure_clients
-from lab.programs import ProgramsMissingError
+from lab.go_modules import ProgramsMissingError
 
 PINNED = """\
 version = 4

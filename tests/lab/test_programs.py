@@ -3,15 +3,13 @@
 import os
 import re
 import shutil
-import subprocess
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lab import programs, progress
-from lab.programs import HELM_3, NODE_MODULES, UPSTREAM_SUMS, GoModule, ProgramsMissingError, ensure_programs
+from lab import go_modules, programs, progress
+from lab.go_modules import GoModule, ProgramsMissingError
+from lab.programs import NODE_MODULES, ensure_programs
 
 TINY = GoModule(folder="tiny", upstream="example.invalid/upstream", packages={"tiny": "."})
 GO_MOD = """\
@@ -42,7 +40,7 @@ def pin(tmp_path: Path, go_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     (folder / "go.mod").write_text(GO_MOD)
     (folder / "main.go").write_text("package main\n\nfunc main() {}\n")
     (tmp_path / "pins" / "upstream" / "go.mod").write_text("module example.invalid/upstream\n\ngo 1.21\n")
-    monkeypatch.setattr(programs, "PINS", tmp_path / "pins")
+    monkeypatch.setattr(go_modules, "PINS", tmp_path / "pins")
     monkeypatch.setattr(progress, "REPORT_INTERVAL", 0.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("GOCACHE", str(go_cache))
@@ -78,54 +76,3 @@ def test_all_programs_of_tests_on_a_node_are_built_before() -> None:
     used = {name for name in modules for source in sources if re.search(rf"\b{name}\b", source)}
     assert {"CSI_TEST", "OLD_KUBECTL"} <= used
     assert [name for name in sorted(used) if modules[name] not in NODE_MODULES] == []
-
-
-@pytest.fixture
-def upstream(pin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Serve an upstream module with a program and a folder from a file tree. Return the file that pins it."""
-    shutil.rmtree(pin)
-    proxy = tmp_path / "proxy" / "example.invalid" / "upstream" / "@v"
-    proxy.mkdir(parents=True)
-    files = {
-        "go.mod": "module example.invalid/upstream\n\ngo 1.21\n",
-        "cmd/tiny/main.go": "package main\n\nfunc main() {}\n",
-        "config/crd.yaml": "kind: CustomResourceDefinition\n",
-    }
-    with zipfile.ZipFile(proxy / "v1.0.0.zip", "w") as archive:
-        for name, content in files.items():
-            archive.writestr(f"example.invalid/upstream@v1.0.0/{name}", content)
-    (proxy / "v1.0.0.mod").write_text(files["go.mod"])
-    (proxy / "v1.0.0.info").write_text('{"Version": "v1.0.0"}')
-    monkeypatch.setenv("GOPROXY", (tmp_path / "proxy").as_uri())
-    monkeypatch.setenv("GOMODCACHE", str(tmp_path / "modules"))
-    yield tmp_path / "pins" / UPSTREAM_SUMS
-    # Its files are read-only.
-    subprocess.run(["go", "clean", "-modcache"], check=True)
-
-
-UPSTREAM = GoModule(
-    folder="tiny",
-    upstream="example.invalid/upstream",
-    packages={"tiny": "example.invalid/upstream/cmd/tiny"},
-    extra_folders=("config",),
-)
-
-
-@pytest.mark.slow
-def test_a_program_of_an_upstream_module_is_built_from_the_pinned_files(upstream: Path) -> None:
-    upstream.write_text("example.invalid/upstream v1.0.0 h1:other\n")
-    reason = r"upstream\.sum: example\.invalid/upstream v1\.0\.0 has h1:"
-    with pytest.raises(ProgramsMissingError, match=reason) as error:
-        ensure_programs(UPSTREAM, ["tiny"])
-    digest = str(error.value).rpartition(" ")[2]
-    upstream.write_text(f"example.invalid/upstream v1.0.0 {digest}\n")
-    folder = ensure_programs(UPSTREAM, ["tiny"])
-    assert os.access(folder / "tiny", os.X_OK)
-    assert os.access(folder / "config" / "crd.yaml", os.W_OK)
-
-
-def test_helm_3_renders_for_the_kubernetes_version_of_its_client(tmp_path: Path) -> None:
-    """Without a cluster. Without the variables it renders for Kubernetes 1.20, which the chart refuses."""
-    (tmp_path / "go.mod").write_text("require (\n\tk8s.io/client-go v0.36.1\n)\n")
-    for package in ("chartutil", "lint/rules"):
-        assert f"-X helm.sh/helm/v3/pkg/{package}.k8sVersionMinor=36" in HELM_3.build_flags(tmp_path)[-1]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from lab import versions
-from lab.programs import KUBERNETES, OTHER_API_SERVERS, GoModule, ProgramsMissingError
+from lab.go_modules import GoModule, ProgramsMissingError
+from lab.programs import KUBERNETES
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +59,3 @@ def test_a_program_that_cannot_be_built_is_an_error(
     monkeypatch.setattr(versions, "ensure_programs", fail)
     assert versions.main(["1.33", "3", "true"]) == 1
     assert capsys.readouterr().err == "error: no Go\n"
-
-
-@pytest.mark.parametrize("version", OTHER_API_SERVERS)
-def test_the_pin_of_a_version_is_a_release_of_it(version: str) -> None:
-    assert OTHER_API_SERVERS[version].version.startswith(f"v{version}.")

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from connector_store.version import VERSION
+from lab.go_modules import ProgramsMissingError
 from lab.node.isolation import is_isolated
 from lab.node.node import Node
 from lab.node.requirements import find_missing
-from lab.programs import CSI_TEST, ProgramsMissingError, ensure_programs, node_programs, prometheus_programs
+from lab.programs import CSI_TEST, ensure_programs, node_programs, prometheus_programs
 
 PRODUCT = f"localhost/kubernetes-connector:{VERSION}"
 _NUMBERS = itertools.count(1)

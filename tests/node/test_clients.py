@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.go_modules import ProgramsMissingError
 from lab.node.node import Node
 from lab.process import environment_without_proxies, tie_to_parent
-from lab.programs import ProgramsMissingError
 from lab.waiting import wait_until
 from tests.clients.pod_view import (
     DIRECT,

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.programs import TEKTON, ProgramsMissingError, ensure_programs
+from lab.go_modules import ProgramsMissingError
+from lab.programs import TEKTON, ensure_programs
 
 
 @pytest.fixture(scope="session")

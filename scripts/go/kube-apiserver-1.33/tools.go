@@ -1,6 +1,0 @@
-//go:build tools
-
-// Package apiserver pins the API server of Kubernetes 1.33, for scripts/test versions.
-package apiserver
-
-import _ "k8s.io/kubernetes/cmd/kube-apiserver"
