@@ -225,7 +225,8 @@ def node_lanes(*, with_clusters: bool = False) -> dict[str, LaneFunction]:
     async def clients_everywhere(lane: Lane) -> bool:
         return await lane.run(*PYTEST, "-m", "clients") and await clients_and_upgrade(lane)
 
-    lanes: tuple[LaneFunction, ...] = (image, journey_ends, journey_begins, other_nodes)
+    # The lane that waits most, for tokens that kubelet renews, comes first.
+    lanes: tuple[LaneFunction, ...] = (image, other_nodes, journey_ends, journey_begins)
     lanes += (clusters, clients_everywhere) if with_clusters else (clients_and_upgrade,)
     return {lane.__name__: lane for lane in lanes}
 

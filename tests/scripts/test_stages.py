@@ -82,7 +82,7 @@ def test_an_unknown_stage_is_an_error(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_the_image_lane_starts_first() -> None:
-    common = ["image", "journey_ends", "journey_begins", "other_nodes"]
+    common = ["image", "other_nodes", "journey_ends", "journey_begins"]
     assert list(node_lanes()) == [*common, "clients_and_upgrade"]
     assert list(node_lanes(with_clusters=True)) == [*common, "clusters", "clients_everywhere"]
 
