@@ -157,6 +157,7 @@ async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path, watched: bool) -
             home,
             environment={"HOME": str(home), "TMPDIR": str(home / "tmp")},
             options={"termlog_verbosity": "debug", "flow_detail": "4", "connector_connect_timeout": "60"},
+            program="mitmdump" if watched else "addons",
             arguments=["-w", str(dump)] if watched else [],
         )
         write(proxy, target.port, ca)

@@ -44,7 +44,14 @@ def cluster_proxy(
     """Not started; `server` may be a relay on the way to the API server, and `tree` the code of another release."""
     kubeconfig = proxy_kubeconfig(plane, server=server)
     inherited = {"KUBECONFIG": str(kubeconfig)}
-    return RunningProxy(home, options=OPTIONS | dict(options), environment=inherited | dict(environment), tree=tree)
+    return RunningProxy(
+        home,
+        options=OPTIONS | dict(options),
+        environment=inherited | dict(environment),
+        # Our program accepts only the addons of its own tree.
+        program="addons" if tree == ROOT else "mitmdump",
+        tree=tree,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ def proxied(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactor
     namespace = control_plane.create_namespace(f"proxied-{home.name}".replace("_", "-"))
     token = target_token(control_plane, namespace)
     connector, secret = manifests(control_plane, token)
-    proxy = RunningProxy(home)
+    proxy = RunningProxy(home, program="mitmdump")
     proxy.write("k8s.yaml", connector, secret)
     with proxy:
         yield ProxiedConnector(

@@ -1,4 +1,4 @@
-"""The proxy as its users run it, `mitmdump -s addons/connector.py` on a folder, as a child process of a test."""
+"""The proxy as its image runs it, `python -m addons -s addons/connector.py`, as a child process of a test."""
 
 import base64
 import http.client
@@ -39,11 +39,14 @@ class RunningProxy:
         *,
         options: Mapping[str, str] = {},
         environment: Mapping[str, str] = {},
-        program: str = "mitmdump",
+        program: str = "addons",
         arguments: Sequence[str] = (),
         tree: Path = ROOT,
     ) -> None:
-        """Prepare a proxy. `tree` has its code, which may be of another release."""
+        """Prepare a proxy. `tree` has its code, which may be of another release.
+
+        `program` is "addons", or one of mitmproxy's own, which take a second of CPU more to start.
+        """
         self.home = home
         self.manifests = home / "connectors"
         self.manifests.mkdir(parents=True)
