@@ -169,6 +169,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             raise pytest.UsageError(
                 f"{item.nodeid}: no stage imports this file, because the test uses no cluster; move it"
             )
+    # So that the other tests run meanwhile. At the end, the machine would be idle.
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

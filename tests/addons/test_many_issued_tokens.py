@@ -20,11 +20,11 @@ from lab.waiting import wait_until
 from tests.cluster.proxy.running_proxy import WAIT_TIMEOUT, RunningProxy
 from tests.fakes.manifests import connector, secret
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.waits, pytest.mark.timeout(1800)]
 
 CONNECTORS: Final = 1000
 CLIENTS: Final = 4
-FIRST_LIFETIMES: Final = (12.0, 40.0, 120.0, 360.0)
+FIRST_LIFETIMES: Final = (30.0, 90.0, 360.0)
 """Lifetimes of the first tokens in seconds, for machines that are more and more busy. Later tokens live for an hour."""
 GROWTH: Final = 20_000
 """Maximum growth in kB for 1,000 Connectors in use (tokens, TLS contexts and sessions). The usual growth is 5,000."""

@@ -3,6 +3,8 @@
 import time
 from typing import Final
 
+import pytest
+
 from lab.controller import ConnectorCluster, Controller
 from lab.rbac import wait_for_rbac
 from lab.waiting import wait_until
@@ -14,6 +16,7 @@ LIFE: Final = 30
 MINTER: Final = "minter"
 
 
+@pytest.mark.waits
 def test_a_revoked_issuing_right_fails_auth_ready_when_the_token_expires(
     world: ConnectorCluster, controller: Controller, namespace: str
 ) -> None:

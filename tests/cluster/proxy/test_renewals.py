@@ -34,7 +34,7 @@ MAX_ROUNDS: Final = 8
 BY: Final = "{}-minter"
 """The ServiceAccount that may issue tokens, by Connector."""
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.waits, pytest.mark.timeout(900)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ PATIENT = 600.0
 """client-go reads the file again once a minute, and backs off between attempts."""
 
 
+@pytest.mark.waits
 @pytest.mark.timeout(1500)
 def test_an_informer_keeps_working_after_its_token_was_replaced(control_plane: ControlPlane, tmp_path: Path) -> None:
     namespace = control_plane.create_namespace("rotating")
