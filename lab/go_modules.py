@@ -140,7 +140,10 @@ def _write_go_mod(go: str, pin: _Pin, sources: Path, scratch: Path) -> Path:
 
 def _check_digest(pin: _Pin, expected: str, actual: str) -> None:
     if actual != expected:
-        raise ProgramsMissingError(f"{PINS / UPSTREAM_SUMS}: {pin.module} {pin.version} has {actual}, not {expected}")
+        raise ProgramsMissingError(
+            f"{PINS / UPSTREAM_SUMS}: {pin.module} {pin.version} has {actual}, not {expected}; "
+            "after a change of the version, replace the digest"
+        )
 
 
 def _download(go: str, folder: Path, module: str, version: str) -> dict[str, str]:

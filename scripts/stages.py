@@ -225,7 +225,7 @@ def node_lanes(*, with_clusters: bool = False) -> dict[str, LaneFunction]:
     async def clients_everywhere(lane: Lane) -> bool:
         return await lane.run(*PYTEST, "-m", "clients") and await clients_and_upgrade(lane)
 
-    # The lane that waits most, for tokens that kubelet renews, comes first.
+    # Of the lanes with nodes, the one that waits most comes first: for tokens that kubelet renews.
     lanes: tuple[LaneFunction, ...] = (image, other_nodes, journey_ends, journey_begins)
     lanes += (clusters, clients_everywhere) if with_clusters else (clients_and_upgrade,)
     return {lane.__name__: lane for lane in lanes}

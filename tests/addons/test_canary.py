@@ -146,8 +146,15 @@ def key_lines(path: Path) -> list[str]:
     return [each for each in keys.splitlines() if len(each) > 40]
 
 
-@pytest.mark.parametrize("watched", [False, True], ids=["as a service", "with -w"])
-async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path, watched: bool) -> None:
+@pytest.mark.parametrize(
+    ("program", "watched"),
+    [
+        pytest.param("addons", False, id="the image's program"),
+        pytest.param("mitmdump", False, id="mitmdump"),
+        pytest.param("mitmdump", True, id="mitmdump with -w"),
+    ],
+)
+async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path, program: str, watched: bool) -> None:
     """The log has its most verbose level, with and without flows."""
     ca = make_ca()
     async with FakeTarget(make_leaf(ca, ["127.0.0.1"]), respond_by_path) as target:
@@ -157,7 +164,7 @@ async def test_no_secret_comes_out_of_the_proxy(tmp_path: Path, watched: bool) -
             home,
             environment={"HOME": str(home), "TMPDIR": str(home / "tmp")},
             options={"termlog_verbosity": "debug", "flow_detail": "4", "connector_connect_timeout": "60"},
-            program="mitmdump" if watched else "addons",
+            program=program,
             arguments=["-w", str(dump)] if watched else [],
         )
         write(proxy, target.port, ca)

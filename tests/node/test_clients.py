@@ -144,7 +144,7 @@ def finished_commands(
                 timeout=TIMEOUT,
                 check=False,
             )
-            if SHOWN in process.stdout.decode():
+            if SHOWN.encode() in process.stdout:
                 break
         return FinishedCommand(process=process, account=account)
 

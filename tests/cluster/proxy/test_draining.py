@@ -27,7 +27,7 @@ def test_a_live_watch_stays_open_after_sigterm_until(end: str, control_plane: Co
     connector, secret = manifests(control_plane, target_token(control_plane, namespace))
     # Where the client ends it, the drain time must not: any test is over by then.
     seconds = "600" if end == "the client" else "3"
-    proxy = RunningProxy(tmp_path / "proxy", options={"connector_drain": seconds})
+    proxy = RunningProxy(tmp_path / "proxy", options={"connector_drain": seconds}, program="mitmdump")
     proxy.write("k8s.yaml", connector, secret)
     with proxy:
         kubectl = proxy.kubectl(control_plane.kubectl, connector)
